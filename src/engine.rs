@@ -1,0 +1,543 @@
+//! Read → step → arm → commit → answer → deliver: the one loop that acts on what `push::step` decides, and its only caller.
+//!
+//! Guarantees
+//! - *Arm before commit.* A row that owes something is committed only after a durable timer covers what it owes. A spare
+//!   timer is harmless: it finds nothing to do, or another timer in charge, and dies.
+//! - *Commit before answer.* `arrive` returns success only after the row, or the spilled arrival, is durable.
+//! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
+//!
+//! Races it handles
+//! - Two writers of one row: compare-and-swap; the loser reads again and steps again. A timer the loser armed is used in
+//!   the next round or disarmed.
+//! - A timer shifted for a commit that then fails: timers are only ever shifted to an *earlier* instant, so the stored row
+//!   is looked at too soon rather than too late. To wait longer, a new timer is armed and the old one disarmed afterwards.
+//! - A first row that lands after its timer fired: the timer looks a second time ([`Reason::Unseen`]), and a commit that
+//!   ends too late arms once more.
+//! - A remembered row that is out of date: it may only lead to a write, which then conflicts. Before anything is answered
+//!   without a write, the row is read afresh.
+//!
+//! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{Either, join, select};
+use futures_util::pin_mut;
+use lru::LruCache;
+use tracing::{error, info, warn};
+
+use crate::clock::{self, Clock, Instant};
+use crate::limits;
+use crate::notify::Notifier;
+use crate::push::state::{Row, TimerRef};
+use crate::push::{Arrival, Attempted, Claim, Fired, Input, Key, Policy, PushId, Step, What, step};
+use crate::store::{Expected, Failure, Page, Put, Store, Versioned};
+use crate::timers::{Armed, Message, Reason, Timer, Timers};
+
+/// The service: settings, and hands to act with.
+pub struct Engine {
+    policy: Policy,
+    store: Arc<dyn Store>,
+    timers: Arc<dyn Timers>,
+    notifier: Arc<dyn Notifier>,
+    clock: Arc<dyn Clock>,
+    remembered: Mutex<LruCache<Key, Versioned>>,
+    /// How many keys in a row that this process did not remember were not stored either; see [`ALONE_AFTER`].
+    strangers_absent: AtomicU32,
+}
+
+/// After this many unremembered keys in a row that turned out to have no row, this process takes itself for the only one
+/// and inserts a first row without reading before. One that was there after all costs a conflict and begins the count anew.
+const ALONE_AFTER: u32 = 16;
+
+/// What became of an input.
+#[derive(Debug)]
+pub struct Done {
+    /// The last step's word.
+    pub what: What,
+    /// The row as it is now; `None` for an unknown push or one that was not started.
+    pub row: Option<Row>,
+    /// Attempts to make, each by [`Engine::deliver`] in a task of its own after the answer is out.
+    pub jobs: Vec<Job>,
+}
+
+/// One attempt to make.
+#[derive(Debug, Clone)]
+pub struct Job {
+    row: Row,
+    claim: Claim,
+}
+
+/// What became of an arrival.
+#[derive(Debug)]
+pub enum Arrive {
+    /// It met its row.
+    Done(Done),
+    /// The row could not be written in time; the arrival is on the queue and will be applied from there.
+    Spilled(Key),
+}
+
+/// A timer armed or shifted for a commit that has not happened yet.
+struct Held {
+    timer: TimerRef,
+    /// Not named in any row yet, so nobody can rely on it.
+    new: bool,
+}
+
+/// Which row an input is for.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Newest(&'a Key),
+    Push(&'a PushId),
+}
+
+impl Of<'_> {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Newest(key) => key,
+            Self::Push(id) => &id.key,
+        }
+    }
+}
+
+impl Engine {
+    /// An engine that acts with these hands.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        store: Arc<dyn Store>,
+        timers: Arc<dyn Timers>,
+        notifier: Arc<dyn Notifier>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        #[expect(clippy::expect_used, reason = "a constant above zero")]
+        let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).expect("not zero");
+        Self {
+            policy,
+            store,
+            timers,
+            notifier,
+            clock,
+            remembered: Mutex::new(LruCache::new(size)),
+            strangers_absent: AtomicU32::new(0),
+        }
+    }
+
+    /// What the settings say.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes in a region's webhook, within [`limits::ARRIVAL_ROW_BUDGET`] plus [`limits::ARRIVAL_SPILL_BUDGET`].
+    ///
+    /// # Errors
+    /// Only when neither the row nor the queue could be written: the arrival is not on record anywhere.
+    pub async fn arrive(&self, arrival: &Arrival) -> Result<Arrive, Failure> {
+        let key = arrival.key(self.policy.correlation);
+        let input = Input::Arrival(arrival);
+        let run = self.run(Of::Newest(&key), &input);
+        let cause = match self.within(limits::ARRIVAL_ROW_BUDGET, run).await {
+            Ok(done) => return Ok(Arrive::Done(done)),
+            Err(cause) => cause,
+        };
+        if !self.policy.known_regions().contains(&&arrival.region) {
+            return Err(cause);
+        }
+        self.forget(&key);
+        let message = Message::Spill(Box::new(arrival.clone()));
+        if message.text().len() > limits::MESSAGE_BYTES_MAX {
+            error!(push.key = key.as_str(), region = %arrival.region, %cause, "arrival refused: its row cannot be written and it is too large for the queue");
+            return Err(cause);
+        }
+        let spill = self.timers.arm(&message, Duration::from_secs(1));
+        match self.within(limits::ARRIVAL_SPILL_BUDGET, spill).await {
+            Ok(_) => {
+                warn!(push.key = key.as_str(), region = %arrival.region, %cause, "arrival spilled to the queue: its row could not be written in time");
+                Ok(Arrive::Spilled(key))
+            }
+            Err(second) => {
+                error!(push.key = key.as_str(), region = %arrival.region, %cause, queue = %second, "arrival refused: neither its row nor the queue can be written; check the storage account");
+                Err(Failure::Unavailable(format!("{cause}; the queue neither: {second}")))
+            }
+        }
+    }
+
+    /// Does what a fired timer asks for, within [`limits::TIMER_CALL_BUDGET`]. `message_id` is the queue's id of it, when known.
+    ///
+    /// # Errors
+    /// The message must be given back, to fire again.
+    pub async fn fire(&self, message: &Message, message_id: Option<&str>) -> Result<Done, Failure> {
+        let call = async {
+            match message {
+                Message::Timer(timer) => self.fire_timer(timer, message_id).await,
+                Message::Spill(arrival) => {
+                    let key = arrival.key(self.policy.correlation);
+                    self.run(Of::Newest(&key), &Input::Arrival(arrival)).await
+                }
+            }
+        };
+        self.within(limits::TIMER_CALL_BUDGET, call).await
+    }
+
+    async fn fire_timer(&self, timer: &Timer, message_id: Option<&str>) -> Result<Done, Failure> {
+        let early = clock::until(self.clock.now(), timer.due);
+        if !early.is_zero() && early <= limits::EARLY_TIMER_WAIT {
+            self.clock.sleep(early).await;
+        }
+        let fired = Fired { message: message_id, revived: timer.reason == Reason::Revived };
+        let done = self.run(Of::Push(&timer.push), &Input::Timer(fired)).await?;
+        if done.what == What::UnknownPush && timer.reason != Reason::Unseen {
+            let again = Timer { reason: Reason::Unseen, ..timer.clone() };
+            self.timers.arm(&Message::Timer(again), limits::UNSEEN_RECHECK).await?;
+        }
+        Ok(done)
+    }
+
+    /// Makes one attempt and records its result. Never fails: what cannot be recorded is made good by the push's timer.
+    pub async fn deliver(&self, job: Job) {
+        let Job { row, claim } = job;
+        if clock::until(self.clock.now(), claim.lease_until) < limits::LEASE_MARGIN {
+            warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, "attempt not begun: its lease is nearly over; the timer will claim it again");
+            return;
+        }
+        let result = self.notifier.attempt(&row, &claim).await;
+        let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
+        let input = Input::Attempted(&attempted);
+        let run = self.run(Of::Push(&row.id), &input);
+        if let Err(cause) = self.within(limits::RESULT_BUDGET, run).await {
+            warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, %cause, "the result of an attempt could not be recorded; it will be made again with the same id");
+        }
+    }
+
+    /// The row of a push.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn row(&self, id: &PushId) -> Result<Option<Row>, Failure> {
+        let get = async { Ok(self.store.get(id).await?.map(|stored| stored.row)) };
+        self.within(limits::OPERATOR_CALL_BUDGET, get).await
+    }
+
+    /// The newest round of a key.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn newest(&self, key: &Key) -> Result<Option<Row>, Failure> {
+        let get = async { Ok(self.store.latest(key).await?.map(|stored| stored.row)) };
+        self.within(limits::OPERATOR_CALL_BUDGET, get).await
+    }
+
+    /// Ends the wait of a push as if its deadline were now.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn terminate(&self, id: &PushId) -> Result<Done, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.run(Of::Push(id), &Input::Terminate)).await
+    }
+
+    /// Owes notifications of a settled push again.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn redeliver(&self, id: &PushId, target: Option<&str>) -> Result<Done, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.run(Of::Push(id), &Input::Redeliver(target))).await
+    }
+
+    /// Removes a push that owes nothing; the row that stands in the way otherwise, `None` for an unknown push.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn purge(&self, id: &PushId) -> Result<Option<Purge>, Failure> {
+        let purge = async {
+            loop {
+                let Some(stored) = self.store.get(id).await? else { return Ok(None) };
+                if stored.row.wake().is_some() {
+                    return Ok(Some(Purge::Owing));
+                }
+                self.forget(&id.key);
+                if self.store.remove(&stored.row, &stored.version).await? {
+                    info!(push.id = %id, input = "purge", outcome = "purged");
+                    return Ok(Some(Purge::Purged));
+                }
+            }
+        };
+        self.within(limits::OPERATOR_CALL_BUDGET, purge).await
+    }
+
+    /// A page of pushes, newest first.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(limit, cursor)).await
+    }
+
+    /// Whether rows and whether the queue can be reached.
+    pub async fn health(&self) -> (Result<(), Failure>, Result<(), Failure>) {
+        join(
+            self.within(Duration::from_secs(2), self.store.prepare()),
+            self.within(Duration::from_secs(2), self.timers.prepare()),
+        )
+        .await
+    }
+
+    /// `call`, or `Unavailable` once `budget` is over.
+    async fn within<T>(&self, budget: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let expiry = self.clock.sleep(budget);
+        pin_mut!(call, expiry);
+        match select(call, expiry).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Failure::Unavailable(format!("no answer within {} ms", budget.as_millis()))),
+        }
+    }
+
+    /// The loop: until a step is committed, or found to change nothing.
+    async fn run(&self, of: Of<'_>, input: &Input<'_>) -> Result<Done, Failure> {
+        let began = self.clock.now();
+        let mut held: Option<Held> = None;
+        let mut jobs = Vec::new();
+        let mut conflicts = 0;
+        let mut remembered = self.recall(of);
+        let mut guess_absent = remembered.is_none() && self.guesses_absent(of);
+        loop {
+            let fresh = remembered.is_none() && !guess_absent;
+            let stored = if fresh { self.read(of).await? } else { remembered.take() };
+            guess_absent = false;
+            if fresh && conflicts == 0 {
+                self.learn(of, stored.is_some());
+            }
+            let now = self.clock.now();
+            let row = stored.as_ref().map(|s| &s.row);
+            let Step { what, next, wake, rearm, claims, again } = step(row, input, now, &self.policy);
+            let Some(mut next) = next else {
+                if !fresh {
+                    self.forget(of.key());
+                    continue;
+                }
+                self.drop_spare(held).await;
+                self.log(input, &what, row, began);
+                return Ok(Done { what, row: stored.map(|s| s.row), jobs });
+            };
+            let expected = match &stored {
+                Some(stored) if stored.row.id == next.id => Expected::Version(stored.version.clone()),
+                Some(_) | None => Expected::Absent,
+            };
+            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;
+            match self.store.put(&next, &expected).await? {
+                Put::Conflict => {
+                    self.forget(of.key());
+                    self.strangers_absent.store(0, Ordering::Relaxed);
+                    conflicts += 1;
+                    if conflicts > limits::CONFLICT_RETRIES_MAX {
+                        return Err(Failure::Unavailable("too many writers of one push at once".into()));
+                    }
+                    self.clock.sleep(conflict_pause(&next.id, input, conflicts)).await;
+                }
+                Put::Written(version) => {
+                    self.committed(&mut held, &next, &expected, replaced).await;
+                    self.log(input, &what, Some(&next), began);
+                    jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
+                    let stored = Versioned { row: next, version };
+                    self.remember(&stored);
+                    if !again {
+                        return Ok(Done { what, row: Some(stored.row), jobs });
+                    }
+                    if matches!(of, Of::Newest(_)) {
+                        remembered = Some(stored);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&self, of: Of<'_>) -> Result<Option<Versioned>, Failure> {
+        let read = match of {
+            Of::Newest(key) => self.store.latest(key).await,
+            Of::Push(id) => self.store.get(id).await,
+        };
+        if let Err(Failure::Corrupt(cause)) = &read {
+            error!(push.key = of.key().as_str(), cause, "a stored row cannot be read; repair or remove it");
+        }
+        read
+    }
+
+    /// Sees to it that a live timer covers `wake` before the row is committed, names it in the row, and indexes a new row.
+    /// Returns the timer that is not needed any more once the commit is through.
+    async fn cover(
+        &self,
+        next: &mut Row,
+        wake: Option<Instant>,
+        rearm: bool,
+        held: &mut Option<Held>,
+        expected: &Expected,
+        now: Instant,
+    ) -> Result<Option<TimerRef>, Failure> {
+        let index = async {
+            match expected {
+                Expected::Absent => self.store.index(&next.id, next.opened).await,
+                Expected::Version(_) => Ok(()),
+            }
+        };
+        let Some(wake) = wake else {
+            index.await?;
+            return Ok(next.timer.take());
+        };
+        let current = next.timer.clone().filter(|t| !rearm && t.due > now);
+        if let Some(timer) = &current {
+            // Close enough: it fires no later than needed and not so early that firing costs more than replacing it.
+            if timer.due <= wake && clock::until(timer.due, wake) <= limits::LEASE {
+                return Ok(None);
+            }
+        }
+        if let Some(held) = held.as_ref().filter(|h| h.timer.due <= wake && h.timer.due > now) {
+            index.await?;
+            return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
+        }
+        let reason = if next.settled().is_some() { Reason::Delivery } else { Reason::Deadline };
+        let message = Message::Timer(Timer { push: next.id.clone(), due: wake, reason });
+        let delay = clock::until(now, wake);
+        let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
+        if let Some(timer) = current.filter(|t| t.due > wake) {
+            let handle = Armed { id: timer.id, receipt: timer.receipt };
+            if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
+                let timer = TimerRef { id, receipt, due };
+                next.timer = Some(timer.clone());
+                *held = Some(Held { timer, new: false });
+                return Ok(None);
+            }
+        }
+        let (armed, indexed) = join(self.timers.arm(&message, delay), index).await;
+        let Armed { id, receipt } = armed?;
+        let timer = TimerRef { id, receipt, due };
+        // A timer that is used up or due by now is left to whoever handles it.
+        let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
+        let spare = held.replace(Held { timer, new: true });
+        self.drop_spare(spare).await;
+        indexed?;
+        Ok(replaced)
+    }
+
+    /// After a commit: what it replaced is disarmed, and a first row that landed too late for its timer gets another.
+    async fn committed(&self, held: &mut Option<Held>, row: &Row, expected: &Expected, replaced: Option<TimerRef>) {
+        if let Some(old) = replaced {
+            self.disarm(old).await;
+        }
+        if let Some(unused) = held.take().filter(|h| row.timer.as_ref().is_none_or(|t| t.id != h.timer.id)) {
+            self.drop_spare(Some(unused)).await;
+        }
+        let Some(timer) = row.timer.as_ref().filter(|_| *expected == Expected::Absent) else { return };
+        let delay = clock::until(self.clock.now(), timer.due);
+        if delay <= limits::EARLY_TIMER_WAIT {
+            let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Deadline });
+            if let Err(cause) = self.timers.arm(&message, delay).await {
+                warn!(push.id = %row.id, %cause, "a second timer for a late first row could not be armed");
+            }
+        }
+    }
+
+    /// Disarms a timer that was armed for a commit that did not happen. A shifted one stays: the stored row may rely on it.
+    async fn drop_spare(&self, held: Option<Held>) {
+        if let Some(Held { timer, new: true }) = held {
+            self.disarm(timer).await;
+        }
+    }
+
+    /// Best effort: a timer left behind finds nothing to do.
+    async fn disarm(&self, timer: TimerRef) {
+        if let Err(cause) = self.timers.disarm(&Armed { id: timer.id, receipt: timer.receipt }).await {
+            warn!(%cause, "a timer that is not needed any more could not be deleted; it will find nothing to do");
+        }
+    }
+
+    fn guesses_absent(&self, of: Of<'_>) -> bool {
+        matches!(of, Of::Newest(_)) && self.strangers_absent.load(Ordering::Relaxed) >= ALONE_AFTER
+    }
+
+    fn learn(&self, of: Of<'_>, found: bool) {
+        if found {
+            self.strangers_absent.store(0, Ordering::Relaxed);
+        } else if matches!(of, Of::Newest(_)) {
+            self.strangers_absent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn recall(&self, of: Of<'_>) -> Option<Versioned> {
+        let mut rows = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = rows.get(of.key())?;
+        match of {
+            Of::Newest(_) => Some(stored.clone()),
+            Of::Push(id) => (stored.row.id == *id).then(|| stored.clone()),
+        }
+    }
+
+    fn remember(&self, stored: &Versioned) {
+        let mut rows = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = &stored.row.id.key;
+        let newer = rows.peek(key).is_some_and(|r| r.row.id.round > stored.row.id.round);
+        if stored.row.wake().is_none() || stored.row.payload.len() > limits::REMEMBERED_PAYLOAD_BYTES_MAX {
+            if !newer {
+                rows.pop(key);
+            }
+        } else if !newer {
+            rows.put(key.clone(), stored.clone());
+        }
+    }
+
+    fn forget(&self, key: &Key) {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).pop(key);
+    }
+
+    /// One line for each step that was taken.
+    fn log(&self, input: &Input<'_>, what: &What, row: Option<&Row>, began: Instant) {
+        let (word, region, attempt) = match input {
+            Input::Arrival(arrival) => ("arrival", arrival.region.as_str(), None),
+            Input::Timer(_) => ("timer", "", None),
+            Input::Attempted(attempted) => ("attempted", "", Some((attempted.claim, attempted.target.as_str()))),
+            Input::Terminate => ("terminate", "", None),
+            Input::Redeliver(_) => ("redeliver", "", None),
+        };
+        let outcome = what.word();
+        let duration_ms = clock::until(began, self.clock.now()).as_millis();
+        let push = row.map(|r| r.id.to_string());
+        let image = row.map(|r| r.subject.image());
+        let missing = row
+            .filter(|_| matches!(what, What::Settled(_)))
+            .map(|r| r.missing_at_settling().into_iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+        info!(
+            push.id = push,
+            region = Some(region).filter(|r| !r.is_empty()),
+            input = word,
+            outcome,
+            attempt = attempt.map(|(n, _)| n),
+            target = attempt.map(|(_, t)| t),
+            image,
+            missing,
+            duration_ms,
+        );
+    }
+}
+
+/// What became of a request to purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// The row is gone.
+    Purged,
+    /// The push still waits or owes a notification.
+    Owing,
+}
+
+/// A short pause that grows with the conflicts lost and differs between the writers, without chance.
+fn conflict_pause(id: &PushId, input: &Input<'_>, conflicts: u32) -> Duration {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hash = DefaultHasher::new();
+    (id.to_string(), conflicts).hash(&mut hash);
+    match input {
+        Input::Arrival(arrival) => arrival.region.hash(&mut hash),
+        Input::Attempted(attempted) => attempted.target.hash(&mut hash),
+        Input::Timer(_) | Input::Terminate | Input::Redeliver(_) => {}
+    }
+    Duration::from_millis(hash.finish() % (4 * u64::from(conflicts.min(16))))
+}

@@ -1,0 +1,23 @@
+//! One global webhook for a geo-replicated Azure Container Registry.
+//!
+//! What always holds, whatever is repeated, reordered, delayed, raced or killed:
+//! 1. A push settles exactly once, as replicated or as timed out.
+//! 2. A 2xx to the registry means that the arrival is durable.
+//! 3. A push that owes anything is covered by a live durable timer.
+//! 4. Arm, commit, answer, deliver: in that order.
+//! 5. Every attempt at one notification carries the same id.
+//! 6. Nothing is unbounded: see [`limits`].
+//!
+//! In reading order:
+
+pub mod push;
+
+pub mod engine;
+
+pub mod clock;
+pub mod limits;
+
+pub mod config;
+pub mod notify;
+pub mod store;
+pub mod timers;

@@ -1,0 +1,92 @@
+//! Every bound of the service, with its unit and the reason for the number. Nothing here is a setting.
+
+use std::time::Duration;
+
+/// Largest body of a regional webhook, in bytes. The registry's own bodies are below 2 KiB; the rest is room for members to come.
+pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
+pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest id, repository, tag, digest or action of a notification, in bytes; eight times what the OCI rules allow for a name.
+pub const MEMBER_BYTES_MAX: usize = 2048;
+
+/// Most regions one push can wait for. Azure has about 70; the row holds one short entry for each.
+pub const REGIONS_MAX: usize = 100;
+
+/// Longest region name in bytes; the longest of Azure's is below 25.
+pub const REGION_BYTES_MAX: usize = 64;
+
+/// Most targets one service notifies; each has an entry in every settled row.
+pub const TARGETS_MAX: usize = 32;
+
+/// Shortest `WebhookTimeout`. The queue's clock has whole seconds, so a shorter wait could not be kept.
+pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// Longest `WebhookTimeout`: 366 days, far beyond any replication, so that instants stay far from the ends of the calendar.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A configured time-out above this is warned about at start: `24:00:00` is 24 *days* in .NET's notation.
+pub const TIMEOUT_SUSPICIOUS: Duration = Duration::from_secs(24 * 3600);
+
+/// Time ImagePush may spend on the row before it spills the arrival onto the queue. The registry gives up after 5 s and never tries again.
+pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(1200);
+
+/// Time for the spill that follows; both together stay below the promised 2 s.
+pub const ARRIVAL_SPILL_BUDGET: Duration = Duration::from_millis(600);
+
+/// Time one TimeoutCheck call may take. The promise is 30 s; the rest is for the host's own hops.
+pub const TIMER_CALL_BUDGET: Duration = Duration::from_secs(25);
+
+/// Time a status, purge or listing call may take.
+pub const OPERATOR_CALL_BUDGET: Duration = Duration::from_secs(10);
+
+/// Time to record the result of an attempt. The lease is then nearly over and the backstop timer takes it from there.
+pub const RESULT_BUDGET: Duration = Duration::from_secs(15);
+
+/// Most re-reads after a lost compare-and-swap, in one call. Each loss is somebody else's progress, so regions plus targets bound the real number.
+pub const CONFLICT_RETRIES_MAX: u32 = 200;
+
+/// How long a deliverer may hold an outbox entry. Longer than one attempt plus the recording of its result, with seconds to spare for skewed clocks.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// An attempt is not begun with less than this left of its lease: its time-out plus seconds of clock skew.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// Time-out of one attempt at a notification, reply included.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Attempts of one process at the same time; more wait, and give up in favour of their timers when their lease runs out.
+pub const DELIVERIES_AT_ONCE_MAX: usize = 64;
+
+/// Most of a receiver's reply that is read, in bytes. Only the status and a short reason are of use.
+pub const REPLY_BYTES_MAX: usize = 16 * 1024;
+
+/// Most of a receiver's words kept in the row as the reason of a failure, in bytes.
+pub const REASON_BYTES_MAX: usize = 300;
+
+/// Most claims of one notification that end without a result: a killed process each. This many mean that something always kills it.
+pub const LAPSES_MAX: u32 = 100;
+
+/// Longest wait honoured from a receiver's `Retry-After`.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// A durable timer that comes early by less than this waits in the call: the queue's delays are whole seconds, rounded down.
+pub const EARLY_TIMER_WAIT: Duration = Duration::from_millis(1100);
+
+/// Longest delay of one queue message (Storage Queue: 7 days); longer waits are chained.
+pub const TIMER_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A timer whose push does not exist looks once more after this long: the first row of a push may land after the call that wrote it gave up.
+pub const UNSEEN_RECHECK: Duration = Duration::from_secs(15);
+
+/// Largest text of a queue message in bytes before base64 (Storage Queue: 64 KiB after it).
+pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
+
+/// How often a process looks for its own timers in the poison queue.
+pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
+pub const REMEMBERED_ROWS_MAX: usize = 1024;
+/// See [`REMEMBERED_ROWS_MAX`].
+pub const REMEMBERED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;

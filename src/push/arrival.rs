@@ -1,0 +1,342 @@
+//! The registry's webhook body becomes an [`Arrival`] here and nowhere else; the correlation rule lives here too.
+//!
+//! Guarantee: whatever bytes come in, the result is a notification or a [`Fault`] that names what is wrong and repeats
+//! nothing of the body. Unknown members are kept in the raw text, missing optional ones are fine, unknown actions are
+//! told apart so that they can be answered with success. Shapes: Microsoft's "Azure Container Registry webhook reference".
+
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Region, Subject};
+use crate::clock::Instant;
+use crate::limits;
+
+/// Which members name a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Correlation {
+    /// Registry, repository, tag, digest and action: equal in all regions by definition.
+    #[default]
+    Content,
+    /// The notification's `id`; nobody promises that it is equal in all regions. The C# original's rule.
+    Id,
+}
+
+/// One region's webhook for a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// The region that has the image.
+    pub region: Region,
+    /// When ImagePush received it; a spilled arrival keeps this instant.
+    pub received: Instant,
+    /// `id` of the notification.
+    pub id: String,
+    /// What was pushed.
+    pub subject: Subject,
+    /// The registry's own JSON text, unchanged.
+    pub payload: String,
+}
+
+impl Arrival {
+    /// The key of the push this arrival belongs to. The mode is part of it, so that a switch of the setting cannot mix the two.
+    #[must_use]
+    pub fn key(&self, correlation: Correlation) -> Key {
+        let Subject { registry, repository, tag, digest, action } = &self.subject;
+        match correlation {
+            Correlation::Content => {
+                Key::of(&["content", registry, repository, tag.as_deref().unwrap_or(""), digest, action])
+            }
+            Correlation::Id => Key::of(&["id", &self.id]),
+        }
+    }
+}
+
+/// A well-formed webhook body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notification {
+    /// `ping`: sent by the portal and by `az acr webhook ping`; starts nothing.
+    Ping,
+    /// An action this service does not know; it starts nothing.
+    Unknown,
+    /// One that fans in.
+    FanIn {
+        /// `id` of the notification.
+        id: String,
+        /// What it is about.
+        subject: Subject,
+    },
+}
+
+/// Why a body is not a notification. `code` is stable, `message` is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Stable identifier.
+    pub code: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    target: Option<Target>,
+    #[serde(default)]
+    request: Option<Request>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    #[serde(default)]
+    repository: Option<String>,
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    tag: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(default)]
+    host: Option<String>,
+}
+
+/// Reads a webhook body.
+///
+/// # Errors
+/// A [`Fault`] when the body is empty, not UTF-8, not JSON, not an object, has a known member of the wrong type or too
+/// long a value, or lacks a member that its action needs.
+pub fn parse(body: &[u8]) -> Result<Notification, Fault> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Fault::new("body_empty", "The body is empty; an ACR notification is a JSON object."));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Fault::new("body_not_json", "The body is not UTF-8 text."))?;
+    if !text.trim_start().starts_with('{') {
+        // Tell "JSON, but not an object" from "not JSON", since the two have different causes at the sender.
+        return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => {
+                Fault::new("body_not_object", "The body is JSON but not an object; one ACR notification is one object.")
+            }
+            Err(_) => Fault::new("body_not_json", "The body is not JSON."),
+        });
+    }
+    let body: Body = serde_json::from_str(text).map_err(|e| {
+        let place = format!("line {}, column {}", e.line(), e.column());
+        match e.classify() {
+            serde_json::error::Category::Data => Fault::new(
+                "member_type",
+                format!("A member has the wrong type at {place}: `id`, `action`, `target.repository`, `target.digest`, `target.tag` and `request.host` are strings, `target` and `request` are objects, none may stand twice."),
+            ),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => {
+                Fault::new("body_not_json", format!("The body is not JSON; it breaks off at {place}."))
+            }
+        }
+    })?;
+    notification(body)
+}
+
+fn notification(body: Body) -> Result<Notification, Fault> {
+    let action = bounded("action", body.action)?
+        .ok_or_else(|| Fault::new("action_missing", "The member `action` is missing or empty."))?;
+    match action.as_str() {
+        "ping" => return Ok(Notification::Ping),
+        "push" | "delete" | "quarantine" | "chart_push" | "chart_delete" => {}
+        _ => return Ok(Notification::Unknown),
+    }
+    let missing = |member: &str| {
+        Fault::new(
+            "member_missing",
+            format!("The member `{member}` is missing or empty; the action `{action}` needs it."),
+        )
+    };
+    let id = bounded("id", body.id)?.ok_or_else(|| missing("id"))?;
+    let target = body.target.ok_or_else(|| missing("target"))?;
+    let repository = bounded("target.repository", target.repository)?.ok_or_else(|| missing("target.repository"))?;
+    let digest = bounded("target.digest", target.digest)?.ok_or_else(|| missing("target.digest"))?;
+    let tag = bounded("target.tag", target.tag)?;
+    let host = bounded("request.host", body.request.and_then(|r| r.host))?.unwrap_or_default();
+    Ok(Notification::FanIn { id, subject: Subject { registry: login_server(&host), repository, tag, digest, action } })
+}
+
+/// The value, `None` when absent or empty.
+fn bounded(member: &str, value: Option<String>) -> Result<Option<String>, Fault> {
+    match value {
+        Some(text) if text.len() > limits::MEMBER_BYTES_MAX => Err(Fault::new(
+            "member_too_long",
+            format!("The member `{member}` has {} bytes; {} are allowed.", text.len(), limits::MEMBER_BYTES_MAX),
+        )),
+        Some(text) if text.is_empty() => Ok(None),
+        other => Ok(other),
+    }
+}
+
+/// The registry's plain login server from `request.host`: lower case, without a port, and without the `.<region>.geo` of a
+/// regional endpoint, so that a push through any endpoint is the same push.
+#[must_use]
+pub fn login_server(host: &str) -> String {
+    let host = host.trim().to_lowercase();
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
+        Some(_) | None => host,
+    };
+    let labels: Vec<&str> = host.split('.').collect();
+    match labels[..] {
+        [registry, _region, "geo", ref cloud @ ..] if !cloud.is_empty() => format!("{registry}.{}", cloud.join(".")),
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn code(body: &str) -> &'static str {
+        parse(body.as_bytes()).expect_err("a fault").code
+    }
+
+    #[test]
+    fn every_documented_action_is_read() {
+        let cases = [
+            (
+                r#"{"id":"1","action":"push","target":{"digest":"sha256:1","repository":"a","tag":"t"},"request":{"host":"C.azurecr.io"}}"#,
+                "push",
+                Some("t"),
+                "c.azurecr.io",
+            ),
+            (
+                r#"{"id":"1","action":"push","target":{"digest":"sha256:1","repository":"a","tag":""},"request":{"host":"c.azurecr.io"}}"#,
+                "push",
+                None,
+                "c.azurecr.io",
+            ),
+            (
+                r#"{"id":"1","action":"delete","target":{"digest":"sha256:1","repository":"a"},"request":{"host":"c.azurecr.io"}}"#,
+                "delete",
+                None,
+                "c.azurecr.io",
+            ),
+            (
+                r#"{"id":"1","action":"quarantine","target":{"size":1,"digest":"sha256:1","repository":"a","tag":"t"},"request":{}}"#,
+                "quarantine",
+                Some("t"),
+                "",
+            ),
+            (
+                r#"{"id":"1","action":"chart_push","target":{"digest":"sha256:1","repository":"a","tag":"t","name":"n","version":"v"}}"#,
+                "chart_push",
+                Some("t"),
+                "",
+            ),
+            (
+                r#"{"id":"1","action":"chart_delete","target":{"digest":"sha256:1","repository":"a","tag":null},"request":null,"x":[1]}"#,
+                "chart_delete",
+                None,
+                "",
+            ),
+        ];
+        for (body, action, tag, registry) in cases {
+            let Ok(Notification::FanIn { subject, .. }) = parse(body.as_bytes()) else { panic!("{body}") };
+            assert_eq!(
+                (subject.action.as_str(), subject.tag.as_deref(), subject.registry.as_str()),
+                (action, tag, registry)
+            );
+        }
+    }
+
+    #[test]
+    fn ping_and_unknown_actions_need_nothing_else() {
+        assert_eq!(parse(br#"{"id":"1","timestamp":"t","action":"ping"}"#), Ok(Notification::Ping));
+        assert_eq!(parse(br#"{"action":"lease_renew","target":{}}"#), Ok(Notification::Unknown));
+    }
+
+    #[test]
+    fn faults_name_their_cause() {
+        assert_eq!(code(" \n"), "body_empty");
+        assert_eq!(code("hello"), "body_not_json");
+        assert_eq!(code("{\"action\":"), "body_not_json");
+        assert_eq!(code("[]"), "body_not_object");
+        assert_eq!(code("\"text\""), "body_not_object");
+        assert_eq!(code("{}"), "action_missing");
+        assert_eq!(code(r#"{"action":"push","id":7}"#), "member_type");
+        assert_eq!(code(r#"{"action":"push","id":"1"}"#), "member_missing");
+        let long =
+            format!(r#"{{"action":"push","id":"1","target":{{"repository":"{}","digest":"d"}}}}"#, "x".repeat(10_240));
+        let fault = parse(long.as_bytes()).unwrap_err();
+        assert_eq!(fault.code, "member_too_long");
+        assert!(fault.message.contains("target.repository") && fault.message.len() < 200);
+    }
+
+    #[test]
+    fn a_fault_repeats_nothing_of_the_body() {
+        for body in [r#"{"action":"push","id":"s3cret","target":5}"#, r#"{"s3cret":}"#, "s3cret", "[\"s3cret\"]"] {
+            assert!(!format!("{:?}", parse(body.as_bytes())).contains("s3cret"), "{body}");
+        }
+    }
+
+    #[test]
+    fn login_servers_are_normalised() {
+        for (host, plain) in [
+            ("Contoso.azurecr.io", "contoso.azurecr.io"),
+            ("contoso.azurecr.io:443", "contoso.azurecr.io"),
+            ("contoso.westus.geo.azurecr.io", "contoso.azurecr.io"),
+            ("contoso-a1b2.NorthEurope.geo.azurecr.cn:443", "contoso-a1b2.azurecr.cn"),
+            ("", ""),
+            (":443", ":443"),
+            ("a.b.geo", "a.b.geo"),
+        ] {
+            assert_eq!(login_server(host), plain, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_two_correlation_modes_differ_in_what_counts() {
+        let one = Arrival {
+            region: Region::parse("a").unwrap(),
+            received: Instant::UNIX_EPOCH,
+            id: "1".into(),
+            subject: Subject {
+                registry: "r".into(),
+                repository: "p".into(),
+                tag: None,
+                digest: "d".into(),
+                action: "push".into(),
+            },
+            payload: String::new(),
+        };
+        let other_id = Arrival { id: "2".into(), ..one.clone() };
+        let other_tag = Arrival { subject: Subject { tag: Some("t".into()), ..one.subject.clone() }, ..one.clone() };
+        assert_eq!(one.key(Correlation::Content), other_id.key(Correlation::Content));
+        assert_ne!(one.key(Correlation::Content), other_tag.key(Correlation::Content));
+        assert_ne!(one.key(Correlation::Id), other_id.key(Correlation::Id));
+        assert_eq!(one.key(Correlation::Id), other_tag.key(Correlation::Id));
+        assert_ne!(one.key(Correlation::Id), one.key(Correlation::Content));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&body);
+        }
+
+        #[test]
+        fn any_member_values_are_kept(id in ".{1,40}", repository in ".{1,40}", tag in ".{0,40}", digest in ".{1,40}") {
+            let body = serde_json::json!({"id": id, "action": "push",
+                "target": {"repository": repository, "tag": tag, "digest": digest}, "request": {"host": "h"}});
+            let parsed = parse(body.to_string().as_bytes());
+            let expected = Subject { registry: "h".into(), repository, tag: Some(tag).filter(|t| !t.is_empty()), digest, action: "push".into() };
+            prop_assert_eq!(parsed, Ok(Notification::FanIn { id, subject: expected }));
+        }
+    }
+}
