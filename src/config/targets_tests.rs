@@ -109,6 +109,11 @@ fn bounds_hold() {
     let headers: Vec<String> = (0..21).map(|i| format!(r#""x-{i}":"1""#)).collect();
     let json = format!(r#"[{{"name":"a","url":"https://a/","headers":{{{}}}}}]"#, headers.join(","));
     assert_eq!(read(&[("WebhookTargets", &json)]).1.len(), 1);
+    for refused in ["http://localhost/", "https://127.0.0.1/", "https://[fd00::1]/"] {
+        let guard = ("WebhookAllowPrivateTargets", "false");
+        assert_eq!(read(&[("WebhookTargetUrl", refused), guard]).1.len(), 1, "{refused}");
+        assert_eq!(read(&[("WebhookTargetUrl", refused)]).1.len(), 0, "{refused}");
+    }
     for broken in ["{", "{}", "[1]", r#"[{"name":"s3cret"#] {
         let (_, faults) = read(&[("WebhookTargets", broken)]);
         assert!(faults.len() == 1 && !faults[0].contains("s3cret"), "{faults:?}");

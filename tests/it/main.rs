@@ -1,3 +1,4 @@
-//! Integration tests, one binary: each module holds one part of the service against the real thing or a stand-in for it.
+//! Integration tests, in one binary.
+#![cfg(test)]
 
 mod notify;
