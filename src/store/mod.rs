@@ -4,6 +4,8 @@
 //! normal outcome. A write whose answer was lost is cleared up inside the implementation (each write carries an id of its
 //! own that is read back), so that `Written` and `Conflict` are always true.
 
+pub(crate) mod database;
+pub mod embedded;
 pub mod memory;
 
 use async_trait::async_trait;
