@@ -94,7 +94,10 @@ impl Service {
         let bytes = text.len();
         let timers = Arc::clone(&self.timers);
         self.run(|_| async move { timers.set_aside(&text).await }).await?;
-        error!(bytes, "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there");
+        error!(
+            bytes,
+            "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there"
+        );
         Ok(Handled::SetAside)
     }
 

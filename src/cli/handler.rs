@@ -24,12 +24,17 @@ const WORKERS: usize = 2;
 
 pub(super) fn main(port: &str, source: Source) -> ExitCode {
     let parent = parent();
-    let listener = match port.parse().map_err(|_| "is not a port".to_owned()).and_then(|port: u16| {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| e.to_string())
-    }) {
+    let listener = match port
+        .parse()
+        .map_err(|_| "is not a port".to_owned())
+        .and_then(|port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| e.to_string()))
+    {
         Ok(listener) => listener,
         Err(why) => {
-            complain(&format!("cannot listen on the port that the Functions host gave ({} = {port:?}): {why}", super::PORT));
+            complain(&format!(
+                "cannot listen on the port that the Functions host gave ({} = {port:?}): {why}",
+                super::PORT
+            ));
             return ExitCode::FAILURE;
         }
     };
@@ -51,7 +56,10 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
         }
         Err(faults) => {
             let text = faults_text(&faults);
-            error!(faults = text, "the settings cannot be used; every call is answered with 503 until they are corrected");
+            error!(
+                faults = text,
+                "the settings cannot be used; every call is answered with 503 until they are corrected"
+            );
             (Err(text), Described::default())
         }
     };
@@ -66,7 +74,10 @@ fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service
     let settings = config::load(source)?;
     log(&settings);
     let Some(account) = &settings.account else {
-        return Err(vec![Fault::hidden("AzureWebJobsStorage", "is missing: the Functions host and this handler need a storage account")]);
+        return Err(vec![Fault::hidden(
+            "AzureWebJobsStorage",
+            "is missing: the Functions host and this handler need a storage account",
+        )]);
     };
     let described = settings.described.clone();
     let broken = |failure: crate::store::Failure| vec![Fault::hidden("AzureWebJobsStorage", failure.to_string())];

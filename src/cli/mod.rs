@@ -42,7 +42,9 @@ pub fn main() -> ExitCode {
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();
-            complain(&format!("{help}\nWithout a command this program is a custom handler, started by the Functions host (`func start`)."));
+            complain(&format!(
+                "{help}\nWithout a command this program is a custom handler, started by the Functions host (`func start`)."
+            ));
             ExitCode::from(2)
         }
     }

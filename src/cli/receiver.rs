@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use actix_web::dev::Server;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 
@@ -33,16 +34,10 @@ pub(super) fn listen(source: &mut Source) -> Result<Receiver, String> {
 }
 
 impl Receiver {
-    /// Prints what arrives until the process ends.
-    pub(super) async fn run(self) {
+    /// A server that prints what arrives, until it is dropped.
+    pub(super) fn serve(self) -> std::io::Result<Server> {
         let server = HttpServer::new(|| App::new().default_service(web::to(print))).workers(1).disable_signals();
-        let served = match server.listen(self.listener) {
-            Ok(server) => server.run().await,
-            Err(why) => Err(why),
-        };
-        if let Err(why) = served {
-            tracing::warn!(%why, "the receiver of --print ended");
-        }
+        Ok(server.listen(self.listener)?.run())
     }
 }
 

@@ -52,7 +52,9 @@ pub(super) fn main(args: Args, mut source: Source) -> ExitCode {
     if let Err(why) = telemetry::install(false, source.get("WebhookLog")) {
         warn!("{why}");
     }
-    for (name, value) in [("WebhookRegions", &args.regions), ("WebhookTimeout", &args.timeout), ("WebhookKey", &args.key)] {
+    for (name, value) in
+        [("WebhookRegions", &args.regions), ("WebhookTimeout", &args.timeout), ("WebhookKey", &args.key)]
+    {
         if let Some(value) = value {
             source.set(name, value.clone());
         }
@@ -86,7 +88,11 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     let mut settings = config::load(&source);
     let key = source.get("WebhookKey").map(str::to_owned);
     if key.is_none() && !args.listen.ip().is_loopback() {
-        let fault = Fault::of("--listen", &args.listen.to_string(), "is not a loopback address: set a function key with --key or WebhookKey, or listen on 127.0.0.1");
+        let fault = Fault::of(
+            "--listen",
+            &args.listen.to_string(),
+            "is not a loopback address: set a function key with --key or WebhookKey, or listen on 127.0.0.1",
+        );
         match &mut settings {
             Ok(_) => settings = Err(vec![fault]),
             Err(faults) => faults.push(fault),
@@ -103,10 +109,12 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     settings.described.storage.clone_from(&storage.described);
     handler::log(&settings);
     let runtime = runtime().map_err(|why| cannot("start a runtime", why))?;
-    if let Some(receiver) = receiver {
-        runtime.spawn(receiver.run());
-    }
-    runtime.block_on(until_signal(settings, &source, &storage, listener, address, key))
+    runtime.block_on(async {
+        if let Some(receiver) = receiver {
+            tokio::spawn(receiver.serve().map_err(|why| cannot("serve the receiver of --print", why))?);
+        }
+        until_signal(settings, &source, &storage, listener, address, key).await
+    })
 }
 
 async fn until_signal(
@@ -128,7 +136,10 @@ async fn until_signal(
     let server = http::serve(listener, Arc::new(web), workers).map_err(|why| End::Other(why.to_string()))?;
     let handle = server.handle();
     let server = tokio::spawn(server);
-    info!("listening on http://{address}: give http://{address}/{}/ImagePush?region=<name> to the registry's webhooks", http::PREFIX);
+    info!(
+        "listening on http://{address}: give http://{address}/{}/ImagePush?region=<name> to the registry's webhooks",
+        http::PREFIX
+    );
     signal().await;
     info!("ending: no new calls, waiting for what runs");
     let _ = stop.send(true);

@@ -109,7 +109,8 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let schedule = targets::schedule(source, &timespan::parse, &mut faults);
     let targets = targets::targets(source, &mut faults);
     let account = storage::account(source, &mut faults);
-    for name in source.names().filter(|n| n.starts_with("webhook") && !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(n))) {
+    for name in source.names().filter(|n| n.starts_with("webhook") && !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(n)))
+    {
         warnings.push(format!("the setting `{name}` is not known and has no effect; is it misspelt?"));
     }
     if !faults.is_empty() {
@@ -163,7 +164,10 @@ fn region_list(setting: &str, text: &str, faults: &mut Vec<Fault>) -> Vec<Region
         faults.push(Fault::of(setting, text, "names no region, for example `northeurope,westus`"));
     }
     if regions.len() > limits::REGIONS_MAX {
-        faults.push(Fault::hidden(setting, format!("names {} regions; {} are allowed", regions.len(), limits::REGIONS_MAX)));
+        faults.push(Fault::hidden(
+            setting,
+            format!("names {} regions; {} are allowed", regions.len(), limits::REGIONS_MAX),
+        ));
     }
     regions
 }
@@ -172,7 +176,11 @@ fn region_list(setting: &str, text: &str, faults: &mut Vec<Fault>) -> Vec<Region
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let timeout = timespan::parse(text)?;
     if timeout < limits::TIMEOUT_MIN {
-        return Err(format!("is {}; the shortest is {}", timespan::words(timeout), timespan::words(limits::TIMEOUT_MIN)));
+        return Err(format!(
+            "is {}; the shortest is {}",
+            timespan::words(timeout),
+            timespan::words(limits::TIMEOUT_MIN)
+        ));
     }
     if timeout > limits::TIMEOUT_MAX {
         return Err(format!(
@@ -233,7 +241,9 @@ impl Source {
     /// The process's environment; a name or value that is not Unicode is left out.
     #[must_use]
     pub fn from_environment() -> Self {
-        Self::new(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        Self::new(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 
     /// Sets `name` over whatever was given for it.

@@ -28,8 +28,13 @@ pub struct Invocation {
 /// # Errors
 /// Says what is wrong with the envelope, repeating nothing of it.
 pub fn read(body: &[u8]) -> Result<Invocation, String> {
-    let envelope: Envelope = serde_json::from_slice(body)
-        .map_err(|e| format!("the call is not the host's envelope with `Data` and `Metadata` (line {}, column {})", e.line(), e.column()))?;
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|e| {
+        format!(
+            "the call is not the host's envelope with `Data` and `Metadata` (line {}, column {})",
+            e.line(),
+            e.column()
+        )
+    })?;
     let mut values = envelope.data.into_iter();
     let (Some((_, value)), None) = (values.next(), values.next()) else {
         return Err("the envelope's `Data` must hold exactly one binding".into());
@@ -37,7 +42,9 @@ pub fn read(body: &[u8]) -> Result<Invocation, String> {
     let message_id = envelope.metadata.get("Id").and_then(Value::as_str).map(decoded).filter(|id| !id.is_empty());
     let text = match value {
         Value::String(text) => decoded(&text),
-        plain @ (Value::Object(_) | Value::Array(_) | Value::Number(_) | Value::Bool(_) | Value::Null) => plain.to_string(),
+        plain @ (Value::Object(_) | Value::Array(_) | Value::Number(_) | Value::Bool(_) | Value::Null) => {
+            plain.to_string()
+        }
     };
     Ok(Invocation { text, message_id })
 }
@@ -92,7 +99,9 @@ mod tests {
 
     #[test]
     fn other_bodies_are_refused_without_repeating_them() {
-        for body in ["", "[]", "{}", "null", r#"{"Data":{}}"#, r#"{"Data":{"a":"s3cret","b":1}}"#, r#"{"Data":"s3cret"}"#] {
+        for body in
+            ["", "[]", "{}", "null", r#"{"Data":{}}"#, r#"{"Data":{"a":"s3cret","b":1}}"#, r#"{"Data":"s3cret"}"#]
+        {
             assert!(!read(body.as_bytes()).unwrap_err().contains("s3cret"), "{body}");
         }
     }

@@ -31,7 +31,8 @@ impl Problem {
     }
 
     pub(super) fn unauthorised() -> Self {
-        let message = "The function key is missing or wrong: send it as the header `x-functions-key` or the query's `code`.";
+        let message =
+            "The function key is missing or wrong: send it as the header `x-functions-key` or the query's `code`.";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorised", message)
     }
 

@@ -29,11 +29,14 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             let notification = arrival::parse(&bytes)?;
             let (id, subject) = match notification {
                 Notification::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
-                Notification::Ping => return Ok(HttpResponse::Ok().json(json!({ "ping": "ok", "region": region.as_str() }))),
+                Notification::Ping => {
+                    return Ok(HttpResponse::Ok().json(json!({ "ping": "ok", "region": region.as_str() })));
+                }
                 Notification::Unknown => return Ok(ignored("this action starts nothing")),
                 Notification::FanIn { id, subject } => (id, subject),
             };
-            let payload = String::from_utf8(bytes).map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
+            let payload = String::from_utf8(bytes)
+                .map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
             match service.arrive(arrival).await? {
                 Arrive::Spilled(key) => Ok(accepted(request, key.as_str())),
@@ -56,10 +59,14 @@ fn region(request: &HttpRequest, web: &Web) -> Result<Region, Problem> {
     let first = match regions.next() {
         None => {
             let known = web.described.regions.join(", ");
-            let message = format!("The query member `region` is missing or empty: add `region=<name>` to the webhook's URL, one of: {known}.");
+            let message = format!(
+                "The query member `region` is missing or empty: add `region=<name>` to the webhook's URL, one of: {known}."
+            );
             return Err(Problem::bad_request("region_missing", message));
         }
-        Some(first) => first.map_err(|why| Problem::bad_request("region_invalid", format!("The query member `region` is not usable: {why}.")))?,
+        Some(first) => first.map_err(|why| {
+            Problem::bad_request("region_invalid", format!("The query member `region` is not usable: {why}."))
+        })?,
     };
     if regions.any(|other| other.as_ref() != Ok(&first)) {
         return Err(Problem::bad_request(
@@ -74,7 +81,9 @@ fn unknown_region(region: &Region, web: &Web) -> Problem {
     let known = web.described.regions.join(", ");
     Problem::bad_request(
         "region_unknown",
-        format!("The region `{region}` is not configured; configured are: {known}. Correct the webhook's URL or the setting WebhookRegions."),
+        format!(
+            "The region `{region}` is not configured; configured are: {known}. Correct the webhook's URL or the setting WebhookRegions."
+        ),
     )
 }
 

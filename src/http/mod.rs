@@ -24,7 +24,6 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Described;
-use crate::limits;
 use crate::service::Service;
 use error::Problem;
 
@@ -68,8 +67,10 @@ pub fn serve(listener: TcpListener, web: Arc<Web>, workers: usize) -> std::io::R
 async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>) -> HttpResponse {
     let path = request.path().trim_end_matches('/').to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let invocation = invocation_id(&request).unwrap_or_default();
-    let span = tracing::info_span!("call", invocation);
+    let span = match invocation_id(&request) {
+        Some(invocation) => tracing::info_span!("call", invocation),
+        None => tracing::Span::none(),
+    };
     let answer = async {
         match segments[..] {
             [] if [Method::GET, Method::HEAD].contains(request.method()) => Ok(alive()),
@@ -88,7 +89,11 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 "not_forwarded",
                 "The Functions host sent an envelope instead of the request: set `customHandler.enableForwardingHttpRequest` to true in host.json.",
             )),
-            _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path. See /api/ImagePush.")),
+            _ => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is nothing at this path. See /api/ImagePush.",
+            )),
         }
     };
     answer.instrument(span).await.unwrap_or_else(|problem| problem.answer())
@@ -163,10 +168,9 @@ fn base_url(request: &HttpRequest) -> String {
 
 /// The address of a push, with the caller's own `code` if it came in the query.
 fn push_url(request: &HttpRequest, id: &str, operation: &str) -> String {
-    let code = query(request, "code").into_iter().next().map(|code| {
-        form_urlencoded::Serializer::new(String::from("?")).append_pair("code", &code).finish()
-    });
+    let code = query(request, "code").into_iter().next();
+    let code =
+        code.map(|code| format!("?code={}", form_urlencoded::byte_serialize(code.as_bytes()).collect::<String>()));
     let slash = if operation.is_empty() { "" } else { "/" };
     format!("{}/{PREFIX}/pushes/{id}{slash}{operation}{}", base_url(request), code.unwrap_or_default())
 }
-

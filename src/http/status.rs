@@ -70,7 +70,8 @@ async fn purge(id: PushId, service: &Service) -> Result<Option<Purge>, Problem> 
 
 fn operated(request: &HttpRequest, what: What, row: Option<Row>) -> Result<HttpResponse, Problem> {
     let row = row.ok_or_else(Problem::unknown_push)?;
-    Ok(HttpResponse::Accepted().json(json!({ "did": what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string(), "") })))
+    Ok(HttpResponse::Accepted()
+        .json(json!({ "did": what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string(), "") })))
 }
 
 async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
@@ -203,4 +204,3 @@ fn outcome(outcome: Outcome) -> &'static str {
 fn names(regions: &[&crate::push::Region]) -> Vec<String> {
     regions.iter().map(ToString::to_string).collect()
 }
-

@@ -25,13 +25,16 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     })?;
     match service.fired(invocation.text, invocation.message_id).await {
         Ok(Handled::Done(word)) => Ok(HttpResponse::Ok().json(envelope::success(&format!("timer: {word}")))),
-        Ok(Handled::SetAside) => {
-            Ok(HttpResponse::Ok().json(envelope::success("the message is not one of ours and was set aside in the poison queue")))
-        }
+        Ok(Handled::SetAside) => Ok(HttpResponse::Ok()
+            .json(envelope::success("the message is not one of ours and was set aside in the poison queue"))),
         // The host logs neither status nor text of a failed call.
         Err(cause) => {
             error!(%cause, "a timer could not be handled; the host gives it back and it fires again");
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not_handled", "The timer could not be handled; it must fire again."))
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "not_handled",
+                "The timer could not be handled; it must fire again.",
+            ))
         }
     }
 }

@@ -84,7 +84,9 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
 
 async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) {
     let Some(text) = received.text.clone() else {
-        error!("a message that is not base64 was in the timer queue; it was moved to the poison queue, look who sends there");
+        error!(
+            "a message that is not base64 was in the timer queue; it was moved to the poison queue, look who sends there"
+        );
         return report(inbox.poison(&received).await);
     };
     match service.fired(text, Some(received.handle.id.clone())).await {
