@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::storage::Account;
 use crate::config::{Settings, Source};
 use crate::engine::Engine;
-use crate::notify::client::HttpNotifier;
+use crate::notify::client::{HttpNotifier, Options};
 use crate::service::Service;
 use crate::store::azure::Transport;
 use crate::store::embedded::EmbeddedStore;
@@ -55,9 +55,10 @@ pub fn embedded(path: &Path) -> Result<Storage, Failure> {
 ///
 /// # Errors
 /// `Corrupt` when the notifier's HTTP client cannot be made.
-pub fn service(settings: Settings, source: &Source, storage: &Storage, runtime: Handle) -> Result<Service, Failure> {
+pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Result<Service, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let notifier = HttpNotifier::new(settings.targets, source, Arc::clone(&clock))?;
+    let options = Options { public_url: settings.public_url, ..Options::default() };
+    let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options).map_err(Failure::Corrupt)?;
     let timers: Arc<dyn crate::timers::Timers> = Arc::clone(&storage.inbox) as _;
     let engine = Engine::new(
         settings.policy,

@@ -113,13 +113,12 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
         if let Some(receiver) = receiver {
             tokio::spawn(receiver.serve().map_err(|why| cannot("serve the receiver of --print", why))?);
         }
-        until_signal(settings, &source, &storage, listener, address, key).await
+        until_signal(settings, &storage, listener, address, key).await
     })
 }
 
 async fn until_signal(
     settings: Settings,
-    source: &Source,
     storage: &Storage,
     listener: TcpListener,
     address: SocketAddr,
@@ -127,7 +126,7 @@ async fn until_signal(
 ) -> Result<(), End> {
     let clock = Arc::new(SystemClock);
     let described = settings.described.clone();
-    let service = backends::service(settings, source, storage, tokio::runtime::Handle::current())?;
+    let service = backends::service(settings, storage, tokio::runtime::Handle::current())?;
     service.start_upkeep();
     let (stop, stopped) = watch::channel(false);
     let polling = tokio::spawn(poll::run(Arc::clone(&storage.inbox), service.clone(), clock.clone(), stopped));

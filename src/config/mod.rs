@@ -1,5 +1,7 @@
 //! Settings: read once at start, checked as a whole, every fault reported together. Nothing else reads the environment.
 
+pub mod delivery;
+mod members;
 pub mod rules;
 pub mod storage;
 pub mod targets;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Where and how to notify, in the order of [`Policy::targets`].
     pub targets: Vec<TargetSettings>,
+    /// Where people reach this service, for links in notifications.
+    pub public_url: Option<String>,
     /// Where rows and timers live; `None` when no storage is configured.
     pub account: Option<Account>,
     /// For people.
@@ -106,7 +110,8 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let timeout = timeout(source, &mut faults, &mut warnings);
     let correlation = correlation(source, &mut faults);
     let rules = rules::rules(source, &parse_timeout, &mut faults);
-    let schedule = targets::schedule(source, &timespan::parse, &mut faults);
+    let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
+    let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
     let account = storage::account(source, &mut faults);
     for name in source.names().filter(|n| n.starts_with("webhook") && !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(n)))
@@ -131,11 +136,11 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
             Correlation::Content => "content",
             Correlation::Id => "id",
         },
-        targets: targets.iter().map(|t| t.policy.name.clone()).collect(),
+        targets: targets.iter().map(ToString::to_string).collect(),
         rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
         storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),
     };
-    Ok(Settings { policy, targets, account, described, warnings })
+    Ok(Settings { policy, targets, public_url, account, described, warnings })
 }
 
 fn regions(source: &Source, faults: &mut Vec<Fault>) -> Vec<Region> {
