@@ -1,5 +1,7 @@
 //! Settings: read once at start, checked as a whole, every fault reported together. Nothing else reads the environment.
 
+pub mod storage;
+
 use std::collections::BTreeMap;
 
 /// All settings as they were given, found by name without regard to case (app settings are environment variables, whose

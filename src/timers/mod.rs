@@ -5,6 +5,7 @@
 //! A timer is a hint to look at a push, never a command: a message is trusted for the push's name and nothing more.
 
 pub mod memory;
+pub mod queue;
 
 use std::time::Duration;
 
