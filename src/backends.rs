@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
 use crate::config::storage::Account;
-use crate::config::{Settings, Source};
 use crate::engine::Engine;
 use crate::notify::client::{HttpNotifier, Options};
 use crate::service::Service;
-use crate::store::azure::Transport;
+use crate::store::azure::Connection;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::table::TableStore;
 use crate::store::{Failure, Store};
@@ -32,12 +32,12 @@ pub struct Storage {
 ///
 /// # Errors
 /// `Corrupt` when no client can be made from the account's settings.
-pub fn azure(account: &Account, source: &Source) -> Result<Storage, Failure> {
+pub fn azure(account: &Account) -> Result<Storage, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let transport = Transport::new(account, source, Arc::clone(&clock))?;
+    let connection = Connection::open(account, clock)?;
     Ok(Storage {
-        store: Arc::new(TableStore::new(&transport)),
-        inbox: Arc::new(QueueTimers::new(&transport)),
+        store: Arc::new(TableStore::new(&connection)),
+        inbox: Arc::new(QueueTimers::new(&connection)),
         described: account.to_string(),
     })
 }
@@ -48,7 +48,11 @@ pub fn azure(account: &Account, source: &Source) -> Result<Storage, Failure> {
 /// `Corrupt` when the file is in use by another process or is not ours.
 pub fn embedded(path: &Path) -> Result<Storage, Failure> {
     let (store, timers) = EmbeddedStore::open(path, Arc::new(SystemClock))?;
-    Ok(Storage { store: Arc::new(store), inbox: Arc::new(timers), described: format!("embedded store {}", path.display()) })
+    Ok(Storage {
+        store: Arc::new(store),
+        inbox: Arc::new(timers),
+        described: format!("embedded store {}", path.display()),
+    })
 }
 
 /// The service on `storage`, running its calls on `runtime`.

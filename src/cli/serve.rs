@@ -103,7 +103,7 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     let listener = TcpListener::bind(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
     let address = listener.local_addr().map_err(|why| cannot("read the listener's address", why))?;
     let storage = match &settings.account {
-        Some(account) => backends::azure(account, &source)?,
+        Some(account) => backends::azure(account)?,
         None => backends::embedded(&args.data)?,
     };
     settings.described.storage.clone_from(&storage.described);

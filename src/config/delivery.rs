@@ -53,7 +53,11 @@ pub fn public_url(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
             // Whoever reads a notification reads its link, so nothing that opens a door may stand in it.
             Ok(url) if bare(&url) => Some(url.as_str().trim_end_matches('/').to_owned()),
             Ok(url) => {
-                faults.push(Fault::of(SETTING, &shown(&url), "must have no user, query or fragment: it is sent to receivers"));
+                faults.push(Fault::of(
+                    SETTING,
+                    &shown(&url),
+                    "must have no user, query or fragment: it is sent to receivers",
+                ));
                 None
             }
             Err(e) => {

@@ -36,7 +36,10 @@ pub fn rules(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fault>
 fn rule(mut members: Members<'_>, number: usize, parse_time: ParseTime<'_>) -> Rule {
     let name = members.text("name").unwrap_or_else(|| format!("rule {number}"));
     if name.len() > limits::NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        members.fault("name", format!("must have at most {} bytes, none of them control characters", limits::NAME_BYTES_MAX));
+        members.fault(
+            "name",
+            format!("must have at most {} bytes, none of them control characters", limits::NAME_BYTES_MAX),
+        );
     }
     let filter = members.filter();
     let ignore = members.flag("ignore").unwrap_or(false);
@@ -109,10 +112,7 @@ mod tests {
         assert_eq!(rules.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["quiet", "rule 2", "rule 3", "rule 4"]);
         assert_eq!(rules[0].verdict, Verdict::Ignore);
         let regions = ["west us", "eastus"].map(|r| Region::parse(r).unwrap()).to_vec();
-        assert_eq!(
-            rules[1].verdict,
-            Verdict::FanIn { regions: Some(regions), timeout: Some(Duration::from_secs(9)) }
-        );
+        assert_eq!(rules[1].verdict, Verdict::FanIn { regions: Some(regions), timeout: Some(Duration::from_secs(9)) });
         assert_eq!(
             rules[1].filter,
             Filter {

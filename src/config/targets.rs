@@ -148,7 +148,15 @@ fn simple(source: &Source, allow_private: bool, faults: &mut Vec<Fault>) -> Opti
     let format = format.ok()?;
     let notices = default_notices(format);
     let policy = Target { name: "default".into(), notices, filter: Filter::default() };
-    Some(TargetSettings { policy, url: url?, format, secrets, headers: HeaderMap::new(), allow_http: false, allow_private })
+    Some(TargetSettings {
+        policy,
+        url: url?,
+        format,
+        secrets,
+        headers: HeaderMap::new(),
+        allow_http: false,
+        allow_private,
+    })
 }
 
 fn target(mut members: Members<'_>, private: bool) -> Option<TargetSettings> {
@@ -246,7 +254,10 @@ fn notices(members: &mut Members<'_>, format: Format) -> Vec<Notice> {
 
 fn secrets<'a>(texts: impl ExactSizeIterator<Item = &'a str>, mut fault: impl FnMut(String)) -> Vec<Secret> {
     if texts.len() > 2 {
-        fault(format!("{} secrets are given; two are allowed, the old and the new while they are rotated", texts.len()));
+        fault(format!(
+            "{} secrets are given; two are allowed, the old and the new while they are rotated",
+            texts.len()
+        ));
         return Vec::new();
     }
     let mut secrets = Vec::new();

@@ -21,10 +21,8 @@ pub(super) fn slack(data: &Data<'_>) -> Value {
 /// Body for a Teams workflow ("When a Teams webhook request is received"): one Adaptive Card, version 1.4, which every
 /// Teams client shows.
 pub(super) fn teams(data: &Data<'_>) -> Value {
-    let facts: Vec<Value> = details(data)
-        .into_iter()
-        .map(|(name, value)| json!({ "title": name, "value": unbracketed(&value) }))
-        .collect();
+    let facts: Vec<Value> =
+        details(data).into_iter().map(|(name, value)| json!({ "title": name, "value": unbracketed(&value) })).collect();
     let colour = match data.notice {
         Notice::Replicated | Notice::Recovered => "Good",
         Notice::TimedOut => "Attention",

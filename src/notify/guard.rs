@@ -162,10 +162,15 @@ mod tests {
 
     #[test]
     fn literals_are_seen_however_they_are_written() {
-        for url in ["http://0x7f.1/", "http://2130706433/", "http://127.0.0.1/", "http://[::1]:80/", "http://LOCALHOST/"] {
+        for url in
+            ["http://0x7f.1/", "http://2130706433/", "http://127.0.0.1/", "http://[::1]:80/", "http://LOCALHOST/"]
+        {
             assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
         }
-        assert_eq!(literal(&Url::parse("http://[::ffff:169.254.169.254]/").unwrap()).unwrap().to_canonical().to_string(), "169.254.169.254");
+        assert_eq!(
+            literal(&Url::parse("http://[::ffff:169.254.169.254]/").unwrap()).unwrap().to_canonical().to_string(),
+            "169.254.169.254"
+        );
         assert!(!is_loopback(&Url::parse("http://localhost.example.com/").unwrap()));
     }
 }

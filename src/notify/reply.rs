@@ -20,7 +20,13 @@ pub(super) fn failed(reason: impl Into<String>) -> AttemptResult {
 }
 
 /// The result of an answer with `status`; `text` is the beginning of its body.
-pub(super) fn result(format: Format, status: StatusCode, headers: &HeaderMap, text: &[u8], now: Instant) -> AttemptResult {
+pub(super) fn result(
+    format: Format,
+    status: StatusCode,
+    headers: &HeaderMap,
+    text: &[u8],
+    now: Instant,
+) -> AttemptResult {
     let text = one_line(&String::from_utf8_lossy(text));
     let said = |what: String| if text.is_empty() { what } else { format!("{what}: {text}") };
     if status.is_success() {
@@ -113,7 +119,10 @@ mod tests {
         for status in [200, 201, 202, 204, 299] {
             assert_eq!(told(status, "ok"), AttemptResult::Confirmed { status });
         }
-        assert_eq!(told(410, "channel_is_archived"), AttemptResult::Refused { reason: "410 Gone: channel_is_archived".into() });
+        assert_eq!(
+            told(410, "channel_is_archived"),
+            AttemptResult::Refused { reason: "410 Gone: channel_is_archived".into() }
+        );
         assert_eq!(told(404, "no\r\n\u{1b}[31m such\thook"), failed("404 Not Found: no [31m such hook"));
         assert_eq!(told(500, ""), failed("500 Internal Server Error"));
         assert_eq!(told(307, "moved"), failed("307, a redirect, not followed: configure the final URL"));

@@ -26,8 +26,10 @@ impl Secret {
     /// # Errors
     /// Says what is wrong and shows nothing of the text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let encoded =
-            text.trim().strip_prefix("whsec_").ok_or("a secret is `whsec_` followed by base64; this one begins otherwise")?;
+        let encoded = text
+            .trim()
+            .strip_prefix("whsec_")
+            .ok_or("a secret is `whsec_` followed by base64; this one begins otherwise")?;
         let key = LENIENT.decode(encoded).map_err(|_| "what follows `whsec_` is not base64")?;
         if !(24..=64).contains(&key.len()) {
             return Err(format!("the secret has {} bytes once decoded; 24 to 64 are allowed", key.len()));
@@ -77,10 +79,7 @@ mod tests {
         );
         let own = Secret::parse(OWN).unwrap();
         let body = br#"{"type":"acr.image.replicated","timestamp":"2026-11-22T10:00:05Z","data":{"repository":"shop/cart","tag":"1.4.2"}}"#;
-        assert_eq!(
-            own.sign("msg_2c5d9b1e", 1_795_341_605, body),
-            "v1,qB2plkS0BB+du71GljCPkXDii8QCxTE7MpdZ41Mog6U="
-        );
+        assert_eq!(own.sign("msg_2c5d9b1e", 1_795_341_605, body), "v1,qB2plkS0BB+du71GljCPkXDii8QCxTE7MpdZ41Mog6U=");
         let both = signatures(&[own.clone(), published.clone()], "i", 1, b"{}").unwrap();
         assert_eq!(both, format!("{} {}", own.sign("i", 1, b"{}"), published.sign("i", 1, b"{}")));
         assert_eq!(signatures(&[], "i", 1, b"{}"), None);

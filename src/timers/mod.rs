@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod memory;
 pub mod poll;
+pub mod queue;
 
 use std::time::Duration;
 
