@@ -123,3 +123,15 @@ pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
 /// See [`REMEMBERED_ROWS_MAX`].
 pub const REMEMBERED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+
+/// Most operations the embedded store commits together. Enough that the disk's wait is shared; few enough that the batch stays short.
+pub const EMBEDDED_BATCH_MAX: usize = 512;
+
+/// Operations that may wait for each thread of the embedded store; a further caller waits for room.
+pub const EMBEDDED_QUEUE_MAX: usize = 1024;
+
+/// Log pages (4 KiB each) after which the embedded store moves them into its file: a log of about 16 MiB.
+pub const EMBEDDED_LOG_PAGES: u32 = 4096;
+
+/// Messages of the embedded poison queue looked at in one operation.
+pub const EMBEDDED_REVIVE_BATCH_MAX: usize = 256;

@@ -4,7 +4,10 @@
 //!
 //! A timer is a hint to look at a push, never a command: a message is trusted for the push's name and nothing more.
 
+pub mod embedded;
 pub mod memory;
+pub mod poll;
+pub mod queue;
 
 use std::time::Duration;
 
