@@ -6,6 +6,7 @@
 
 pub(crate) mod database;
 pub mod embedded;
+mod file;
 pub mod memory;
 
 use async_trait::async_trait;
