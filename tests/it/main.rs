@@ -3,5 +3,6 @@
 
 mod embedded_crash;
 mod embedded_file;
+mod embedded_speed;
 mod store_contract;
 mod timers_contract;
