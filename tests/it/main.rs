@@ -1,8 +1,20 @@
-//! The one integration test binary: contracts of stores and timers, and what only one of them promises.
+//! Integration tests, in one binary.
 #![cfg(test)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "test support is a small library of its own, used in part by each test"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
 
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
+mod stand_in_host;
 mod store_contract;
 mod timers_contract;
