@@ -1,4 +1,5 @@
-//! Integration tests, in one binary.
+//! Integration tests, in one binary: contracts of stores and timers, what only one of them promises, and the whole service.
+#![cfg(test)]
 #![allow(
     dead_code,
     unreachable_pub,
@@ -11,5 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod embedded_crash;
+mod embedded_file;
+mod embedded_speed;
 mod notify;
 mod stand_in_host;
+mod store_contract;
+mod timers_contract;
