@@ -17,6 +17,7 @@ pub mod engine;
 pub mod clock;
 pub mod limits;
 
+pub mod cli;
 pub mod config;
 pub mod notify;
 pub mod store;
