@@ -103,6 +103,18 @@ struct Push {
     problems: u32,
 }
 
+/// Runs the command in a runtime of its own.
+#[must_use]
+pub fn main(args: Args) -> ExitCode {
+    match super::runtime() {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => {
+            Screen::of_the_process().error(&format!("No runtime could be started: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Sends, follows and prints. The exit code is 0 when every push settled as the scenario expects (with `--no-follow`: when
 /// every webhook was accepted), 1 otherwise.
 pub async fn run(args: Args) -> ExitCode {
@@ -178,7 +190,8 @@ impl Push {
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|e| format!("{e}; an address looks like http://127.0.0.1:7071/api/ImagePush"))?;
+    let url =
+        Url::parse(text).map_err(|e| format!("{e}; an address looks like http://127.0.0.1:7071/api/ImagePush"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         other => Err(format!("the scheme {other:?} is neither http nor https")),

@@ -4,7 +4,11 @@
 //! normal outcome. A write whose answer was lost is cleared up inside the implementation (each write carries an id of its
 //! own that is read back), so that `Written` and `Conflict` are always true.
 
+pub mod azure;
+pub(crate) mod database;
+pub mod embedded;
 pub mod memory;
+pub mod table;
 
 use async_trait::async_trait;
 

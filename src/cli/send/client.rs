@@ -154,7 +154,9 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     if error.is_timeout() {
         format!("{shown} did not answer in time.")
     } else if error.is_connect() && is_loopback(url) {
-        format!("Nothing listens at {shown}; start the service with `global-webhook serve`, or pass its address with --url.")
+        format!(
+            "Nothing listens at {shown}; start the service with `global-webhook serve`, or pass its address with --url."
+        )
     } else if error.is_connect() {
         format!("No connection to {shown}: {}", cause(error))
     } else {

@@ -1,0 +1,425 @@
+//! What rows and timers share of Azure Storage: one pooled, timed HTTP client, the credential, the bounded retry, and the
+//! reading of errors.
+//!
+//! The storage crates shape requests and parse answers; everything else is taken out of their hands:
+//! - Their transport opens a connection per request and waits for ever; [`Http`] pools and gives up in time.
+//! - Their retry repeats any request eight times and forgets that an earlier one may have been applied; it is off. Retrying
+//!   is [`Connection::retry`]'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
+//!   own caller, who keeps in mind that the outcome of a failed try is unknown ([`is_transient`]).
+//! - They cannot say that a message lives for ever; [`TtlForever`] does.
+//! - Their errors hold URLs, headers and bodies; [`failure`] makes the cause from the status alone.
+//!
+//! Callers must run all of it on one multi-thread runtime: a pooled connection stands still with the runtime that opened it.
+//! The crates log the `authorization` header at debug level; whoever sets up logging keeps `azure_core` at `info`.
+
+mod identity;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::error::ErrorKind;
+use azure_core::headers::{self, Headers};
+use azure_core::{
+    Body, ClientOptions, Context, HttpClient, Policy, PolicyResult, Request, Response, RetryOptions, StatusCode,
+    TransportOptions,
+};
+use azure_storage::{CloudLocation, StorageCredentials};
+
+use self::identity::ManagedIdentity;
+use super::Failure;
+use crate::clock::{self, Clock};
+use crate::config::storage::{Account, Credential, is_loopback};
+
+/// Time to connect. A replica of the service answers within milliseconds or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time of one request, its answer included. The callers' budgets are shorter where somebody waits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an idle connection is kept; below the minutes after which load balancers drop it without a word.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The same for the emulator, which closes idle connections after 5 s.
+const EMULATOR_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Largest answer that is read, in bytes; the service's own pages end at 4 MiB.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Tries of one logical call.
+pub(crate) const TRIES_MAX: u32 = 3;
+
+/// No further try is begun this long after the first.
+const RETRY_WINDOW: Duration = Duration::from_secs(8);
+
+/// The `messagettl` that [`TtlForever`] turns into "never".
+pub(crate) const FOREVER: Duration = Duration::from_secs(u64::MAX);
+
+/// An open storage account, shared by [`super::table::TableStore`] and [`crate::timers::queue::QueueTimers`]. Clones share
+/// the connections.
+#[derive(Clone)]
+pub struct Connection {
+    account: Account,
+    credential: StorageCredentials,
+    options: ClientOptions,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Prepares to talk to `account`; sends nothing yet. Waits go through `clock`.
+    ///
+    /// # Errors
+    /// [`Failure::Corrupt`] when the credential cannot be used or the TLS set-up of this machine is broken.
+    pub fn open(account: &Account, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let emulated = account.tables.starts_with("http:") || is_loopback(&account.tables);
+        let mut client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .pool_idle_timeout(if emulated { EMULATOR_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
+            .redirect(reqwest::redirect::Policy::none());
+        if emulated {
+            client = client.no_proxy();
+        }
+        let http = Http(client.build().map_err(|_| no_client())?);
+        let credential = match &account.credential {
+            Credential::SharedKey(key) => StorageCredentials::access_key(account.name.clone(), key.clone()),
+            Credential::Sas(sas) => StorageCredentials::sas_token(sas)
+                .map_err(|_| Failure::Corrupt("the shared access signature cannot be read".into()))?,
+            Credential::Identity(identity) => {
+                let credential = ManagedIdentity::new(identity.clone(), Arc::clone(&clock)).map_err(|_| no_client())?;
+                StorageCredentials::token_credential(Arc::new(credential))
+            }
+        };
+        let options = ClientOptions::default()
+            .transport(TransportOptions::new(Arc::new(http)))
+            .retry(RetryOptions::none())
+            .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>]);
+        Ok(Self { account: account.clone(), credential, options, clock })
+    }
+
+    pub(crate) fn tables(&self) -> azure_data_tables::clients::TableServiceClient {
+        let location = self.location(&self.account.tables);
+        azure_data_tables::clients::TableServiceClientBuilder::with_location(location, self.credential.clone())
+            .client_options(self.options.clone())
+            .build()
+    }
+
+    pub(crate) fn queues(&self) -> azure_storage_queues::QueueServiceClient {
+        let location = self.location(&self.account.queues);
+        azure_storage_queues::QueueServiceClientBuilder::with_location(location, self.credential.clone())
+            .client_options(self.options.clone())
+            .build()
+    }
+
+    fn location(&self, uri: &str) -> CloudLocation {
+        CloudLocation::Custom { account: self.account.name.clone(), uri: uri.to_owned() }
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Calls until a call succeeds, fails for good, or the tries are used up. Only for calls that may be repeated although an
+    /// earlier try was applied. `seed` spreads the waits of different callers.
+    pub(crate) async fn retry<T, F>(&self, seed: &str, mut call: impl FnMut() -> F) -> azure_core::Result<T>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        let mut tries = self.tries(seed);
+        loop {
+            match call().await {
+                Err(error) if is_transient(&error) && tries.again().await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Counts the tries of one logical call.
+    pub(crate) fn tries<'a>(&'a self, seed: &'a str) -> Tries<'a> {
+        Tries { clock: &*self.clock, seed, made: 1, began: self.clock.now() }
+    }
+}
+
+fn no_client() -> Failure {
+    Failure::Corrupt("no HTTPS client can be set up on this machine".into())
+}
+
+/// The tries of one logical call.
+pub(crate) struct Tries<'a> {
+    clock: &'a dyn Clock,
+    seed: &'a str,
+    made: u32,
+    began: clock::Instant,
+}
+
+impl Tries<'_> {
+    /// Waits for the next try; `false` when there is none.
+    pub(crate) async fn again(&mut self) -> bool {
+        if self.made >= TRIES_MAX || clock::until(self.began, self.clock.now()) > RETRY_WINDOW {
+            return false;
+        }
+        self.clock.sleep(pause(self.seed, self.made)).await;
+        self.made += 1;
+        true
+    }
+}
+
+/// The wait after the `failed`-th try (from 1): 50 to 150 ms, then up to 400 ms, different for each seed, without chance.
+fn pause(seed: &str, failed: u32) -> Duration {
+    let (from, span) = if failed <= 1 { (50, 100) } else { (150, 250) };
+    let mut hash = DefaultHasher::new();
+    (seed, failed).hash(&mut hash);
+    Duration::from_millis(from + hash.finish() % (span + 1))
+}
+
+/// Status of the service's answer; `None` when there was none, or none that could be understood.
+pub(crate) fn status(error: &azure_core::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::HttpResponse { status, .. } => Some(u16::from(*status)),
+        ErrorKind::Io
+        | ErrorKind::DataConversion
+        | ErrorKind::Credential
+        | ErrorKind::MockFramework
+        | ErrorKind::Other => None,
+    }
+}
+
+/// Whether the same request may succeed later. Whether this one was applied is then unknown: its answer was lost, garbled
+/// (the crates report a missing header of a success as an error), or only says that something took too long.
+pub(crate) fn is_transient(error: &azure_core::Error) -> bool {
+    match error.kind() {
+        ErrorKind::HttpResponse { status, .. } => transient_status(u16::from(*status)),
+        ErrorKind::Io | ErrorKind::DataConversion => true,
+        ErrorKind::Credential => token_failure(error).is_some_and(is_transient),
+        ErrorKind::MockFramework | ErrorKind::Other => false,
+    }
+}
+
+fn transient_status(status: u16) -> bool {
+    matches!(status, 408 | 429) || (status >= 500 && status != 501)
+}
+
+/// The failure of the identity endpoint inside of a credential error.
+fn token_failure(error: &azure_core::Error) -> Option<&azure_core::Error> {
+    error.downcast_ref::<azure_core::Error>()
+}
+
+/// What to tell about `error`, which `service` (a name for people) gave. Holds the status, the service's own short code and
+/// what went wrong with the connection; never a URL, a header or a body.
+pub(crate) fn failure(service: &str, error: &azure_core::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::HttpResponse { status, error_code } => {
+            let (status, code) = (u16::from(*status), code(error_code.as_deref()));
+            match status {
+                401 | 403 => Failure::Corrupt(format!(
+                    "{service} refused us (status {status}{code}): AzureWebJobsStorage has a wrong or expired key or token, \
+                     the identity has no data role on the account, or the account's firewall is closed to us"
+                )),
+                _ if transient_status(status) || matches!(status, 404 | 409 | 412) => {
+                    Failure::Unavailable(format!("{service} answered {status}{code}"))
+                }
+                _ => Failure::Corrupt(format!("{service} does not accept what it was sent (status {status}{code})")),
+            }
+        }
+        // Only `Http` and the identity credential make these, from words without secrets.
+        ErrorKind::Io => Failure::Unavailable(format!("{service} cannot be reached: {error}")),
+        ErrorKind::DataConversion => {
+            Failure::Unavailable(format!("{service} gave an answer that cannot be understood"))
+        }
+        ErrorKind::Credential => match token_failure(error) {
+            Some(inner) if is_transient(inner) => failure("the managed identity's endpoint", inner),
+            Some(inner) if status(inner).is_some() => Failure::Corrupt(format!(
+                "the managed identity's endpoint gives no token (status {}): the app has no such identity; \
+                 check AzureWebJobsStorage__clientId",
+                status(inner).unwrap_or_default()
+            )),
+            Some(_) | None => {
+                Failure::Corrupt(format!("requests to {service} cannot be signed: the credential is bad"))
+            }
+        },
+        ErrorKind::MockFramework | ErrorKind::Other => Failure::Corrupt(format!(
+            "a request to {service} cannot be made: check the endpoint in AzureWebJobsStorage"
+        )),
+    }
+}
+
+/// A service's error code, cut to what a code can be.
+fn code(code: Option<&str>) -> String {
+    match code {
+        Some(code) if code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()) => format!(", {code}"),
+        Some(_) | None => String::new(),
+    }
+}
+
+/// What went wrong with a connection, without the URL, whose query may be a secret.
+fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
+    let error = error.without_url();
+    let kind = match (error.is_connect(), error.is_timeout()) {
+        (true, true) => "no connection in time",
+        (true, false) => "no connection",
+        (false, true) => "no answer in time",
+        (false, false) => "the connection broke",
+    };
+    let mut root: &dyn std::error::Error = &error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    azure_core::Error::message(ErrorKind::Io, format!("{kind} ({root})"))
+}
+
+fn io(words: &'static str) -> azure_core::Error {
+    azure_core::Error::message(ErrorKind::Io, words)
+}
+
+/// The crates' transport: pooled and timed, redirects not followed.
+#[derive(Debug)]
+struct Http(reqwest::Client);
+
+#[async_trait]
+impl HttpClient for Http {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+        let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
+            .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
+        let mut outgoing = self.0.request(method, request.url().clone());
+        for (name, value) in request.headers().iter() {
+            outgoing = outgoing.header(name.as_str(), value.as_str());
+        }
+        if let Body::Bytes(bytes) = request.body() {
+            outgoing = outgoing.body(bytes.clone());
+        }
+        let mut answer = outgoing.send().await.map_err(connection_trouble)?;
+        let status = StatusCode::try_from(answer.status().as_u16()).map_err(|_| io("a status that does not exist"))?;
+        let mut received = Headers::new();
+        for (name, value) in answer.headers() {
+            if let Ok(value) = value.to_str() {
+                received.insert(name.as_str().to_owned(), value.to_owned());
+            }
+        }
+        fill_in(&mut received, request.headers());
+        // Read here, so that a connection that breaks half-way is an I/O error like any other.
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(connection_trouble)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(io("the answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body = futures_util::stream::once(std::future::ready(Ok(body.into())));
+        Ok(Response::new(status, received, Box::pin(body)))
+    }
+}
+
+/// Adds what the crates demand of every answer and nobody reads. A proxy that drops one of these would otherwise turn each
+/// success into an error.
+fn fill_in(received: &mut Headers, sent: &Headers) {
+    let has = |received: &Headers, name: &headers::HeaderName| received.get_optional_str(name).is_some();
+    for (name, value) in
+        [(headers::SERVER, "unknown"), (headers::VERSION, "unknown"), (headers::DATE, "Thu, 01 Jan 1970 00:00:00 GMT")]
+    {
+        if !has(received, &name) {
+            received.insert(name, value);
+        }
+    }
+    let id = received.get_optional_str(&headers::REQUEST_ID).and_then(|id| id.parse::<uuid::Uuid>().ok());
+    if id.is_none() {
+        received.insert(headers::REQUEST_ID, uuid::Uuid::nil().to_string());
+    }
+    let applied = headers::HeaderName::from_static("preference-applied");
+    if let Some(preference) = sent.get_optional_str(&headers::PREFER).filter(|_| !has(received, &applied)) {
+        received.insert(applied, preference.to_owned());
+    }
+}
+
+/// Turns a message's life of [`FOREVER`] into the -1 the crates cannot say. Runs before signing.
+#[derive(Debug)]
+struct TtlForever;
+
+#[async_trait]
+impl Policy for TtlForever {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let forever = FOREVER.as_secs().to_string();
+        let pairs: Vec<(String, String)> = request.url().query_pairs().into_owned().collect();
+        if pairs.iter().any(|(name, value)| name == "messagettl" && *value == forever) {
+            let mut query = request.url_mut().query_pairs_mut();
+            query.clear();
+            for (name, value) in &pairs {
+                query.append_pair(name, if name == "messagettl" { "-1" } else { value });
+            }
+        }
+        match next.split_first() {
+            Some((following, rest)) => following.send(context, request, rest).await,
+            None => Err(azure_core::Error::message(ErrorKind::Other, "no transport")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_core::error::ResultExt;
+
+    use super::*;
+
+    fn http(status: u16, code: &str) -> azure_core::Error {
+        ErrorKind::http_response(StatusCode::try_from(status).unwrap(), Some(code.into())).into_error()
+    }
+
+    #[test]
+    fn errors_are_read_by_status() {
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(is_transient(&http(status, "x")), "{status}");
+            assert!(matches!(failure("tables", &http(status, "x")), Failure::Unavailable(_)), "{status}");
+        }
+        for status in [400, 401, 403, 413, 501] {
+            assert!(!is_transient(&http(status, "x")), "{status}");
+            assert!(matches!(failure("tables", &http(status, "x")), Failure::Corrupt(_)), "{status}");
+        }
+        assert_eq!(
+            failure("tables", &http(503, "ServerBusy")),
+            Failure::Unavailable("tables answered 503, ServerBusy".into())
+        );
+        assert_eq!(failure("tables", &http(503, "sig=a secret")), Failure::Unavailable("tables answered 503".into()));
+    }
+
+    #[test]
+    fn a_token_failure_counts_as_what_it_is() {
+        let wrapped = |inner: azure_core::Error| {
+            Err::<(), _>(inner).context(ErrorKind::Credential, "failed to get bearer token").unwrap_err()
+        };
+        assert!(is_transient(&wrapped(io("no connection"))));
+        assert!(is_transient(&wrapped(http(500, "x"))));
+        assert!(!is_transient(&wrapped(http(400, "x"))));
+        let Failure::Corrupt(cause) = failure("tables", &wrapped(http(400, "x"))) else {
+            panic!("not for an operator")
+        };
+        assert!(cause.contains("clientId"), "{cause}");
+    }
+
+    #[test]
+    fn pauses_are_bounded_and_differ() {
+        let pauses: Vec<u128> = (0..100).map(|n| pause(&n.to_string(), 1 + n % 2).as_millis()).collect();
+        assert!(pauses.iter().all(|ms| (50..=400).contains(ms)), "{pauses:?}");
+        assert!(pauses.iter().collect::<std::collections::BTreeSet<_>>().len() > 20);
+    }
+
+    #[test]
+    fn demanded_headers_are_filled_in() {
+        let (mut received, mut sent) = (Headers::new(), Headers::new());
+        received.insert(headers::REQUEST_ID, "not-a-uuid");
+        received.insert(headers::VERSION, "2022-11-02");
+        sent.insert(headers::PREFER, "return-no-content");
+        fill_in(&mut received, &sent);
+        assert!(azure_storage::headers::CommonStorageResponseHeaders::try_from(&received).is_ok());
+        assert_eq!(received.get_optional_str(&headers::VERSION), Some("2022-11-02"));
+        assert_eq!(
+            received.get_optional_str(&headers::HeaderName::from_static("preference-applied")),
+            Some("return-no-content")
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Tokens of the app's managed identity, from the endpoint that App Service and Functions offer to the app.
+//!
+//! The crates ask for a token before every request, so the last one is kept here and renewed early. While a renewal fails
+//! the old token serves until its end. One renewal runs at a time; the others wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::StatusCode;
+use azure_core::auth::{AccessToken, Secret, TokenCredential};
+use azure_core::error::{Error, ErrorKind};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::clock::{self, Clock, Instant};
+use crate::config::storage::Identity;
+
+/// A token is renewed this long before its end.
+const RENEW_EARLY: Duration = Duration::from_secs(5 * 60);
+
+/// A token with less than this left is not used any more: clocks differ.
+const TOKEN_LEFT_MIN: Duration = Duration::from_secs(30);
+
+/// Time of one request for a token.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a failed renewal the endpoint is left alone for this long, as long as the old token serves.
+const RENEW_PAUSE: Duration = Duration::from_secs(30);
+
+/// Largest answer that is read, in bytes; a token has about 2 KiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The one resource that both services accept tokens for.
+const RESOURCE: &str = "https://storage.azure.com";
+
+/// See the module.
+pub(super) struct ManagedIdentity {
+    identity: Identity,
+    client: reqwest::Client,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    token: AccessToken,
+    ends: Instant,
+    renew_at: Instant,
+}
+
+impl std::fmt::Debug for ManagedIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ManagedIdentity").field(&self.identity).finish()
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    /// Seconds since 1970, as text or as a number.
+    expires_on: serde_json::Value,
+}
+
+impl ManagedIdentity {
+    pub(super) fn new(identity: Identity, clock: Arc<dyn Clock>) -> reqwest::Result<Self> {
+        // The endpoint is on this machine; a proxy would only lose the request.
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self { identity, client, clock, kept: Mutex::new(None) })
+    }
+
+    async fn ask(&self) -> azure_core::Result<Kept> {
+        let mut query = vec![("api-version", "2019-08-01"), ("resource", RESOURCE)];
+        if let Some(id) = &self.identity.client_id {
+            query.push(("client_id", id));
+        }
+        let request =
+            self.client.get(&self.identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &self.identity.header);
+        let mut answer = request.send().await.map_err(super::connection_trouble)?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(super::connection_trouble)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(super::io("the answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            let status =
+                StatusCode::try_from(status.as_u16()).map_err(|_| super::io("a status that does not exist"))?;
+            return Err(ErrorKind::http_response(status, None).into_error());
+        }
+        let odd = || Error::message(ErrorKind::DataConversion, "not a token");
+        let Answer { access_token, expires_on } = serde_json::from_slice(&body).map_err(|_| odd())?;
+        let seconds = expires_on.as_str().map_or_else(|| expires_on.as_i64(), |text| text.parse().ok());
+        let ends = seconds.and_then(|s| Instant::from_timestamp(s, 0)).ok_or_else(odd)?;
+        let expires_on = azure_core::date::parse_rfc3339(&ends.to_rfc3339()).map_err(|_| odd())?;
+        let token = AccessToken::new(Secret::new(access_token), expires_on);
+        let renew_at = (ends - RENEW_EARLY).max(clock::after(self.clock.now(), RENEW_PAUSE));
+        Ok(Kept { token, ends, renew_at })
+    }
+}
+
+#[async_trait]
+impl TokenCredential for ManagedIdentity {
+    async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<AccessToken> {
+        let mut kept = self.kept.lock().await;
+        let now = self.clock.now();
+        if let Some(Kept { token, .. }) = kept.as_ref().filter(|k| now < k.renew_at) {
+            return Ok(token.clone());
+        }
+        match self.ask().await {
+            Ok(new) => {
+                let token = new.token.clone();
+                *kept = Some(new);
+                Ok(token)
+            }
+            Err(cause) => match kept.as_mut().filter(|k| clock::until(now, k.ends) > TOKEN_LEFT_MIN) {
+                Some(old) => {
+                    old.renew_at = clock::after(now, RENEW_PAUSE);
+                    Ok(old.token.clone())
+                }
+                None => Err(cause),
+            },
+        }
+    }
+
+    async fn clear_cache(&self) -> azure_core::Result<()> {
+        *self.kept.lock().await = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
