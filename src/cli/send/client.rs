@@ -182,10 +182,10 @@ fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// What an answer says: `error.message`, `message` or `reason` of a document, the beginning of any other text.
+/// What an answer says: `error.message` or `ignored` of a document, the beginning of any other text.
 fn message(body: &str) -> String {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let said = ["/error/message", "/message", "/reason"].iter().find_map(|p| document.pointer(p)?.as_str());
+    let said = ["/error/message", "/ignored"].iter().find_map(|p| document.pointer(p)?.as_str());
     let text = said.unwrap_or(body).trim();
     if text.is_empty() {
         return "no reason given".into();
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn answers_are_read_for_their_reason() {
         assert_eq!(message(r#"{"error":{"code":"c","message":"m"}}"#), "m");
-        assert_eq!(message(r#"{"status":"ignored","reason":"r"}"#), "r");
+        assert_eq!(message(r#"{"ignored":"r"}"#), "r");
         assert_eq!(message(" plain "), "plain");
         assert_eq!(message(""), "no reason given");
         assert_eq!(message(&"\u{e9}".repeat(5000)).chars().count(), 1000);

@@ -24,8 +24,6 @@ const UNSEEN: Duration = Duration::from_secs(120);
 #[serde(rename_all = "camelCase", default)]
 struct Document {
     runtime_status: String,
-    created_time: Option<Instant>,
-    last_updated_time: Option<Instant>,
     custom_status: Option<Custom>,
     output: Option<Output>,
 }
@@ -46,9 +44,11 @@ struct Arrived {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Output {
     outcome: Option<String>,
+    /// From the first webhook to settling.
+    duration_ms: Option<u64>,
 }
 
 /// What is known of a push.
@@ -138,8 +138,9 @@ fn read(service: &Service, status: StatusCode, body: &str) -> Result<Seen, Strin
         let arrived = custom.regions.values().filter(|r| r.arrived.is_some()).count();
         return Ok(Seen::Running { arrived, missing: custom.missing, deadline: custom.deadline });
     }
-    let outcome = document.output.and_then(|o| o.outcome).or(custom.outcome);
-    let took = document.created_time.zip(document.last_updated_time).map(|(from, to)| until(from, to));
+    let output = document.output.unwrap_or_default();
+    let outcome = output.outcome.or(custom.outcome);
+    let took = output.duration_ms.map(Duration::from_millis);
     Ok(Seen::Settled { outcome: outcome.unwrap_or(document.runtime_status), took })
 }
 
