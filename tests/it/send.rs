@@ -112,10 +112,8 @@ impl Service {
         *looks += 1;
         let came = |region: &&&str| self.posted.iter().any(|(r, body)| r == **region && body["target"]["tag"] == id);
         let missing: Vec<_> = REGIONS.iter().filter(|r| !came(r)).collect();
-        let regions: BTreeMap<_, _> = REGIONS
-            .iter()
-            .map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z") })))
-            .collect();
+        let regions: BTreeMap<_, _> =
+            REGIONS.iter().map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z") }))).collect();
         let custom = json!({ "deadline": "2026-11-22T08:02:00Z", "regions": regions, "missing": missing });
         if *looks < 2 || self.stuck {
             return (202, json!({ "runtimeStatus": "Running", "customStatus": custom, "output": null }).to_string());
@@ -221,7 +219,11 @@ async fn a_key_is_asked_for_and_sent() {
 #[tokio::test]
 async fn faults_of_the_service_are_told() {
     let cases = [
-        (503, r#"{"error":{"code":"misconfigured","message":"WebhookRegions: missing"}}"#, "(503): WebhookRegions: missing"),
+        (
+            503,
+            r#"{"error":{"code":"misconfigured","message":"WebhookRegions: missing"}}"#,
+            "(503): WebhookRegions: missing",
+        ),
         (404, "", "is not ImagePush (404)"),
         (200, "<html>", "name them with --regions"),
     ];
