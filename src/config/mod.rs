@@ -299,3 +299,7 @@ impl std::fmt::Display for Fault {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;
