@@ -16,6 +16,7 @@ mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
 mod notify;
+mod send;
 mod stand_in_host;
 mod store_contract;
 mod timers_contract;
