@@ -90,7 +90,7 @@ impl QueueTimers {
 
     /// Creates a queue. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self, queue: &QueueClient) -> Result<(), Failure> {
-        match self.connection.retry(queue.queue_name(), || async { Ok(queue.create().await?) }).await {
+        match self.connection.retry(queue.queue_name(), || async { queue.create().await }).await {
             Ok(_) => Ok(()),
             Err(error) if status(&error) == Some(409) => Ok(()),
             Err(error) => Err(failure(&error)),
@@ -125,7 +125,7 @@ impl QueueTimers {
     /// Deletes a message; one that is no longer ours is left alone.
     async fn delete(&self, queue: &QueueClient, handle: &Armed) -> Result<(), Failure> {
         let message = holder(queue, handle);
-        match self.connection.retry(&handle.receipt, || async { Ok(message.delete().await?) }).await {
+        match self.connection.retry(&handle.receipt, || async { message.delete().await }).await {
             Ok(_) => Ok(()),
             Err(error) if is_gone(&error) => Ok(()),
             Err(error) => Err(failure(&error)),
@@ -221,7 +221,7 @@ impl Timers for QueueTimers {
     async fn prepare(&self) -> Result<(), Failure> {
         let mut created = false;
         loop {
-            let probe = self.connection.retry(QUEUE, || async { Ok(self.live.get_metadata().await?) });
+            let probe = self.connection.retry(QUEUE, || async { self.live.get_metadata().await });
             match probe.await {
                 Ok(_) => return Ok(()),
                 Err(error) if status(&error) == Some(404) && !created => {

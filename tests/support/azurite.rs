@@ -80,8 +80,16 @@ impl Azurite {
         SocketAddr::from(([127, 0, 0, 1], self.queues))
     }
 
-    /// Lines of the access log that name the account of this connection string: method, path, status.
+    /// Lines of the access log that name the account of this connection string: method, path, status. The log is written
+    /// behind the answers, so it is read up to requests of our own that are sent now.
     pub(crate) fn requests(&self, connection_string: &str) -> Vec<String> {
+        for service in [self.tables(), self.queues()] {
+            let mark = uuid::Uuid::new_v4().simple().to_string();
+            assert!(answers(service, &mark), "Azurite answers");
+            wait(STOP_MAX, "the access log", || {
+                std::fs::read_to_string(self.log()).is_ok_and(|log| log.contains(&mark))
+            });
+        }
         let name = connection_string.split(';').find_map(|p| p.strip_prefix("AccountName=")).expect("an account name");
         let log = std::fs::read_to_string(self.log()).expect("the access log");
         let needle = format!("/{name}");
@@ -127,7 +135,7 @@ impl Azurite {
             if let Some(status) = self.child().as_mut().and_then(|c| c.try_wait().ok().flatten()) {
                 panic!("Azurite ended ({status}): {}", std::fs::read_to_string(self.log()).unwrap_or_default());
             }
-            answers(self.tables()) && answers(self.queues())
+            answers(self.tables(), "") && answers(self.queues(), "")
         });
     }
 
@@ -186,12 +194,12 @@ fn free_ports<const N: usize>() -> [u16; N] {
     sockets.map(|s| s.local_addr().expect("its address").port())
 }
 
-/// Whether something speaks HTTP there.
-fn answers(at: SocketAddr) -> bool {
+/// Whether something speaks HTTP there. `mark` shows up in its log.
+fn answers(at: SocketAddr, mark: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /test0?comp=list HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET /mark?comp=list&mark={mark} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut head = [0; 9];
         stream.read_exact(&mut head)?;
         Ok(head.starts_with(b"HTTP/1.1 "))
