@@ -160,7 +160,8 @@ proptest! {
             prop_assert!(!fault.to_string().contains(KEY));
         }
         if let Some(account) = account {
-            prop_assert!(!format!("{account:?}").contains(KEY));
+            let shown = format!("{account:?}");
+            prop_assert!(!shown.contains(KEY));
         }
     }
 
