@@ -17,7 +17,15 @@ pub mod engine;
 pub mod clock;
 pub mod limits;
 
-pub mod config;
 pub mod notify;
 pub mod store;
 pub mod timers;
+
+pub mod service;
+
+pub mod http;
+
+pub mod backends;
+pub mod cli;
+pub mod config;
+pub mod telemetry;

@@ -20,6 +20,29 @@ pub const REGION_BYTES_MAX: usize = 64;
 /// Most targets one service notifies; each has an entry in every settled row.
 pub const TARGETS_MAX: usize = 32;
 
+/// Longest name of a target or a rule, in bytes; it stands in rows, log lines and URLs.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Longest URL of a receiver in bytes. Those of Power Platform workflows, the longest in use, are below 500.
+pub const URL_BYTES_MAX: usize = 2048;
+
+/// Most headers of its own that one target is sent.
+pub const TARGET_HEADERS_MAX: usize = 20;
+
+/// Longest value of such a header, in bytes: room for a bearer token.
+pub const TARGET_HEADER_BYTES_MAX: usize = 4096;
+
+/// Longest repository or tag pattern, in bytes; as long as a repository's name may be under the OCI rules.
+pub const PATTERN_BYTES_MAX: usize = 255;
+
+/// Most rules. Each is tried, in order, for the first arrival of a push.
+pub const RULES_MAX: usize = 100;
+
+/// Most waits of `WebhookRetrySchedule`, and the longest one: a message may be hidden for so long without chaining.
+pub const RETRY_WAITS_MAX: usize = 20;
+/// See [`RETRY_WAITS_MAX`].
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Shortest `WebhookTimeout`. The queue's clock has whole seconds, so a shorter wait could not be kept.
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
@@ -59,6 +82,12 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts of one process at the same time; more wait, and give up in favour of their timers when their lease runs out.
 pub const DELIVERIES_AT_ONCE_MAX: usize = 64;
 
+/// Most attempts at one target at the same time. Each target has places of its own, so a slow one takes none from the others.
+pub const DELIVERIES_PER_TARGET_MAX: usize = 16;
+
+/// How long the rest of a reply is awaited once a 2xx is in: only to use the connection again, the answer is known.
+pub const REPLY_REST_WAIT: Duration = Duration::from_millis(500);
+
 /// Most of a receiver's reply that is read, in bytes. Only the status and a short reason are of use.
 pub const REPLY_BYTES_MAX: usize = 16 * 1024;
 
@@ -90,3 +119,15 @@ pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
 /// See [`REMEMBERED_ROWS_MAX`].
 pub const REMEMBERED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+
+/// Most operations the embedded store commits together. Enough that the disk's wait is shared; few enough that the batch stays short.
+pub const EMBEDDED_BATCH_MAX: usize = 512;
+
+/// Operations that may wait for each thread of the embedded store; a further caller waits for room.
+pub const EMBEDDED_QUEUE_MAX: usize = 1024;
+
+/// Log pages (4 KiB each) after which the embedded store moves them into its file: a log of about 16 MiB.
+pub const EMBEDDED_LOG_PAGES: u32 = 4096;
+
+/// Messages of the embedded poison queue looked at in one operation.
+pub const EMBEDDED_REVIVE_BATCH_MAX: usize = 256;

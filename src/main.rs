@@ -1,1 +1,7 @@
-fn main() {}
+//! The one binary: a custom handler when the Functions host starts it, a command line otherwise.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    global_webhook::cli::main()
+}

@@ -1,8 +1,232 @@
 //! Settings: read once at start, checked as a whole, every fault reported together. Nothing else reads the environment.
 
+pub mod delivery;
+mod members;
+pub mod rules;
 pub mod storage;
+pub mod targets;
+pub mod timespan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::limits;
+use crate::push::Region;
+use crate::push::arrival::Correlation;
+use crate::push::policy::Policy;
+use storage::Account;
+use targets::TargetSettings;
+
+/// The settings this service knows beside those of the storage; another name that begins with `Webhook` is warned about.
+const KNOWN: [&str; 14] = [
+    "WebhookRegions",
+    "WebhookTimeout",
+    "WebhookTimeOut",
+    "WebhookCorrelation",
+    "WebhookTargetUrl",
+    "WebhookTargetSecret",
+    "WebhookTargetFormat",
+    "WebhookTargets",
+    "WebhookRules",
+    "WebhookRetrySchedule",
+    "WebhookPublicUrl",
+    "WebhookAllowPrivateTargets",
+    "WebhookKey",
+    "WebhookLog",
+];
+
+/// Wait for missing regions unless `WebhookTimeout` says otherwise; the original's default.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Everything the settings say.
+#[derive(Debug)]
+pub struct Settings {
+    /// What concerns pushes.
+    pub policy: Policy,
+    /// Where and how to notify, in the order of [`Policy::targets`].
+    pub targets: Vec<TargetSettings>,
+    /// Where people reach this service, for links in notifications.
+    pub public_url: Option<String>,
+    /// Where rows and timers live; `None` when no storage is configured.
+    pub account: Option<Account>,
+    /// For people.
+    pub described: Described,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// The effective settings as people may see them; holds no secret.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// All regions that some push may wait for.
+    pub regions: Vec<String>,
+    /// The time-out in words.
+    pub timeout: String,
+    /// `content` or `id`.
+    pub correlation: &'static str,
+    /// Names of the targets.
+    pub targets: Vec<String>,
+    /// Names of the rules.
+    pub rules: Vec<String>,
+    /// Where rows and timers live, in words.
+    pub storage: String,
+}
+
+impl Described {
+    /// Whether some push may wait for `region`.
+    #[must_use]
+    pub fn knows(&self, region: &Region) -> bool {
+        self.regions.iter().any(|r| r == region.as_str())
+    }
+
+    /// The answer to someone who opens the function's URL.
+    #[must_use]
+    pub fn health(&self, rows: bool, queue: bool) -> Value {
+        json!({
+            "service": "acr-global-webhook",
+            "version": env!("CARGO_PKG_VERSION"),
+            "regions": self.regions,
+            "timeout": self.timeout,
+            "correlation": self.correlation,
+            "targets": self.targets,
+            "rules": self.rules,
+            "storage": self.storage,
+            "rowsReachable": rows,
+            "queueReachable": queue,
+        })
+    }
+}
+
+/// Reads all settings.
+///
+/// # Errors
+/// Every fault there is, at once.
+pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    let regions = regions(source, &mut faults);
+    let timeout = timeout(source, &mut faults, &mut warnings);
+    let correlation = correlation(source, &mut faults);
+    let rules = rules::rules(source, &parse_timeout, &mut faults);
+    let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
+    let public_url = delivery::public_url(source, &mut faults);
+    let targets = targets::targets(source, &mut faults);
+    let account = storage::account(source, &mut faults);
+    for name in source.names().filter(|n| n.starts_with("webhook") && !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(n)))
+    {
+        warnings.push(format!("the setting `{name}` is not known and has no effect; is it misspelt?"));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let policy = Policy {
+        regions,
+        timeout,
+        correlation,
+        rules,
+        targets: targets.iter().map(|t| t.policy.clone()).collect(),
+        schedule,
+    };
+    let described = Described {
+        regions: policy.known_regions().into_iter().map(ToString::to_string).collect(),
+        timeout: timespan::words(timeout),
+        correlation: match correlation {
+            Correlation::Content => "content",
+            Correlation::Id => "id",
+        },
+        targets: targets.iter().map(ToString::to_string).collect(),
+        rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
+        storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),
+    };
+    Ok(Settings { policy, targets, public_url, account, described, warnings })
+}
+
+fn regions(source: &Source, faults: &mut Vec<Fault>) -> Vec<Region> {
+    let Some(text) = source.get("WebhookRegions") else {
+        faults.push(Fault::hidden(
+            "WebhookRegions",
+            "is missing: name the regions of the registry's replicas, for example `northeurope,westus`",
+        ));
+        return Vec::new();
+    };
+    region_list("WebhookRegions", text, faults)
+}
+
+/// Comma-separated regions, distinct, in their order; blanks between commas do not count.
+fn region_list(setting: &str, text: &str, faults: &mut Vec<Fault>) -> Vec<Region> {
+    let mut seen = BTreeSet::new();
+    let mut regions = Vec::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        match Region::parse(part) {
+            Ok(region) if seen.insert(region.clone()) => regions.push(region),
+            Ok(_) => {}
+            Err(why) => faults.push(Fault::of(setting, part.trim(), why)),
+        }
+    }
+    if regions.is_empty() {
+        faults.push(Fault::of(setting, text, "names no region, for example `northeurope,westus`"));
+    }
+    if regions.len() > limits::REGIONS_MAX {
+        faults.push(Fault::hidden(
+            setting,
+            format!("names {} regions; {} are allowed", regions.len(), limits::REGIONS_MAX),
+        ));
+    }
+    regions
+}
+
+/// A time-out within its bounds.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = timespan::parse(text)?;
+    if timeout < limits::TIMEOUT_MIN {
+        return Err(format!(
+            "is {}; the shortest is {}",
+            timespan::words(timeout),
+            timespan::words(limits::TIMEOUT_MIN)
+        ));
+    }
+    if timeout > limits::TIMEOUT_MAX {
+        return Err(format!(
+            "is {}; the longest is {} (a bare number is days)",
+            timespan::words(timeout),
+            timespan::words(limits::TIMEOUT_MAX)
+        ));
+    }
+    Ok(timeout)
+}
+
+fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Duration {
+    let Some(text) = source.get("WebhookTimeout") else { return TIMEOUT };
+    match parse_timeout(text) {
+        Ok(timeout) => {
+            if timeout > limits::TIMEOUT_SUSPICIOUS {
+                warnings.push(format!(
+                    "WebhookTimeout = {text:?} is {}: a bare number is days, and an hour field above 23 is read as days too; two minutes are `0:2:0` or `PT2M`",
+                    timespan::words(timeout)
+                ));
+            }
+            timeout
+        }
+        Err(why) => {
+            faults.push(Fault::of("WebhookTimeout", text, why));
+            TIMEOUT
+        }
+    }
+}
+
+fn correlation(source: &Source, faults: &mut Vec<Fault>) -> Correlation {
+    match source.get("WebhookCorrelation") {
+        None => Correlation::Content,
+        Some(text) if text.eq_ignore_ascii_case("content") => Correlation::Content,
+        Some(text) if text.eq_ignore_ascii_case("id") => Correlation::Id,
+        Some(text) => {
+            faults.push(Fault::of("WebhookCorrelation", text, "must be `content` or `id`"));
+            Correlation::Content
+        }
+    }
+}
 
 /// All settings as they were given, found by name without regard to case (app settings are environment variables, whose
 /// names are case-sensitive on Linux).
@@ -19,9 +243,22 @@ impl Source {
         Self(map)
     }
 
+    /// The process's environment; a name or value that is not Unicode is left out.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::new(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
     /// Sets `name` over whatever was given for it.
     pub fn set(&mut self, name: &str, value: String) {
         self.0.insert(name.to_lowercase(), value);
+    }
+
+    /// All names, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// The value of `name`, trimmed; `None` when it is absent or blank.
@@ -62,3 +299,7 @@ impl std::fmt::Display for Fault {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,5 +1,13 @@
 //! Outgoing notifications: the seam between the engine and whatever tells a receiver.
 
+pub mod client;
+pub mod guard;
+pub mod payload;
+pub mod signature;
+
+mod chat;
+mod reply;
+
 use async_trait::async_trait;
 
 use crate::push::state::Row;

@@ -5,6 +5,8 @@
 //! own that is read back), so that `Written` and `Conflict` are always true.
 
 pub mod azure;
+pub(crate) mod database;
+pub mod embedded;
 pub mod memory;
 pub mod table;
 

@@ -4,7 +4,9 @@
 //!
 //! A timer is a hint to look at a push, never a command: a message is trusted for the push's name and nothing more.
 
+pub mod embedded;
 pub mod memory;
+pub mod poll;
 pub mod queue;
 
 use std::time::Duration;
@@ -207,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_survive_their_text(row in row(), which in 0..4) {
+        fn messages_survive_their_text(row in row(), which in 0usize..4) {
             let reasons = [Reason::Deadline, Reason::Delivery, Reason::Unseen, Reason::Revived];
             let timer = Message::Timer(Timer { push: row.id.clone(), due: row.deadline, reason: reasons[which] });
             prop_assert_eq!(Message::parse(&timer.text()), Some(timer));

@@ -1,5 +1,13 @@
-//! The one integration test binary: contracts of stores and timers, and what only one of them promises.
+//! Integration tests, in one binary: contracts of stores and timers, what only one of them promises, and the whole service.
 #![cfg(test)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "test support is a small library of its own, used in part by each test"
+)]
 
 #[path = "../support/azurite.rs"]
 mod azurite;
@@ -7,7 +15,10 @@ mod azurite;
 mod proxy;
 #[path = "../support/raw.rs"]
 mod raw;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod azure_faults;
 mod azure_queue;
 mod azure_table;
+mod stand_in_host;

@@ -1,0 +1,126 @@
+//! Handler mode: the Functions host's custom handler.
+//!
+//! Guarantees: it listens before anything is read or connected, and stays up whatever is wrong with the settings, so that the
+//! operator reads the reason in the browser instead of a host that gives up. It ends itself when its parent is gone: a killed
+//! host leaves its handler behind (seen), which would go on holding the port and running calls of nobody.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::{complain, faults_text, runtime};
+use crate::backends;
+use crate::clock::SystemClock;
+use crate::config::{self, Described, Fault, Settings, Source};
+use crate::http::{self, Web};
+use crate::service::Service;
+use crate::telemetry;
+
+/// Threads that parse requests; the calls themselves run on the common runtime.
+const WORKERS: usize = 2;
+
+pub(super) fn main(port: &str, source: Source) -> ExitCode {
+    let parent = parent();
+    let listener = match port
+        .parse()
+        .map_err(|_| "is not a port".to_owned())
+        .and_then(|port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| e.to_string()))
+    {
+        Ok(listener) => listener,
+        Err(why) => {
+            complain(&format!(
+                "cannot listen on the port that the Functions host gave ({} = {port:?}): {why}",
+                super::PORT
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(why) = telemetry::install(true, source.get("WebhookLog")) {
+        warn!(why);
+    }
+    watch(parent);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            error!(%why, "no runtime could be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (service, described) = match prepare(&source, runtime.handle()) {
+        Ok((service, described)) => {
+            service.start_upkeep();
+            (Ok(service), described)
+        }
+        Err(faults) => {
+            let text = faults_text(&faults);
+            error!(
+                faults = text,
+                "the settings cannot be used; every call is answered with 503 until they are corrected"
+            );
+            (Err(text), Described::default())
+        }
+    };
+    let web = Web { service, described, clock: Arc::new(SystemClock), key: None, queue_trigger: true };
+    let served = runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await });
+    // The host never asks a handler to end, and does not restart one that ended with success.
+    error!(?served, "the server ended by itself");
+    ExitCode::FAILURE
+}
+
+fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service, Described), Vec<Fault>> {
+    let settings = config::load(source)?;
+    log(&settings);
+    let Some(account) = &settings.account else {
+        return Err(vec![Fault::hidden(
+            "AzureWebJobsStorage",
+            "is missing: the Functions host and this handler need a storage account",
+        )]);
+    };
+    let described = settings.described.clone();
+    let broken = |failure: crate::store::Failure| vec![Fault::hidden("AzureWebJobsStorage", failure.to_string())];
+    let storage = backends::azure(account).map_err(broken)?;
+    let service = backends::service(settings, &storage, runtime.clone()).map_err(broken)?;
+    Ok((service, described))
+}
+
+/// The effective settings and what is doubtful about them.
+pub(super) fn log(settings: &Settings) {
+    let Described { regions, timeout, correlation, targets, rules, storage } = &settings.described;
+    info!(
+        regions = regions.join(","),
+        timeout,
+        correlation,
+        targets = targets.join(","),
+        rules = rules.join(","),
+        storage,
+        "settings in effect"
+    );
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+}
+
+#[cfg(unix)]
+fn parent() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+/// Where a parent cannot be asked for, it never changes.
+#[cfg(not(unix))]
+fn parent() -> u32 {
+    0
+}
+
+/// Ends the process once its parent is no longer `known`. A thread of its own, so that nothing can hold it up.
+fn watch(known: u32) {
+    std::thread::spawn(move || {
+        while parent() == known {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        error!("the Functions host is gone; this handler ends itself");
+        std::process::exit(1);
+    });
+}

@@ -1,0 +1,67 @@
+//! The command line: picks the mode and reads the arguments. Without a command, and with the variable the Functions host sets,
+//! it is a custom handler.
+
+mod handler;
+mod receiver;
+pub mod send;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Fault, Source};
+
+/// Port on which the Functions host expects its custom handler.
+const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
+
+/// One global webhook for a geo-replicated Azure Container Registry.
+#[derive(Parser)]
+#[command(name = "global-webhook", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run alone, without a Functions host
+    Serve(serve::Args),
+    /// Send ACR-shaped notifications to a running service and follow what becomes of them
+    Send(send::Args),
+}
+
+/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let source = Source::from_environment();
+    match (cli.command, source.get(PORT).map(str::to_owned)) {
+        (Some(Command::Serve(args)), _) => serve::main(args, source),
+        (Some(Command::Send(args)), _) => send::main(args),
+        (None, Some(port)) => handler::main(&port, source),
+        (None, None) => {
+            let help = Cli::command().render_help();
+            complain(&format!(
+                "{help}\nWithout a command this program is a custom handler, started by the Functions host (`func start`)."
+            ));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The text for settings that cannot be used: all faults, one a line.
+fn faults_text(faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("- {fault}")).collect();
+    format!("The settings cannot be used; correct these and restart:\n{}", lines.join("\n"))
+}
+
+#[expect(clippy::print_stderr, reason = "a command's words to the person who ran it")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The runtime for storage, outgoing calls and everything else that must not depend on a web worker.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,0 +1,53 @@
+//! The built-in receiver of `serve --print`: shows the global webhooks that this very process sends, over a real connection.
+
+use std::net::TcpListener;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+
+use crate::config::Source;
+
+/// A bound receiver that is not serving yet.
+pub(super) struct Receiver {
+    listener: TcpListener,
+}
+
+/// Binds the receiver to a free loopback port and adds it to the settings as the target `print`.
+pub(super) fn listen(source: &mut Source) -> Result<Receiver, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("--print cannot listen: {e}"))?;
+    let address = listener.local_addr().map_err(|e| format!("--print cannot listen: {e}"))?;
+    let mut targets = match source.get("WebhookTargets").map(serde_json::from_str::<Value>) {
+        None => Vec::new(),
+        Some(Ok(Value::Array(targets))) => targets,
+        // Left as it is: the check of the settings says what is wrong with it.
+        Some(_) => return Ok(Receiver { listener }),
+    };
+    targets.push(json!({
+        "name": "print",
+        "url": format!("http://{address}/"),
+        "format": "standard",
+        "outcomes": ["replicated", "timed_out", "recovered"],
+    }));
+    source.set("WebhookTargets", Value::Array(targets).to_string());
+    Ok(Receiver { listener })
+}
+
+impl Receiver {
+    /// A server that prints what arrives, until it is dropped.
+    pub(super) fn serve(self) -> std::io::Result<Server> {
+        let server = HttpServer::new(|| App::new().default_service(web::to(print))).workers(1).disable_signals();
+        Ok(server.listen(self.listener)?.run())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what --print asks for")]
+async fn print(request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let id = request.headers().get("webhook-id").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let text = match serde_json::from_slice::<Value>(&body) {
+        Ok(json) => format!("{json:#}"),
+        Err(_) => String::from_utf8_lossy(&body).into_owned(),
+    };
+    println!("global webhook {id}\n{text}");
+    HttpResponse::NoContent().finish()
+}

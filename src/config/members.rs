@@ -1,0 +1,195 @@
+//! Reading of settings that are JSON: every member is asked for by name, whatever is left over is a fault.
+//!
+//! Guarantee: no fault made here shows a value, since any of them may hold a secret; faults name the setting, the element
+//! and the member. Reading goes on after a fault, so that all are found in one start.
+
+use fast_glob::ErrorKind;
+use serde_json::{Map, Value};
+
+use super::{Fault, Source};
+use crate::limits;
+use crate::push::policy::Filter;
+
+/// The actions of the registry that fan in.
+const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart_delete"];
+
+/// Elements of the JSON array in `setting`; empty when it is absent or no array.
+pub(super) fn elements(source: &Source, setting: &str, max: usize, faults: &mut Vec<Fault>) -> Vec<Value> {
+    let Some(text) = source.get(setting) else { return Vec::new() };
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(all)) if all.len() <= max => all,
+        Ok(Value::Array(all)) => {
+            faults.push(Fault::hidden(setting, format!("has {} elements; {max} are allowed", all.len())));
+            Vec::new()
+        }
+        Ok(_) => {
+            faults.push(Fault::hidden(setting, "is JSON, but not an array: write `[{…}, {…}]`"));
+            Vec::new()
+        }
+        Err(e) => {
+            let place = format!("line {}, column {}", e.line(), e.column());
+            faults.push(Fault::hidden(setting, format!("is not JSON: it breaks off at {place}")));
+            Vec::new()
+        }
+    }
+}
+
+/// The members of one JSON object that have not been read yet.
+pub(super) struct Members<'f> {
+    place: String,
+    members: Map<String, Value>,
+    asked: Vec<&'static str>,
+    pub(super) faults: &'f mut Vec<Fault>,
+}
+
+impl<'f> Members<'f> {
+    /// The object that stands at `place`; `None`, with a fault, when it is none.
+    pub(super) fn of(place: String, value: Value, faults: &'f mut Vec<Fault>) -> Option<Self> {
+        match value {
+            Value::Object(members) => Some(Self { place, members, asked: Vec::new(), faults }),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                faults.push(Fault::hidden(place, "must be an object: `{…}`"));
+                None
+            }
+        }
+    }
+
+    /// Text of `name` without a fault whatever it is, to call the element by.
+    pub(super) fn peek(value: &Value, name: &str) -> Option<String> {
+        let text = value.get(name)?.as_str()?.trim();
+        (!text.is_empty()).then(|| shortened(text))
+    }
+
+    /// Where in the settings this object stands.
+    pub(super) fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    /// Where in the settings `name` stands.
+    pub(super) fn at(&self, name: &str) -> String {
+        format!("{}, `{name}`", self.place)
+    }
+
+    /// Reports `problem` with `name`.
+    pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        let at = self.at(name);
+        self.faults.push(Fault::hidden(at, problem));
+    }
+
+    /// The value of `name`; `null` counts as absent.
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.asked.push(name);
+        self.members.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Text, trimmed and not empty.
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+            _ => {
+                self.fault(name, "must be text that is not empty");
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            _ => {
+                self.fault(name, "must be `true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// Texts, trimmed and not empty: an array, or one text with commas.
+    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let list = match self.take(name)? {
+            Value::String(text) => text.split(',').map(|t| t.trim().to_owned()).collect(),
+            Value::Array(all) => all.iter().map(|v| v.as_str().unwrap_or_default().trim().to_owned()).collect(),
+            _ => Vec::new(),
+        };
+        if list.is_empty() || list.iter().any(String::is_empty) {
+            self.fault(name, "must be an array of texts that are not empty, or one text with commas");
+            return None;
+        }
+        Some(list)
+    }
+
+    /// Another object inside.
+    pub(super) fn object(&mut self, name: &'static str) -> Option<Members<'_>> {
+        let value = self.take(name)?;
+        let place = self.at(name);
+        Members::of(place, value, self.faults)
+    }
+
+    /// All members that are left, as names and texts.
+    pub(super) fn rest(&mut self) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        for (name, value) in std::mem::take(&mut self.members) {
+            match value {
+                Value::String(text) => pairs.push((name, text)),
+                _ => self.fault(&shortened(&name), "must be text"),
+            }
+        }
+        pairs
+    }
+
+    /// A glob that is short enough and well-formed.
+    fn pattern(&mut self, name: &'static str) -> Option<String> {
+        let pattern = self.text(name)?;
+        if pattern.len() > limits::PATTERN_BYTES_MAX {
+            let max = limits::PATTERN_BYTES_MAX;
+            self.fault(name, format!("the pattern has {} bytes; {max} are allowed", pattern.len()));
+            return None;
+        }
+        if let Err(e) = fast_glob::validate(&pattern) {
+            let at = self.at(name);
+            let problem = match e.kind {
+                ErrorKind::UnclosedBrace | ErrorKind::UnclosedBracket | ErrorKind::TrailingBackslash => {
+                    format!("is not a pattern: {e}")
+                }
+                _ => format!("is too complex a pattern: {e}"),
+            };
+            self.faults.push(Fault::of(at, &pattern, problem));
+            return None;
+        }
+        Some(pattern)
+    }
+
+    /// The conditions `repository`, `tag`, `actions` (or `action`) and `tagged`.
+    pub(super) fn filter(&mut self) -> Filter {
+        let repository = self.pattern("repository");
+        let tag = self.pattern("tag");
+        let mut actions = self.texts("actions").unwrap_or_default();
+        actions.extend(self.text("action"));
+        for action in &actions {
+            if !ACTIONS.contains(&action.as_str()) {
+                let at = self.at("actions");
+                let problem = format!("is no action; the actions are {}", ACTIONS.join(", "));
+                self.faults.push(Fault::of(at, &shortened(action), problem));
+            }
+        }
+        Filter { repository, tag, actions, tagged: self.flag("tagged") }
+    }
+
+    /// Reports what nobody asked for: a misspelt member would otherwise be a silent default.
+    pub(super) fn finish(self) {
+        for name in self.members.keys() {
+            let known = self.asked.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+            let at = format!("{}, `{}`", self.place, shortened(name));
+            self.faults.push(Fault::hidden(at, format!("is no member here; the members are {known}")));
+        }
+    }
+}
+
+/// `text`, cut to what a name may have, for messages.
+pub(super) fn shortened(text: &str) -> String {
+    if text.len() <= limits::NAME_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(limits::NAME_BYTES_MAX);
+    format!("{}…", &text[..end])
+}

@@ -1,0 +1,108 @@
+//! The Functions host's invocation JSON, in and out; nothing else knows it.
+//!
+//! Source: the host's own behaviour (captured in `tests/fixtures/wire/`), which encodes a queue text twice and turns every
+//! metadata value into a string. The plain forms of the public documentation are read as well.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "Data", alias = "data")]
+    data: serde_json::Map<String, Value>,
+    #[serde(rename = "Metadata", alias = "metadata", default)]
+    metadata: serde_json::Map<String, Value>,
+}
+
+/// A queue-trigger call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// Text of the queue message.
+    pub text: String,
+    /// The queue's id of it; absent when the function is run by hand. A message can overwrite it with a member of its own.
+    pub message_id: Option<String>,
+}
+
+/// Reads a queue-trigger call. The binding's name does not matter: there is one.
+///
+/// # Errors
+/// Says what is wrong with the envelope, repeating nothing of it.
+pub fn read(body: &[u8]) -> Result<Invocation, String> {
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|e| {
+        format!(
+            "the call is not the host's envelope with `Data` and `Metadata` (line {}, column {})",
+            e.line(),
+            e.column()
+        )
+    })?;
+    let mut values = envelope.data.into_iter();
+    let (Some((_, value)), None) = (values.next(), values.next()) else {
+        return Err("the envelope's `Data` must hold exactly one binding".into());
+    };
+    let message_id = envelope.metadata.get("Id").and_then(Value::as_str).map(decoded).filter(|id| !id.is_empty());
+    let text = match value {
+        Value::String(text) => decoded(&text),
+        plain @ (Value::Object(_) | Value::Array(_) | Value::Number(_) | Value::Bool(_) | Value::Null) => {
+            plain.to_string()
+        }
+    };
+    Ok(Invocation { text, message_id })
+}
+
+/// Undoes the second encoding where there is one.
+fn decoded(text: &str) -> String {
+    serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned())
+}
+
+/// The answer that lets the host delete the message. It must be an object: an empty or `null` 2xx hangs the host.
+#[must_use]
+pub fn success(log: &str) -> Value {
+    json!({ "Outputs": {}, "Logs": [log], "ReturnValue": null })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The JSON body inside a captured chunked request.
+    fn captured(bytes: &[u8]) -> Invocation {
+        let text = String::from_utf8_lossy(bytes);
+        let from = text.find('{').expect("a body");
+        let to = text.rfind('}').expect("a body");
+        read(&text.as_bytes()[from..=to]).expect("an envelope")
+    }
+
+    macro_rules! wire {
+        ($name:literal) => {
+            captured(include_bytes!(concat!("../../tests/fixtures/wire/", $name, ".http")))
+        };
+    }
+
+    #[test]
+    fn captured_texts_are_decoded() {
+        assert_eq!(wire!("queue-text").text, "plain text é \"quoted\" \\ back");
+        assert_eq!(wire!("queue-json-string").text, "\"a json string\"");
+        assert_eq!(wire!("queue-json-array").text, "[1,2]");
+        assert_eq!(wire!("queue-empty-text").text, "");
+        assert!(wire!("queue-json-object").text.starts_with(r#"{"push":"p1","due":1763800000"#));
+        assert_eq!(wire!("queue-never-expires").message_id.as_deref(), Some("e74b5d8b-c3f3-4dab-87dc-fcbd739ca49b"));
+        assert_eq!(wire!("queue-run-by-hand").message_id, None);
+        assert_eq!(wire!("queue-overwrites-metadata").message_id.as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn plain_forms_are_read_too() {
+        let plain = read(br#"{"Data":{"t":{"push":"p1"}},"Metadata":{"Id":"abc"}}"#).unwrap();
+        assert_eq!(plain, Invocation { text: r#"{"push":"p1"}"#.into(), message_id: Some("abc".into()) });
+        assert_eq!(read(br#"{"Data":{"t":"{\"push\":\"p1\"}"}}"#).unwrap().text, r#"{"push":"p1"}"#);
+    }
+
+    #[test]
+    fn other_bodies_are_refused_without_repeating_them() {
+        for body in
+            ["", "[]", "{}", "null", r#"{"Data":{}}"#, r#"{"Data":{"a":"s3cret","b":1}}"#, r#"{"Data":"s3cret"}"#]
+        {
+            assert!(!read(body.as_bytes()).unwrap_err().contains("s3cret"), "{body}");
+        }
+    }
+}

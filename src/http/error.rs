@@ -1,0 +1,81 @@
+//! From a class of error to a status code and a text: what the caller may know, as `{"error":{"code","message"}}`.
+
+use actix_web::HttpResponse;
+use actix_web::http::{StatusCode, header};
+use serde_json::json;
+
+use crate::push::arrival::Fault;
+use crate::store::Failure;
+
+/// An answer that is not a success. `code` is stable, `message` says who must do what.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), allow: None }
+    }
+
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn method(allow: &'static str) -> Self {
+        let message = format!("This method does nothing here; use {allow}.");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
+    }
+
+    pub(super) fn unauthorised() -> Self {
+        let message =
+            "The function key is missing or wrong: send it as the header `x-functions-key` or the query's `code`.";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", message)
+    }
+
+    pub(super) fn misconfigured(faults: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "misconfigured", faults)
+    }
+
+    pub(super) fn unknown_push() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_push", "There is no push of this id; it may have been purged.")
+    }
+
+    pub(super) fn answer(self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.insert_header((header::RETRY_AFTER, "5"));
+        }
+        if let Some(allow) = self.allow {
+            answer.insert_header((header::ALLOW, allow));
+        }
+        answer.json(json!({ "error": { "code": self.code, "message": self.message } }))
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::bad_request(fault.code, fault.message)
+    }
+}
+
+/// The cause goes to the log where it arose; the caller learns only whether trying again can help.
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage_unavailable",
+                "The storage cannot be reached at present; try again.",
+            ),
+            Failure::Corrupt(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "operator_needed",
+                "Something stored or configured cannot work; the log says what.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `/api/ImagePush`: one region's webhook comes in (POST), or a person opens the address (GET).
+
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+
+use super::error::Problem;
+use super::{Web, push_url, query, read};
+use crate::engine::Arrive;
+use crate::limits;
+use crate::push::arrival::{self, Arrival, Notification};
+use crate::push::{Region, What};
+
+/// Seconds after which a status is worth asking for again.
+pub(super) const STATUS_RETRY_AFTER: &str = "5";
+
+pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web) -> Result<HttpResponse, Problem> {
+    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults));
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            let (rows, queue) = service?.run(|engine| async move { Ok(engine.health().await) }).await?;
+            Ok(HttpResponse::Ok().json(web.described.health(rows.is_ok(), queue.is_ok())))
+        }
+        Method::POST => {
+            let service = service?;
+            let received = web.clock.now();
+            let region = region(request, web)?;
+            let bytes = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
+            let notification = arrival::parse(&bytes)?;
+            let (id, subject) = match notification {
+                Notification::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
+                Notification::Ping => {
+                    return Ok(HttpResponse::Ok().json(json!({ "ping": "ok", "region": region.as_str() })));
+                }
+                Notification::Unknown => return Ok(ignored("this action starts nothing")),
+                Notification::FanIn { id, subject } => (id, subject),
+            };
+            let payload = String::from_utf8(bytes)
+                .map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
+            let arrival = Arrival { region: region.clone(), received, id, subject, payload };
+            match service.arrive(arrival).await? {
+                Arrive::Spilled(key) => Ok(accepted(request, key.as_str())),
+                Arrive::Done(done) => match (done.what, done.row) {
+                    (What::UnknownRegion, _) => Err(unknown_region(&region, web)),
+                    (What::Ignored(reason), _) => Ok(ignored(&reason)),
+                    (_, Some(row)) => Ok(accepted(request, &row.id.to_string())),
+                    (_, None) => Ok(ignored("nothing waits for it")),
+                },
+            }
+        }
+        _ => Err(Problem::method("GET, POST")),
+    }
+}
+
+/// The one region of the query. The host folds repeats into `a,b`; a repeat of the same name is still one region.
+fn region(request: &HttpRequest, web: &Web) -> Result<Region, Problem> {
+    let values = query(request, "region");
+    let mut regions = values.iter().flat_map(|v| v.split(',')).filter(|v| !v.trim().is_empty()).map(Region::parse);
+    let first = match regions.next() {
+        None => {
+            let known = web.described.regions.join(", ");
+            let message = format!(
+                "The query member `region` is missing or empty: add `region=<name>` to the webhook's URL, one of: {known}."
+            );
+            return Err(Problem::bad_request("region_missing", message));
+        }
+        Some(first) => first.map_err(|why| {
+            Problem::bad_request("region_invalid", format!("The query member `region` is not usable: {why}."))
+        })?,
+    };
+    if regions.any(|other| other.as_ref() != Ok(&first)) {
+        return Err(Problem::bad_request(
+            "region_ambiguous",
+            "The query member `region` stands more than once with different values; a webhook is for one region.",
+        ));
+    }
+    Ok(first)
+}
+
+fn unknown_region(region: &Region, web: &Web) -> Problem {
+    let known = web.described.regions.join(", ");
+    Problem::bad_request(
+        "region_unknown",
+        format!(
+            "The region `{region}` is not configured; configured are: {known}. Correct the webhook's URL or the setting WebhookRegions."
+        ),
+    )
+}
+
+fn ignored(reason: &str) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "ignored": reason }))
+}
+
+/// The document the Durable Functions original answered with.
+fn accepted(request: &HttpRequest, id: &str) -> HttpResponse {
+    let status = push_url(request, id, "");
+    HttpResponse::Accepted()
+        .insert_header((header::LOCATION, status.as_str()))
+        .insert_header((header::RETRY_AFTER, STATUS_RETRY_AFTER))
+        .json(json!({
+            "id": id,
+            "statusQueryGetUri": status,
+            "purgeHistoryDeleteUri": status,
+            "terminatePostUri": push_url(request, id, "terminate"),
+        }))
+}

@@ -1,0 +1,176 @@
+//! The web application shared by both hosts: routing, keys, bounds. Handlers call the service; they never see a store.
+//!
+//! Guarantees: `GET /` answers at once and touches nothing; paths match without regard to case or a trailing slash, since the
+//! Functions host forwards what the caller wrote; every body is read to a bound and within a time; every answer has a body
+//! (the Functions host hangs on an empty 2xx); no answer repeats a key, a secret or a received body.
+
+pub mod envelope;
+mod error;
+mod image_push;
+mod status;
+mod timeout_check;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::StreamExt;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use tracing::Instrument;
+
+use crate::clock::Clock;
+use crate::config::Described;
+use crate::service::Service;
+use error::Problem;
+
+/// The route prefix of host.json.
+pub const PREFIX: &str = "api";
+
+/// Largest request body of a route and the longest time it may take to arrive: the registry itself gives up after 5 s.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the handlers work with.
+pub struct Web {
+    /// The service, or the text that says what is wrong with the settings.
+    pub service: Result<Service, String>,
+    /// The effective settings, for people.
+    pub described: Described,
+    /// Reads the time at which an arrival is received.
+    pub clock: Arc<dyn Clock>,
+    /// Function key that `/api/…` asks for; `None` where the Functions host has checked it or the listener is on loopback.
+    pub key: Option<String>,
+    /// Whether `/TimeoutCheck` is served: only behind the Functions host.
+    pub queue_trigger: bool,
+}
+
+/// Serves `web` on `listener` until the server is stopped. `workers` threads parse requests; the work is done elsewhere.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, web: Arc<Web>, workers: usize) -> std::io::Result<Server> {
+    let data = web::Data::from(web);
+    Ok(HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(dispatch)))
+        .workers(workers)
+        // Above the 60 to 75 s after which the host closes an idle connection: a close that crosses a POST costs it a 500.
+        .keep_alive(Duration::from_secs(120))
+        .client_request_timeout(Duration::from_secs(5))
+        .shutdown_timeout(8)
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}
+
+async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>) -> HttpResponse {
+    let path = request.path().trim_end_matches('/').to_ascii_lowercase();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let span = match invocation_id(&request) {
+        Some(invocation) => tracing::info_span!("call", invocation),
+        None => tracing::Span::none(),
+    };
+    let answer = async {
+        match segments[..] {
+            [] if [Method::GET, Method::HEAD].contains(request.method()) => Ok(alive()),
+            [] => Err(Problem::method("GET, HEAD")),
+            ["timeoutcheck"] if web.queue_trigger => timeout_check::handle(&request, body, &web).await,
+            [PREFIX, "imagepush"] => {
+                authorised(&request, &web)?;
+                image_push::handle(&request, body, &web).await
+            }
+            [PREFIX, "pushes", ..] => {
+                authorised(&request, &web)?;
+                status::handle(&request, &segments[2..], &web).await
+            }
+            ["imagepush" | "pushes"] if web.queue_trigger => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_forwarded",
+                "The Functions host sent an envelope instead of the request: set `customHandler.enableForwardingHttpRequest` to true in host.json.",
+            )),
+            _ => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is nothing at this path. See /api/ImagePush.",
+            )),
+        }
+    };
+    answer.instrument(span).await.unwrap_or_else(|problem| problem.answer())
+}
+
+/// The readiness and health ping of the Functions host.
+fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "service": "acr-global-webhook", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Checks the function key as the Functions host does: the header `x-functions-key` counts before the query's `code`.
+fn authorised(request: &HttpRequest, web: &Web) -> Result<(), Problem> {
+    let Some(key) = &web.key else { return Ok(()) };
+    let given = match request.headers().get("x-functions-key") {
+        Some(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        None => query(request, "code").into_iter().next().unwrap_or_default(),
+    };
+    if bool::from(given.as_bytes().ct_eq(key.as_bytes())) { Ok(()) } else { Err(Problem::unauthorised()) }
+}
+
+/// All values of a query name, found without regard to case, decoded.
+fn query(request: &HttpRequest, name: &str) -> Vec<String> {
+    form_urlencoded::parse(request.query_string().as_bytes())
+        .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.into_owned())
+        .collect()
+}
+
+/// The host's id of this call: the last of a comma list, since a client may have sent values of its own.
+fn invocation_id(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get("x-azure-functions-invocationid")?.to_str().ok()?;
+    let last = value.rsplit(',').next()?.trim();
+    let plain = last.len() <= 64 && last.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    plain.then(|| last.to_owned())
+}
+
+/// Reads a body of at most `max` bytes, within [`BODY_TIME_MAX`].
+async fn read(mut body: web::Payload, max: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {max} bytes."))
+    };
+    let all = async {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|_| {
+                Problem::new(StatusCode::BAD_REQUEST, "body_broken", "The body broke off before its end.")
+            })?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    tokio::time::timeout(BODY_TIME_MAX, all).await.unwrap_or_else(|_| {
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", "The body did not arrive in time."))
+    })
+}
+
+/// Scheme and authority by which the caller reached us; empty when the `Host` header is not a plain authority.
+fn base_url(request: &HttpRequest) -> String {
+    let text = |name| request.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok()).unwrap_or("");
+    let host = text(header::HOST);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+        return String::new();
+    }
+    let forwarded = text(header::X_FORWARDED_PROTO).split(',').next().unwrap_or("").trim();
+    let scheme = if forwarded.eq_ignore_ascii_case("https") { "https" } else { "http" };
+    format!("{scheme}://{host}")
+}
+
+/// The address of a push, with the caller's own `code` if it came in the query.
+fn push_url(request: &HttpRequest, id: &str, operation: &str) -> String {
+    let code = query(request, "code").into_iter().next();
+    let code =
+        code.map(|code| format!("?code={}", form_urlencoded::byte_serialize(code.as_bytes()).collect::<String>()));
+    let slash = if operation.is_empty() { "" } else { "/" };
+    format!("{}/{PREFIX}/pushes/{id}{slash}{operation}{}", base_url(request), code.unwrap_or_default())
+}

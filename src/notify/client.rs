@@ -1,0 +1,186 @@
+//! The only client that talks to receivers.
+//!
+//! Guarantees: one attempt ends within its time-out plus the wait for a place, and never later than its lease allows; it
+//! costs bounded memory whatever comes back; redirects are not followed; a target that hangs delays no other, because each
+//! has places of its own. The configuration is looked up by name at the moment of sending, so a rotated secret or a moved
+//! receiver takes effect for pushes that settled before.
+//!
+//! Proxies named in the environment are not used: the address that is checked must be the address that is connected to.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::{Either, select};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, Response, redirect};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::payload::{self, Message};
+use super::{Notifier, guard, reply, signature};
+use crate::clock::{self, Clock, Instant};
+use crate::config::targets::TargetSettings;
+use crate::limits;
+use crate::push::state::Row;
+use crate::push::{AttemptResult, Claim};
+
+/// What a [`HttpNotifier`] may be told besides its targets.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Time-out of one attempt, reply included; at most [`limits::ATTEMPT_TIMEOUT`], or leases would be overrun.
+    pub attempt_timeout: Duration,
+    /// Where this service is reached, without a slash at the end, for the link to a push's status.
+    pub public_url: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { attempt_timeout: limits::ATTEMPT_TIMEOUT, public_url: None }
+    }
+}
+
+/// Sends notifications over HTTP.
+pub struct HttpNotifier {
+    targets: HashMap<String, Receiver>,
+    /// For targets that may be on a private network, and for those that may not.
+    anywhere: Client,
+    public: Client,
+    clock: Arc<dyn Clock>,
+    options: Options,
+}
+
+struct Receiver {
+    settings: TargetSettings,
+    places: Semaphore,
+}
+
+impl HttpNotifier {
+    /// A notifier for `targets`, whose names are distinct. Must live on a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be set up, for example for want of usable root certificates.
+    pub fn new(targets: Vec<TargetSettings>, clock: Arc<dyn Clock>, options: Options) -> Result<Self, String> {
+        let options = Options { attempt_timeout: options.attempt_timeout.min(limits::ATTEMPT_TIMEOUT), ..options };
+        let each = places(targets.len());
+        let client = |private_allowed| client(private_allowed, &options).map_err(|e| format!("no HTTP client: {e}"));
+        let (anywhere, public) = (client(true)?, client(false)?);
+        let receiver = |settings: TargetSettings| {
+            (settings.policy.name.clone(), Receiver { settings, places: Semaphore::new(each) })
+        };
+        Ok(Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options })
+    }
+
+    /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt.
+    async fn place<'r>(&self, receiver: &'r Receiver, lease_until: Instant) -> Option<SemaphorePermit<'r>> {
+        let patience = clock::until(self.clock.now(), lease_until).saturating_sub(limits::LEASE_MARGIN);
+        match select(pin!(receiver.places.acquire()), self.clock.sleep(patience)).await {
+            Either::Left((permit, _)) => permit.ok(),
+            Either::Right(_) => None,
+        }
+    }
+
+    async fn send(&self, settings: &TargetSettings, row: &Row, claim: &Claim) -> AttemptResult {
+        let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
+        if let Some(why) = refused {
+            return reply::failed(format!("cannot connect: refused: {why}"));
+        }
+        let message = match payload::message(settings.format, row, claim.notice, self.options.public_url.as_deref()) {
+            Ok(message) => message,
+            Err(problem) => return reply::failed(problem),
+        };
+        let id = row.notification_id(claim.notice);
+        let headers = match headers(settings, &message, &id, self.clock.now().timestamp()) {
+            Ok(headers) => headers,
+            Err(problem) => return reply::failed(problem),
+        };
+        let client = if settings.allow_private { &self.anywhere } else { &self.public };
+        let sent = client.post(settings.url.clone()).headers(headers).body(message.body).send().await;
+        match sent {
+            Ok(mut response) => {
+                let text = self.text(&mut response).await;
+                let (status, headers) = (response.status(), response.headers());
+                reply::result(settings.format, status, headers, &text, self.clock.now())
+            }
+            Err(error) => reply::broken(&error.without_url(), self.options.attempt_timeout),
+        }
+    }
+
+    /// The beginning of the reply's body. What is beyond the bound is never read: the connection is closed instead. After a
+    /// 2xx the body matters little, so it is not waited for long; whatever happens to it, the receiver has confirmed.
+    async fn text(&self, response: &mut Response) -> Vec<u8> {
+        let patience =
+            if response.status().is_success() { limits::REPLY_REST_WAIT } else { self.options.attempt_timeout };
+        let mut text = Vec::new();
+        let read = async {
+            while text.len() < limits::REPLY_BYTES_MAX {
+                let Ok(Some(chunk)) = response.chunk().await else { break };
+                let room = limits::REPLY_BYTES_MAX - text.len();
+                text.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+        };
+        select(pin!(read), self.clock.sleep(patience)).await;
+        text
+    }
+}
+
+#[async_trait]
+impl Notifier for HttpNotifier {
+    async fn attempt(&self, row: &Row, claim: &Claim) -> AttemptResult {
+        let Some(receiver) = self.targets.get(&claim.target) else {
+            return reply::failed(format!("target `{}` is not configured here", claim.target));
+        };
+        let Some(_place) = self.place(receiver, claim.lease_until).await else {
+            return reply::failed("not sent: earlier notifications to this target are still under way");
+        };
+        self.send(&receiver.settings, row, claim).await
+    }
+}
+
+/// Attempts at one target at the same time. All targets together stay within [`limits::DELIVERIES_AT_ONCE_MAX`] without
+/// having to wait for each other.
+fn places(targets: usize) -> usize {
+    (limits::DELIVERIES_AT_ONCE_MAX / targets.max(1)).clamp(1, limits::DELIVERIES_PER_TARGET_MAX)
+}
+
+fn client(private_allowed: bool, options: &Options) -> reqwest::Result<Client> {
+    Client::builder()
+        .timeout(options.attempt_timeout)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .dns_resolver(Arc::new(guard::Guarded { private_allowed }))
+        .pool_max_idle_per_host(limits::DELIVERIES_PER_TARGET_MAX)
+        .build()
+}
+
+/// The target's own headers, then those that nobody may change.
+fn headers(settings: &TargetSettings, message: &Message, id: &str, timestamp: i64) -> Result<HeaderMap, String> {
+    const ID: HeaderName = HeaderName::from_static("webhook-id");
+    const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+    const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|e| e.to_string());
+    let mut headers = settings.headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(message.content_type));
+    headers.insert(USER_AGENT, HeaderValue::from_static(message.user_agent));
+    headers.insert(ID, value(id)?);
+    headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
+    if let Some(signatures) = signature::signatures(&settings.secrets, id, timestamp, message.body.as_bytes()) {
+        headers.insert(SIGNATURE, value(&signatures)?);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_targets_together_stay_within_the_bound() {
+        assert_eq!(places(0), limits::DELIVERIES_PER_TARGET_MAX);
+        for targets in 1..=limits::TARGETS_MAX {
+            assert!(places(targets) >= 2 && places(targets) * targets <= limits::DELIVERIES_AT_ONCE_MAX, "{targets}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Bodies of outgoing notifications, one for each format and notice.
+//!
+//! Guarantee: a body depends on the row's settled facts and the notice only, so every attempt at one notification says the
+//! same, also when a retry happens after more regions have arrived. In the registry's own format a replicated push is the
+//! registry's own text, byte for byte but for `request.host`; the other notices have an `action` that is none of the
+//! registry's, so that no consumer can take them for a push.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use chrono::SecondsFormat;
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::chat;
+use crate::clock::Instant;
+use crate::push::Region;
+use crate::push::state::{Notice, Row};
+
+/// Shape of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// The registry's own notification, as if it had been sent once.
+    #[default]
+    Acr,
+    /// Standard Webhooks: `type`, `timestamp`, `data`.
+    Standard,
+    /// CloudEvents 1.0, structured mode.
+    CloudEvents,
+    /// Slack incoming webhook.
+    Slack,
+    /// Teams workflow: an Adaptive Card.
+    Teams,
+}
+
+impl Format {
+    const ALL: [Self; 5] = [Self::Acr, Self::Standard, Self::CloudEvents, Self::Slack, Self::Teams];
+
+    /// Reads the word of the settings, in any case.
+    ///
+    /// # Errors
+    /// Names the words there are.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::word).join(", ");
+        let found = Self::ALL.into_iter().find(|format| format.word().eq_ignore_ascii_case(text.trim()));
+        found.ok_or_else(|| format!("is no format; the formats are {}", known()))
+    }
+
+    /// The word of the settings.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Acr => "acr",
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+        }
+    }
+}
+
+/// A body and the headers that belong to its format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// `User-Agent`; receivers of the registry's format look at it.
+    pub user_agent: &'static str,
+    /// JSON text.
+    pub body: String,
+}
+
+const OWN_AGENT: &str = concat!("acr-global-webhook/", env!("CARGO_PKG_VERSION"));
+
+/// What `notice` says of `row`, in `format`. `public_url` is where this service is reached, without a slash at the end.
+///
+/// # Errors
+/// The row has not settled, or its payload is not a JSON object: neither happens to a row that this service wrote.
+pub fn message(format: Format, row: &Row, notice: Notice, public_url: Option<&str>) -> Result<Message, String> {
+    let data = Data::of(row, notice, public_url).ok_or("the push has not settled")?;
+    let json = |value: &dyn Fn() -> serde_json::Result<String>| value().map_err(|e| e.to_string());
+    let body = match format {
+        Format::Acr => relay(row, notice, &data)?,
+        Format::Standard => json(&|| serde_json::to_string(&Standard::of(&data)))?,
+        Format::CloudEvents => json(&|| serde_json::to_string(&CloudEvent::of(&data, row)))?,
+        Format::Slack => chat::slack(&data).to_string(),
+        Format::Teams => chat::teams(&data).to_string(),
+    };
+    let (content_type, user_agent) = match format {
+        Format::Acr => ("application/json; charset=utf-8", "AzureContainerRegistry/1.0"),
+        Format::CloudEvents => ("application/cloudevents+json; charset=UTF-8", OWN_AGENT),
+        Format::Standard | Format::Slack | Format::Teams => ("application/json", OWN_AGENT),
+    };
+    Ok(Message { content_type, user_agent, body })
+}
+
+/// What every format but the registry's own says; its JSON is the `data` of `standard` and `cloudevents`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Data<'a> {
+    /// Word of the notice.
+    pub(super) outcome: &'static str,
+    #[serde(skip)]
+    pub(super) notice: Notice,
+    /// When what the notice tells happened.
+    #[serde(skip)]
+    pub(super) at: Instant,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) registry: &'a str,
+    pub(super) repository: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tag: Option<&'a str>,
+    pub(super) digest: &'a str,
+    pub(super) action: &'a str,
+    /// Expected ones, in the order of the settings.
+    pub(super) regions: &'a [Region],
+    pub(super) arrivals: BTreeMap<&'a Region, String>,
+    /// Expected ones that had not arrived when the push settled; none once it has recovered.
+    pub(super) missing: Vec<&'a Region>,
+    pub(super) opened: String,
+    pub(super) settled: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) recovered: Option<String>,
+    pub(super) deadline: String,
+    /// From the first arrival until what the notice tells.
+    pub(super) duration_ms: u64,
+    /// An operator ended the wait before the deadline.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) terminated: bool,
+    pub(super) push_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status_url: Option<String>,
+}
+
+impl<'a> Data<'a> {
+    fn of(row: &'a Row, notice: Notice, public_url: Option<&str>) -> Option<Self> {
+        let settled = row.settled()?;
+        let recovered = (notice == Notice::Recovered).then(|| settled.recovered.unwrap_or(settled.at));
+        let at = recovered.unwrap_or(settled.at);
+        let known = |region: &Region| match notice {
+            Notice::Recovered => row.arrival_of(region),
+            Notice::Replicated | Notice::TimedOut => row.arrived.get(region),
+        };
+        let arrivals = row.regions.iter().filter_map(|r| Some((r, text(known(r)?.at)))).collect();
+        let missing = row.regions.iter().filter(|r| known(r).is_none()).collect();
+        Some(Self {
+            outcome: notice.word(),
+            notice,
+            at,
+            registry: &row.subject.registry,
+            repository: &row.subject.repository,
+            tag: row.subject.tag.as_deref(),
+            digest: &row.subject.digest,
+            action: &row.subject.action,
+            regions: &row.regions,
+            arrivals,
+            missing,
+            opened: text(row.opened),
+            settled: text(settled.at),
+            recovered: recovered.map(text),
+            deadline: text(row.deadline),
+            duration_ms: u64::try_from((at - row.opened).num_milliseconds()).unwrap_or(0),
+            terminated: settled.terminated,
+            push_id: row.id.to_string(),
+            status_url: public_url.map(|base| format!("{base}/api/pushes/{}", row.id)),
+        })
+    }
+
+    /// `image.replicated` and the like: what the push was about, then the notice.
+    fn kind(&self) -> String {
+        let about = match self.action {
+            "push" => "image",
+            "delete" => "image.delete",
+            "quarantine" => "image.quarantine",
+            "chart_push" => "chart",
+            "chart_delete" => "chart.delete",
+            _ => "other",
+        };
+        format!("{about}.{}", self.outcome)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn text(at: Instant) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[derive(Serialize)]
+struct Standard<'a> {
+    r#type: String,
+    timestamp: String,
+    data: &'a Data<'a>,
+}
+
+impl<'a> Standard<'a> {
+    fn of(data: &'a Data<'a>) -> Self {
+        Self { r#type: format!("acr.{}", data.kind()), timestamp: text(data.at), data }
+    }
+}
+
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: String,
+    source: String,
+    r#type: String,
+    subject: String,
+    time: String,
+    datacontenttype: &'static str,
+    data: &'a Data<'a>,
+}
+
+impl<'a> CloudEvent<'a> {
+    fn of(data: &'a Data<'a>, row: &Row) -> Self {
+        // A chart's notification names no registry; the source must not be empty all the same.
+        let source = match data.registry {
+            "" => "urn:acr-global-webhook".to_owned(),
+            registry => format!("https://{registry}"),
+        };
+        Self {
+            specversion: "1.0",
+            id: row.notification_id(data.notice),
+            source,
+            r#type: format!("io.azurecr.{}", data.kind()),
+            subject: row.subject.image(),
+            time: text(data.at),
+            datacontenttype: "application/json",
+            data,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Regions<'a> {
+    expected: &'a [Region],
+    arrived: &'a BTreeMap<&'a Region, String>,
+    missing: &'a [&'a Region],
+}
+
+/// The registry's own text with a few values replaced where they stand, so that nothing else changes by a byte.
+fn relay(row: &Row, notice: Notice, data: &Data<'_>) -> Result<String, String> {
+    let payload = row.payload.trim_start_matches('\u{feff}');
+    let quoted = |value: &str| serde_json::Value::from(value).to_string();
+    let members = members(payload)?;
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    if !row.subject.registry.is_empty() {
+        for (_, request) in members.iter().filter(|(name, _)| name == "request") {
+            for (_, host) in self::members(request.get())?.iter().filter(|(name, _)| name == "host") {
+                edits.push((place(payload, host.get()), quoted(&row.subject.registry)));
+            }
+        }
+    }
+    let action = match notice {
+        Notice::Replicated => None,
+        Notice::TimedOut => Some("replication_timed_out"),
+        Notice::Recovered => Some("replication_recovered"),
+    };
+    if let Some(action) = action {
+        let regions = Regions { expected: data.regions, arrived: &data.arrivals, missing: &data.missing };
+        let regions = serde_json::to_string(&regions).map_err(|e| e.to_string())?;
+        for (name, value) in [("action", quoted(action)), ("regions", regions)] {
+            let before = edits.len();
+            let standing = members.iter().filter(|(member, _)| member == name);
+            edits.extend(standing.map(|(_, raw)| (place(payload, raw.get()), value.clone())));
+            if edits.len() == before {
+                let end = payload.rfind('}').unwrap_or(payload.len());
+                let comma = if members.is_empty() { "" } else { "," };
+                edits.push((end..end, format!("{comma}{}:{value}", quoted(name))));
+            }
+        }
+    }
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut body = String::with_capacity(payload.len() + 256);
+    let mut done = 0;
+    for (range, value) in edits {
+        body.push_str(payload.get(done..range.start).unwrap_or_default());
+        body.push_str(&value);
+        done = range.end;
+    }
+    body.push_str(payload.get(done..).unwrap_or_default());
+    Ok(body)
+}
+
+/// Where `part`, which was borrowed from `whole`, stands in it.
+fn place(whole: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// Names and texts of the members of a JSON object, in order, repeated ones included.
+fn members(object: &str) -> Result<Vec<(String, &RawValue)>, String> {
+    serde_json::from_str::<Object<'_>>(object)
+        .map(|object| object.0)
+        .map_err(|_| "the stored payload is not a JSON object".into())
+}
+
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Object<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object<'de>, M::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+#[cfg(test)]
+#[path = "payload_tests.rs"]
+mod tests;

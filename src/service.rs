@@ -1,0 +1,169 @@
+//! One running service: the engine, and the runtime it acts on.
+//!
+//! Guarantees: every engine call runs as a task of its own on the one multi-thread runtime, so a caller that goes away does
+//! not cancel it half-way and storage connections are driven by a runtime that never blocks; a panic in it becomes a
+//! [`Failure`] and an error line; deliveries start only after the call that owes them has returned; `drain` waits for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, error, info, warn};
+
+use crate::clock::Clock;
+use crate::engine::{Arrive, Done, Engine, Job};
+use crate::limits;
+use crate::push::{Arrival, PushId};
+use crate::store::Failure;
+use crate::timers::{Message, Timers};
+
+/// See the module.
+#[derive(Clone)]
+pub struct Service {
+    engine: Arc<Engine>,
+    timers: Arc<dyn Timers>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+/// What became of a message of the timer queue.
+#[derive(Debug)]
+pub enum Handled {
+    /// It was ours; the word says what came of it.
+    Done(&'static str),
+    /// It was not ours and lies in the poison queue now.
+    SetAside,
+}
+
+impl Service {
+    /// A service that runs its calls on `runtime`.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, timers: Arc<dyn Timers>, clock: Arc<dyn Clock>, runtime: Handle) -> Self {
+        Self { engine, timers, clock, runtime, tasks: TaskTracker::new() }
+    }
+
+    /// The engine, for calls that only read.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Runs `call` with the engine as a task of its own.
+    ///
+    /// # Errors
+    /// What the call fails with; `Corrupt` when it panicked.
+    pub async fn run<T, F>(&self, call: impl FnOnce(Arc<Engine>) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let task = call(Arc::clone(&self.engine)).instrument(Span::current());
+        self.tasks.spawn_on(task, &self.runtime).await.unwrap_or_else(|panic| {
+            error!(%panic, "a call ended in a panic; this is a fault of this program, please report it");
+            Err(Failure::Corrupt("an internal fault; the log has more".into()))
+        })
+    }
+
+    /// Takes in a region's webhook and starts the deliveries it owes.
+    ///
+    /// # Errors
+    /// The arrival is not on record anywhere.
+    pub async fn arrive(&self, arrival: Arrival) -> Result<Arrive, Failure> {
+        let mut arrive = self.run(|engine| async move { engine.arrive(&arrival).await }).await?;
+        if let Arrive::Done(done) = &mut arrive {
+            self.start(std::mem::take(&mut done.jobs));
+        }
+        Ok(arrive)
+    }
+
+    /// Handles a text of the timer queue; `id` is the queue's id of its message, when known.
+    ///
+    /// # Errors
+    /// The message must be given back, to come again.
+    pub async fn fired(&self, text: String, id: Option<String>) -> Result<Handled, Failure> {
+        let Some(message) = Message::parse(&text) else {
+            return self.set_aside(text).await;
+        };
+        let done = self.run(|engine| async move { engine.fire(&message, id.as_deref()).await }).await?;
+        Ok(Handled::Done(self.finish(done).what.word()))
+    }
+
+    async fn set_aside(&self, text: String) -> Result<Handled, Failure> {
+        let bytes = text.len();
+        let timers = Arc::clone(&self.timers);
+        self.run(|_| async move { timers.set_aside(&text).await }).await?;
+        error!(
+            bytes,
+            "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there"
+        );
+        Ok(Handled::SetAside)
+    }
+
+    /// Ends the wait of a push now.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn terminate(&self, id: PushId) -> Result<Done, Failure> {
+        self.run(|engine| async move { engine.terminate(&id).await }).await.map(|done| self.finish(done))
+    }
+
+    /// Sends notifications of a push again.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
+        let call = |engine: Arc<Engine>| async move { engine.redeliver(&id, target.as_deref()).await };
+        self.run(call).await.map(|done| self.finish(done))
+    }
+
+    fn finish(&self, mut done: Done) -> Done {
+        self.start(std::mem::take(&mut done.jobs));
+        done
+    }
+
+    fn start(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            let engine = Arc::clone(&self.engine);
+            self.tasks.spawn_on(async move { engine.deliver(job).await }.instrument(Span::current()), &self.runtime);
+        }
+    }
+
+    /// Creates what is missing in the storage, trying until it works, and then brings timers of ours back from the poison
+    /// queue, now and every [`limits::REVIVE_INTERVAL`]. Runs until the process ends.
+    pub fn start_upkeep(&self) {
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            let mut pause = Duration::from_millis(250);
+            loop {
+                let (rows, queue) = this.engine.health().await;
+                if rows.is_ok() && queue.is_ok() {
+                    info!("rows and queue are reachable");
+                    break;
+                }
+                for (what, result) in [("rows", rows), ("queue", queue)] {
+                    if let Err(cause) = result {
+                        warn!(what, %cause, "storage is not reachable yet; trying again");
+                    }
+                }
+                this.clock.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(30));
+            }
+            loop {
+                match this.timers.revive().await {
+                    Ok(0) => {}
+                    Ok(revived) => warn!(revived, "timers of ours were in the poison queue and are live again; look for earlier errors of TimeoutCheck"),
+                    Err(cause) => warn!(%cause, "the poison queue could not be looked into"),
+                }
+                this.clock.sleep(limits::REVIVE_INTERVAL).await;
+            }
+        });
+    }
+
+    /// Returns once every call and delivery under way has ended; the caller bounds the wait.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! Takes fired timers from the queue where no Functions host does, with the host's own rules: a message that fails comes
+//! again after [`RELEASE_AFTER`], and after [`DEQUEUES_MAX`] tries it lies in the poison queue.
+//!
+//! Guarantee: a message is deleted only after it was handled. Race handled: a call that outlives its lease lets the message
+//! fire a second time, which every input allows for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tracing::{error, warn};
+
+use super::{Inbox, Received};
+use crate::clock::Clock;
+use crate::limits;
+use crate::service::Service;
+
+/// Wait before a message that failed fires again; `visibilityTimeout` of host.json.
+pub const RELEASE_AFTER: Duration = Duration::from_secs(30);
+
+/// Tries of one message; `maxDequeueCount` of host.json.
+pub const DEQUEUES_MAX: u32 = 100;
+
+/// Longest pause between two looks at an empty queue; `maxPollingInterval` of host.json.
+pub const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Messages handled at the same time.
+const AT_ONCE_MAX: usize = 32;
+
+/// How long a taken message stays hidden: longer than a call may take.
+const LEASE: Duration = limits::TIMER_CALL_BUDGET.saturating_mul(3);
+
+/// Polls until `stop` turns true, then returns; what was begun goes on in the service's tasks.
+pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(AT_ONCE_MAX));
+    let mut pause = PAUSE_MIN;
+    let mut unreachable = false;
+    while !*stop.borrow() {
+        let free = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => { drop(permit); room.available_permits().max(1) }
+            _ = stop.changed() => return,
+        };
+        let taken = match inbox.receive(free, LEASE).await {
+            Ok(taken) => {
+                unreachable = false;
+                taken
+            }
+            Err(cause) => {
+                if !unreachable {
+                    warn!(%cause, "the timer queue cannot be read; trying on");
+                }
+                unreachable = true;
+                Vec::new()
+            }
+        };
+        if taken.is_empty() {
+            let failed_pause = async {
+                if unreachable {
+                    clock.sleep(pause).await;
+                } else {
+                    inbox.ready(pause).await;
+                }
+            };
+            tokio::select! {
+                () = failed_pause => {}
+                _ = stop.changed() => return,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+            continue;
+        }
+        pause = PAUSE_MIN;
+        for received in taken {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let (inbox, service) = (Arc::clone(&inbox), service.clone());
+            tokio::spawn(async move {
+                handle(&*inbox, &service, received).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) {
+    let Some(text) = received.text.clone() else {
+        error!(
+            "a message that is not base64 was in the timer queue; it was moved to the poison queue, look who sends there"
+        );
+        return report(inbox.poison(&received).await);
+    };
+    match service.fired(text, Some(received.handle.id.clone())).await {
+        Ok(_) => report(inbox.disarm(&received.handle).await),
+        Err(cause) if received.dequeue_count >= DEQUEUES_MAX => {
+            error!(%cause, tries = received.dequeue_count, "a timer failed too often and was moved to the poison queue");
+            report(inbox.poison(&received).await);
+        }
+        Err(cause) => {
+            warn!(%cause, tries = received.dequeue_count, "a timer failed; it fires again in {} s", RELEASE_AFTER.as_secs());
+            report(inbox.release(&received, RELEASE_AFTER).await);
+        }
+    }
+}
+
+/// What cannot be done to a message leaves it hidden until its lease ends, and it fires again.
+fn report(result: Result<(), super::Failure>) {
+    if let Err(cause) = result {
+        warn!(%cause, "a handled message could not be deleted or moved; it will fire again and find nothing to do");
+    }
+}
