@@ -15,37 +15,17 @@
 //! Knowingly accepted: a caller that gives up waiting does not undo its operation, as with any remote store. A batch of
 //! nothing but receives is committed without the flush: losing it loses a lease, and the message merely comes sooner.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
+use rusqlite::{Connection, OptionalExtension, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Failure;
+use super::file::{adopt, at_open, connect, fault, own};
 use crate::clock::Instant;
 use crate::limits;
-
-/// Marks the file as ours (`ACRw`), so that another program's database is never written to.
-const APPLICATION_ID: i32 = 0x4143_5277;
-
-/// Version of the tables below; a file with a higher one is refused.
-const SCHEMA_VERSION: i32 = 1;
-
-/// `slot` orders a table by time without a second index, see [`slot`]. Rows are updated in place; their bodies are too big
-/// for a table without row ids to pay off.
-const SCHEMA: &str = "
-    CREATE TABLE openings (count INTEGER NOT NULL);
-    INSERT INTO openings VALUES (0);
-    CREATE TABLE pushes (slot INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, write INTEGER NOT NULL, body TEXT NOT NULL);
-    CREATE TABLE timers (slot INTEGER PRIMARY KEY, id INTEGER NOT NULL, receipt INTEGER NOT NULL,
-                         dequeues INTEGER NOT NULL, text TEXT NOT NULL);
-    CREATE TABLE poison (place INTEGER PRIMARY KEY, text TEXT NOT NULL);
-";
-
-/// How long a statement waits for another program that looks into the file.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// Bits of a write number below the count of openings: 2^40 writes for each of 2^23 openings.
 const NUMBER_BITS: u32 = 40;
@@ -321,89 +301,4 @@ impl Stop {
 fn next_timer(connection: &Connection) -> rusqlite::Result<Option<Instant>> {
     let mut first = connection.prepare_cached("SELECT slot FROM timers ORDER BY slot LIMIT 1")?;
     Ok(first.query_row([], |row| row.get(0)).optional()?.map(instant))
-}
-
-/// Takes the lock file; the operating system gives it up when the process ends, however it ends.
-fn own(path: &Path) -> Result<File, Failure> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push("-lock");
-    let beside = PathBuf::from(beside);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside).map_err(|e| {
-        Failure::Corrupt(format!(
-            "{}: cannot be created: {e}; choose a folder that exists and is writable",
-            beside.display()
-        ))
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::Corrupt(format!(
-            "{}: another process has this store open; stop that one, or choose another file",
-            path.display()
-        ))),
-        Err(TryLockError::Error(e)) => Err(Failure::Corrupt(format!(
-            "{}: cannot be locked: {e}; choose a file system that has file locks",
-            beside.display()
-        ))),
-    }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_WAIT)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(connection)
-}
-
-/// Makes sure that the file is ours and of our version, and creates the tables of a new one.
-fn adopt(connection: &Connection, name: &str) -> Result<(), Failure> {
-    let fail = |error: rusqlite::Error| at_open(name, &error);
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
-    let (application, version) = (number("application_id").map_err(fail)?, number("user_version").map_err(fail)?);
-    let new = tables == 0 && application == 0 && version == 0;
-    if !new && application != APPLICATION_ID {
-        return Err(Failure::Corrupt(format!("{name}: is the database of another program; choose another file")));
-    }
-    if version > SCHEMA_VERSION {
-        return Err(Failure::Corrupt(format!(
-            "{name}: was written by a newer version of this program (schema {version}; this one knows {SCHEMA_VERSION}); start that version, or choose another file"
-        )));
-    }
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(fail)?;
-    if mode != "wal" {
-        return Err(Failure::Corrupt(format!(
-            "{name}: this file system cannot hold a write-ahead log; choose another"
-        )));
-    }
-    if new {
-        connection
-            .execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            ))
-            .map_err(fail)?;
-    }
-    Ok(())
-}
-
-/// What an error means while the file is being opened: nothing that fails then gets better by itself.
-fn at_open(name: &str, error: &rusqlite::Error) -> Failure {
-    match fault(name, error) {
-        Failure::Unavailable(cause) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Failure::Corrupt(
-            format!("{cause}; the file cannot be opened or created, check the path and its permissions"),
-        ),
-        fault => fault,
-    }
-}
-
-/// Who has to act on an error.
-fn fault(name: &str, error: &rusqlite::Error) -> Failure {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Corrupt(format!(
-            "{name}: the file is damaged ({error}); stop the service, move the file away together with its -wal and -shm, and start with a backup or with an empty one"
-        )),
-        Some(_) => Failure::Unavailable(format!("{name}: {error}")),
-        None => Failure::Corrupt(format!("{name}: holds something unexpected: {error}")),
-    }
 }

@@ -7,6 +7,7 @@
 pub mod azure;
 pub(crate) mod database;
 pub mod embedded;
+mod file;
 pub mod memory;
 pub mod table;
 

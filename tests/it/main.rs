@@ -21,4 +21,8 @@ mod support;
 mod azure_faults;
 mod azure_queue;
 mod azure_table;
+mod embedded_crash;
+mod embedded_file;
 mod stand_in_host;
+mod store_contract;
+mod timers_contract;
