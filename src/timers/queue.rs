@@ -39,8 +39,8 @@ const PAGE_MAX: usize = 32;
 /// Most pages one revival looks at; with full pages that is 1024 messages.
 const REVIVE_PAGES_MAX: usize = 32;
 
-/// How long a revival hides what it takes: many times what a page takes, and short enough that a foreign message is soon
-/// back where an operator can see it.
+/// How long a revival hides what it takes: many times what a page takes, and short enough that what it could not give back
+/// is soon where an operator can see it.
 const REVIVE_LEASE: Duration = Duration::from_secs(120);
 
 /// Texts kept of messages that are not in the queue's encoding, until they are given back or set aside.
@@ -110,8 +110,14 @@ impl QueueTimers {
     }
 
     /// New text and delay for a message; `None` when it is no longer ours.
-    async fn update(&self, handle: &Armed, raw: &str, delay: Duration) -> Result<Option<Armed>, Failure> {
-        let message = holder(&self.live, handle);
+    async fn update(
+        &self,
+        queue: &QueueClient,
+        handle: &Armed,
+        raw: &str,
+        delay: Duration,
+    ) -> Result<Option<Armed>, Failure> {
+        let message = holder(queue, handle);
         let update = self
             .connection
             .retry(&handle.receipt, || async { Ok(message.update(raw, whole_seconds(delay)).await?.pop_receipt) });
@@ -188,7 +194,7 @@ impl Timers for QueueTimers {
     }
 
     async fn shift(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
-        self.update(timer, &STANDARD.encode(message.text()), delay).await
+        self.update(&self.live, timer, &STANDARD.encode(message.text()), delay).await
     }
 
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
@@ -201,6 +207,7 @@ impl Timers for QueueTimers {
 
     async fn revive(&self) -> Result<usize, Failure> {
         let mut revived = 0;
+        let mut foreign = Vec::new();
         for _ in 0..REVIVE_PAGES_MAX {
             let page = self.take(&self.poison, PAGE_MAX, REVIVE_LEASE).await?.unwrap_or_default();
             if page.is_empty() {
@@ -245,7 +252,7 @@ impl Inbox for QueueTimers {
 
     async fn release(&self, received: &Received, delay: Duration) -> Result<(), Failure> {
         match self.raw(received) {
-            Some(raw) => self.update(&received.handle, &raw, delay).await.map(|_| ()),
+            Some(raw) => self.update(&self.live, &received.handle, &raw, delay).await.map(|_| ()),
             // The end of its lease gives it back.
             None => Ok(()),
         }

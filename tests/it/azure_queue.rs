@@ -147,6 +147,16 @@ async fn ours_come_back_from_the_poison_queue_and_foreign_ones_stay() {
     texts.sort();
     expected.sort();
     assert_eq!(texts, expected);
+    let seen = raw.peek(POISON_QUEUE).await;
+    assert!(seen.contains(&STANDARD.encode("hello")) && seen.contains("{not base64}"), "{seen}");
+}
+
+#[tokio::test]
+async fn reviving_nothing_costs_one_request() {
+    let connection_string = azurite().account();
+    let timers = QueueTimers::new(&open(&connection_string));
+    let armed = timers.set_aside(&timer("a").text()).await;
+    assert_eq!((armed, timers.revive().await), (Ok(()), Ok(1)));
     let before = azurite().requests(&connection_string).len();
     assert_eq!(timers.revive().await.unwrap(), 0);
     assert_eq!(azurite().requests(&connection_string).len(), before + 1);

@@ -23,6 +23,7 @@ mod azure_queue;
 mod azure_table;
 mod embedded_crash;
 mod embedded_file;
+mod embedded_speed;
 mod stand_in_host;
 mod store_contract;
 mod timers_contract;

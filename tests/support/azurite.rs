@@ -116,8 +116,7 @@ impl Azurite {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log file for Azurite");
         let errors = log.try_clone().expect("a second handle of the log file");
         let ports = [("--queuePort", self.queues), ("--tablePort", self.tables), ("--blobPort", self.blobs)];
-        let accounts: Vec<String> =
-            (0..ACCOUNTS).map(account).map(|(name, key)| format!("{name}:{key}")).collect();
+        let accounts: Vec<String> = (0..ACCOUNTS).map(account).map(|(name, key)| format!("{name}:{key}")).collect();
         let child = Command::new("node")
             .arg(home().join("run.js"))
             .args(ports.iter().flat_map(|(name, port)| [(*name).to_owned(), port.to_string()]))
