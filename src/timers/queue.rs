@@ -207,7 +207,7 @@ impl Timers for QueueTimers {
 
     async fn revive(&self) -> Result<usize, Failure> {
         let mut revived = 0;
-        let mut foreign = Vec::new();
+        let mut foreign: Vec<(Armed, String)> = Vec::new();
         for _ in 0..REVIVE_PAGES_MAX {
             let page = self.take(&self.poison, PAGE_MAX, REVIVE_LEASE).await?.unwrap_or_default();
             if page.is_empty() {
