@@ -55,8 +55,8 @@ fn a_missing_region_list_is_named() {
 
 #[test]
 fn doubtful_settings_are_warned_about() {
-    let settings =
-        load(&source(&[("WebhookRegions", "a"), ("WebhookTimeout", "24:00:00"), ("WebhookTimout", "1")])).expect("usable");
+    let settings = load(&source(&[("WebhookRegions", "a"), ("WebhookTimeout", "24:00:00"), ("WebhookTimout", "1")]))
+        .expect("usable");
     assert_eq!(settings.described.timeout, "24 days");
     assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
     assert!(settings.warnings.iter().any(|w| w.contains("24 days")));

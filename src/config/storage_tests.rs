@@ -43,7 +43,8 @@ fn the_usual_connection_string() {
 
 #[test]
 fn keys_have_no_case_and_the_rest_has_defaults() {
-    let account = good(&format!(" accountname = acct ; ACCOUNTKEY={KEY}==; ;BlobEndpoint=whatever;"));
+    let account = good(" accountname = acct ; ACCOUNTKEY=YWI=; ;BlobEndpoint=whatever;");
+    assert_eq!(account.credential, Credential::SharedKey("YWI=".into()));
     assert_eq!(account.tables, "https://acct.table.core.windows.net");
 }
 

@@ -63,7 +63,7 @@ impl TableStore {
         let (partition, row) = (id.key.as_str(), row_key(id.round));
         let read = self.connection.retry(&row, || {
             let get = self.at(partition, &row).get::<serde_json::Map<String, serde_json::Value>>();
-            async { Ok(get.await?) }
+            async { get.await }
         });
         match read.await {
             Ok(got) => Ok(Some(Entity::new(got.entity, got.etag.to_string()))),
@@ -103,7 +103,7 @@ impl TableStore {
 
     /// Creates the table. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self) -> Result<(), Failure> {
-        match self.connection.retry(TABLE, || async { Ok(self.table.create().await?) }).await {
+        match self.connection.retry(TABLE, || async { self.table.create().await }).await {
             Ok(_) => Ok(()),
             Err(error) if status(&error) == Some(409) => Ok(()),
             Err(error) => Err(failure(&error)),
@@ -239,7 +239,7 @@ impl Store for TableStore {
             }
         }
         let key = index_key(&row.id, row.opened);
-        let unindexed = self.connection.retry(&key, || async { Ok(self.at(INDEX, &key).delete().await?) });
+        let unindexed = self.connection.retry(&key, || async { self.at(INDEX, &key).delete().await });
         match unindexed.await {
             Ok(_) => {}
             Err(error) if status(&error) == Some(404) => {}

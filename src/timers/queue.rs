@@ -39,8 +39,8 @@ const PAGE_MAX: usize = 32;
 /// Most pages one revival looks at; with full pages that is 1024 messages.
 const REVIVE_PAGES_MAX: usize = 32;
 
-/// How long a revival hides what it takes: many times what a page takes, and short enough that a foreign message is soon
-/// back where an operator can see it.
+/// How long a revival hides what it takes: many times what a page takes, and short enough that what it could not give back
+/// is soon where an operator can see it.
 const REVIVE_LEASE: Duration = Duration::from_secs(120);
 
 /// Texts kept of messages that are not in the queue's encoding, until they are given back or set aside.
@@ -90,7 +90,7 @@ impl QueueTimers {
 
     /// Creates a queue. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self, queue: &QueueClient) -> Result<(), Failure> {
-        match self.connection.retry(queue.queue_name(), || async { Ok(queue.create().await?) }).await {
+        match self.connection.retry(queue.queue_name(), || async { queue.create().await }).await {
             Ok(_) => Ok(()),
             Err(error) if status(&error) == Some(409) => Ok(()),
             Err(error) => Err(failure(&error)),
@@ -110,8 +110,14 @@ impl QueueTimers {
     }
 
     /// New text and delay for a message; `None` when it is no longer ours.
-    async fn update(&self, handle: &Armed, raw: &str, delay: Duration) -> Result<Option<Armed>, Failure> {
-        let message = holder(&self.live, handle);
+    async fn update(
+        &self,
+        queue: &QueueClient,
+        handle: &Armed,
+        raw: &str,
+        delay: Duration,
+    ) -> Result<Option<Armed>, Failure> {
+        let message = holder(queue, handle);
         let update = self
             .connection
             .retry(&handle.receipt, || async { Ok(message.update(raw, whole_seconds(delay)).await?.pop_receipt) });
@@ -125,7 +131,7 @@ impl QueueTimers {
     /// Deletes a message; one that is no longer ours is left alone.
     async fn delete(&self, queue: &QueueClient, handle: &Armed) -> Result<(), Failure> {
         let message = holder(queue, handle);
-        match self.connection.retry(&handle.receipt, || async { Ok(message.delete().await?) }).await {
+        match self.connection.retry(&handle.receipt, || async { message.delete().await }).await {
             Ok(_) => Ok(()),
             Err(error) if is_gone(&error) => Ok(()),
             Err(error) => Err(failure(&error)),
@@ -188,7 +194,7 @@ impl Timers for QueueTimers {
     }
 
     async fn shift(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
-        self.update(timer, &STANDARD.encode(message.text()), delay).await
+        self.update(&self.live, timer, &STANDARD.encode(message.text()), delay).await
     }
 
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
@@ -201,6 +207,7 @@ impl Timers for QueueTimers {
 
     async fn revive(&self) -> Result<usize, Failure> {
         let mut revived = 0;
+        let mut foreign: Vec<(Armed, String)> = Vec::new();
         for _ in 0..REVIVE_PAGES_MAX {
             let page = self.take(&self.poison, PAGE_MAX, REVIVE_LEASE).await?.unwrap_or_default();
             if page.is_empty() {
@@ -221,7 +228,7 @@ impl Timers for QueueTimers {
     async fn prepare(&self) -> Result<(), Failure> {
         let mut created = false;
         loop {
-            let probe = self.connection.retry(QUEUE, || async { Ok(self.live.get_metadata().await?) });
+            let probe = self.connection.retry(QUEUE, || async { self.live.get_metadata().await });
             match probe.await {
                 Ok(_) => return Ok(()),
                 Err(error) if status(&error) == Some(404) && !created => {
@@ -245,7 +252,7 @@ impl Inbox for QueueTimers {
 
     async fn release(&self, received: &Received, delay: Duration) -> Result<(), Failure> {
         match self.raw(received) {
-            Some(raw) => self.update(&received.handle, &raw, delay).await.map(|_| ()),
+            Some(raw) => self.update(&self.live, &received.handle, &raw, delay).await.map(|_| ()),
             // The end of its lease gives it back.
             None => Ok(()),
         }

@@ -9,9 +9,18 @@
     reason = "test support is a small library of its own, used in part by each test"
 )]
 
+#[path = "../support/azurite.rs"]
+mod azurite;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/raw.rs"]
+mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod azure_faults;
+mod azure_queue;
+mod azure_table;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;

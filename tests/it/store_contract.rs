@@ -11,6 +11,7 @@ use global_webhook::push::arrival::Correlation;
 use global_webhook::push::{Key, Phase, PushId, Region, Row, Subject};
 use global_webhook::store::embedded::EmbeddedStore;
 use global_webhook::store::memory::MemoryStore;
+use global_webhook::store::table::TableStore;
 use global_webhook::store::{Expected, Put, Store, Version, Versioned};
 
 /// An empty store, and what must live as long as it does.
@@ -390,6 +391,7 @@ macro_rules! store_contract {
 
 store_contract!(memory, super::memory_store);
 store_contract!(embedded, super::embedded_store);
+store_contract!(table, super::table_store);
 
 fn memory_store() -> std::future::Ready<Option<Fresh>> {
     std::future::ready(Some(Fresh { store: Arc::new(MemoryStore::default()), _keep: Box::new(()) }))
@@ -399,4 +401,9 @@ fn embedded_store() -> std::future::Ready<Option<Fresh>> {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = EmbeddedStore::open(folder.path().join("store.db"), Arc::new(SystemClock)).unwrap();
     std::future::ready(Some(Fresh { store: Arc::new(store), _keep: Box::new(folder) }))
+}
+
+fn table_store() -> std::future::Ready<Option<Fresh>> {
+    let store = TableStore::new(&crate::azure_table::open(&crate::azurite::azurite().account()));
+    std::future::ready(Some(Fresh { store: Arc::new(store), _keep: Box::new(()) }))
 }

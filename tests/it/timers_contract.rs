@@ -15,6 +15,7 @@ use global_webhook::push::{Arrival, Key, PushId, Region, Subject};
 use global_webhook::store::embedded::EmbeddedStore;
 use global_webhook::timers::embedded::EmbeddedTimers;
 use global_webhook::timers::memory::MemoryTimers;
+use global_webhook::timers::queue::{POISON_QUEUE, QueueTimers};
 use global_webhook::timers::{Armed, Inbox, Message, Reason, Received, Timer};
 
 /// How long a case waits for what must happen.
@@ -410,6 +411,7 @@ macro_rules! timers_contract {
 timers_contract!(memory, super::memory_timers);
 timers_contract!(memory_in_whole_seconds, super::memory_timers_in_whole_seconds);
 timers_contract!(embedded, super::embedded_timers);
+timers_contract!(queue, super::queue_timers);
 
 #[async_trait]
 impl Poison for MemoryTimers {
@@ -444,4 +446,28 @@ fn embedded_timers() -> std::future::Ready<Option<Fresh>> {
     let timers = Arc::new(timers);
     let resolution = Duration::from_millis(1);
     std::future::ready(Some(Fresh { poison: timers.clone(), timers, resolution, _keep: Box::new(folder) }))
+}
+
+/// The poison queue, looked at without our code.
+struct RawPoison(crate::raw::Raw);
+
+#[async_trait]
+impl Poison for RawPoison {
+    async fn texts(&self) -> Vec<String> {
+        use base64::Engine as _;
+        let seen = self.0.peek(POISON_QUEUE).await;
+        let texts = seen.split("<MessageText>").skip(1).filter_map(|rest| rest.split("</MessageText>").next());
+        let decode = |raw: &str| {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(raw).unwrap_or_else(|_| raw.into());
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        texts.map(decode).collect()
+    }
+}
+
+fn queue_timers() -> std::future::Ready<Option<Fresh>> {
+    let connection_string = crate::azurite::azurite().account();
+    let timers = Arc::new(QueueTimers::new(&crate::azure_table::open(&connection_string)));
+    let poison = Arc::new(RawPoison(crate::raw::Raw::of(&connection_string)));
+    std::future::ready(Some(Fresh { poison, timers, resolution: SECOND, _keep: Box::new(()) }))
 }

@@ -1,0 +1,86 @@
+//! A relay between a client and a server of this machine that loses answers: the request goes through, the server acts on
+//! it, and the client's connection breaks instead of bringing the answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A running relay; it ends with the runtime of the test.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    skip: Arc<AtomicUsize>,
+    lose: Arc<AtomicUsize>,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Relays to `server`.
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let proxy = Self { address, skip: Arc::default(), lose: Arc::default(), lost: Arc::default() };
+        let (skip, lose, lost) = (Arc::clone(&proxy.skip), Arc::clone(&proxy.lose), Arc::clone(&proxy.lost));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (skip, lose, lost) = (Arc::clone(&skip), Arc::clone(&lose), Arc::clone(&lost));
+                tokio::spawn(async move {
+                    let _ = relay(client, server, &skip, &lose, &lost).await;
+                });
+            }
+        });
+        proxy
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Loses the next `count` answers after letting `skip` through.
+    pub(crate) fn lose(&self, skip: usize, count: usize) {
+        self.skip.store(skip, Ordering::SeqCst);
+        self.lose.store(count, Ordering::SeqCst);
+    }
+
+    /// How many answers were lost so far.
+    pub(crate) fn lost(&self) -> usize {
+        self.lost.load(Ordering::SeqCst)
+    }
+}
+
+fn take(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+async fn relay(
+    mut client: TcpStream,
+    server: SocketAddr,
+    skip: &AtomicUsize,
+    lose: &AtomicUsize,
+    lost: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
+    // Whether the bytes that come from the server begin an answer, rather than continue one.
+    let mut fresh = true;
+    loop {
+        tokio::select! {
+            n = client.read(&mut up) => match n? {
+                0 => return Ok(()),
+                n => { fresh = true; server.write_all(&up[..n]).await? }
+            },
+            n = server.read(&mut down) => {
+                let n = n?;
+                if n == 0 { return Ok(()) }
+                if std::mem::take(&mut fresh) && !take(skip) && take(lose) {
+                    lost.fetch_add(1, Ordering::SeqCst);
+                    return Ok(());
+                }
+                client.write_all(&down[..n]).await?;
+            }
+        }
+    }
+}
