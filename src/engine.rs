@@ -74,7 +74,7 @@ pub struct Job {
 #[derive(Debug)]
 pub enum Arrive {
     /// It met its row.
-    Done(Done),
+    Done(Box<Done>),
     /// The row could not be written in time; the arrival is on the queue and will be applied from there.
     Spilled(Key),
 }
@@ -140,7 +140,7 @@ impl Engine {
         let input = Input::Arrival(arrival);
         let run = self.run(Of::Newest(&key), &input);
         let cause = match self.within(limits::ARRIVAL_ROW_BUDGET, run).await {
-            Ok(done) => return Ok(Arrive::Done(done)),
+            Ok(done) => return Ok(Arrive::Done(Box::new(done))),
             Err(cause) => cause,
         };
         if !self.policy.known_regions().contains(&&arrival.region) {

@@ -1,6 +1,6 @@
 //! What a push is, and the rules it lives by. Pure: no I/O, no clock, no chance; nothing else of this crate but `limits`.
 //!
-//! The public face is [`step`]: a row, one [`Input`] and the instant go in, a [`Step`] comes out. Everything that decides
+//! The public face is [`step()`]: a row, one [`Input`] and the instant go in, a [`Step`] comes out. Everything that decides
 //! anything about a push is reachable from there and testable without a runtime.
 
 pub mod arrival;
@@ -347,7 +347,7 @@ mod tests {
         let key = "0123456789abcdef0123456789abcdef01234567";
         assert!(format!("{key}-1").parse::<PushId>().is_ok());
         for bad in [
-            format!("{key}"),
+            key.to_owned(),
             format!("{key}-"),
             format!("{key}-01"),
             format!("{key}-+1"),
