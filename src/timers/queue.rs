@@ -13,6 +13,8 @@
 //! - Two processes revive at once: a message taken by one is hidden from the other; one that shows up again too soon is
 //!   revived twice, which is harmless.
 
+mod known;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use azure_storage_queues::{PopReceipt, PopReceiptClient, QueueClient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use self::known::Known;
 use super::{Armed, Failure, Inbox, Message, Received, Timers};
 use crate::limits;
 use crate::store::azure::{self, Connection, FOREVER, status};
@@ -54,6 +57,7 @@ pub struct QueueTimers {
     poison: QueueClient,
     /// Id and raw text of received messages that [`Received`] cannot carry, oldest first.
     strangers: Arc<Mutex<VecDeque<(String, String)>>>,
+    known: Arc<Known>,
 }
 
 impl QueueTimers {
@@ -66,6 +70,7 @@ impl QueueTimers {
             live: service.queue_client(QUEUE),
             poison: service.queue_client(POISON_QUEUE),
             strangers: Arc::default(),
+            known: Arc::default(),
         }
     }
 
@@ -190,11 +195,15 @@ fn decode(raw: &str) -> Option<String> {
 #[async_trait]
 impl Timers for QueueTimers {
     async fn arm(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
-        self.put(&self.live, &STANDARD.encode(message.text()), delay).await
+        let armed = self.put(&self.live, &STANDARD.encode(message.text()), delay).await?;
+        self.known.note(self.connection.clock(), whole_seconds(delay));
+        Ok(armed)
     }
 
     async fn shift(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
-        self.update(&self.live, timer, &STANDARD.encode(message.text()), delay).await
+        let shifted = self.update(&self.live, timer, &STANDARD.encode(message.text()), delay).await?;
+        self.known.note(self.connection.clock(), whole_seconds(delay));
+        Ok(shifted)
     }
 
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
@@ -214,12 +223,21 @@ impl Timers for QueueTimers {
                 break;
             }
             for taken in page {
-                let Some(message) = decode(&taken.message_text).and_then(|text| Message::parse(&text)) else {
+                let message = decode(&taken.message_text).and_then(|text| Message::parse(&text));
+                let handle = Armed { id: taken.message_id, receipt: taken.pop_receipt };
+                let Some(message) = message else {
+                    foreign.push((handle, taken.message_text));
                     continue;
                 };
                 self.arm(&message.revived(), Duration::ZERO).await?;
-                self.delete(&self.poison, &Armed { id: taken.message_id, receipt: taken.pop_receipt }).await?;
+                self.delete(&self.poison, &handle).await?;
                 revived += 1;
+            }
+        }
+        // Back where an operator can see them; where that fails, the end of the lease does the same.
+        for (handle, raw) in foreign {
+            if self.update(&self.poison, &handle, &raw, Duration::ZERO).await.is_err() {
+                break;
             }
         }
         Ok(revived)
@@ -252,10 +270,12 @@ impl Inbox for QueueTimers {
 
     async fn release(&self, received: &Received, delay: Duration) -> Result<(), Failure> {
         match self.raw(received) {
-            Some(raw) => self.update(&self.live, &received.handle, &raw, delay).await.map(|_| ()),
+            Some(raw) => self.update(&self.live, &received.handle, &raw, delay).await?,
             // The end of its lease gives it back.
-            None => Ok(()),
-        }
+            None => return Ok(()),
+        };
+        self.known.note(self.connection.clock(), whole_seconds(delay));
+        Ok(())
     }
 
     async fn poison(&self, received: &Received) -> Result<(), Failure> {
@@ -267,6 +287,6 @@ impl Inbox for QueueTimers {
     }
 
     async fn ready(&self, longest: Duration) {
-        self.connection.clock().sleep(longest).await;
+        self.known.wait(self.connection.clock(), longest).await;
     }
 }

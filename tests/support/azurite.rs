@@ -101,7 +101,7 @@ impl Azurite {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.with_extension("log")
+        self.folder.join("access.log")
     }
 
     /// Ends it in order; nothing that it acknowledged is lost.
@@ -147,7 +147,6 @@ impl Drop for Azurite {
     fn drop(&mut self) {
         self.stop();
         let _ = std::fs::remove_dir_all(&self.folder);
-        let _ = std::fs::remove_file(self.log());
     }
 }
 

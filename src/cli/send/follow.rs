@@ -162,7 +162,9 @@ impl Seen {
 /// A length of time for people.
 fn span(time: Duration) -> String {
     let seconds = time.as_secs();
-    if seconds < 60 {
+    if seconds < 1 {
+        format!("{} ms", time.as_millis())
+    } else if seconds < 60 {
         format!("{:.1} s", time.as_secs_f64())
     } else if seconds < 3600 {
         format!("{} min {} s", seconds / 60, seconds % 60)
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn spans_are_short() {
         for (millis, text) in
-            [(0, "0.0 s"), (1234, "1.2 s"), (59_000, "59.0 s"), (61_000, "1 min 1 s"), (3_660_000, "1 h 1 min")]
+            [(7, "7 ms"), (1234, "1.2 s"), (59_000, "59.0 s"), (61_000, "1 min 1 s"), (3_660_000, "1 h 1 min")]
         {
             assert_eq!(span(Duration::from_millis(millis)), text);
         }
