@@ -74,7 +74,9 @@ impl Checks {
             return Err(format!("{told:?} has the ids {known} and {id}"));
         }
         match self.rows.get(&row.id).and_then(|seen| seen.row.settled()) {
-            Some(settled) if settled.outbox.iter().any(|e| e.notice == claim.notice && e.target == claim.target) => Ok(()),
+            Some(settled) if settled.outbox.iter().any(|e| e.notice == claim.notice && e.target == claim.target) => {
+                Ok(())
+            }
             Some(_) | None => Err(format!("{told:?} is told what is not on record")),
         }
     }
@@ -88,14 +90,18 @@ fn transition(before: Option<&Row>, next: &Row) -> Result<(), String> {
     let complete = next.missing_at_settling().is_empty();
     match next.settled().map(|s| s.outcome) {
         None if complete => return Err("complete, but waiting".into()),
-        Some(outcome) if complete != (outcome == Outcome::Replicated) => return Err(format!("{outcome:?}, complete: {complete}")),
+        Some(outcome) if complete != (outcome == Outcome::Replicated) => {
+            return Err(format!("{outcome:?}, complete: {complete}"));
+        }
         None | Some(_) => {}
     }
     if next.timer.is_some() != next.wake().is_some() {
         return Err("names a timer although nothing is owed, or none although something is".into());
     }
     let Some(before) = before else { return Ok(()) };
-    if (&before.regions, before.deadline, before.opened, &before.payload) != (&next.regions, next.deadline, next.opened, &next.payload) {
+    if (&before.regions, before.deadline, before.opened, &before.payload)
+        != (&next.regions, next.deadline, next.opened, &next.payload)
+    {
         return Err("what the first arrival froze was changed".into());
     }
     if before.arrived.iter().any(|(region, at)| next.arrived.get(region) != Some(at)) {
@@ -113,7 +119,8 @@ fn transition(before: Option<&Row>, next: &Row) -> Result<(), String> {
         let Some(after) = then.outbox.iter().find(|e| (&e.target, e.notice) == (&entry.target, entry.notice)) else {
             return Err(format!("an entry of {} was lost", entry.target));
         };
-        if let (Delivery::Owed { claims, lease_until, .. }, Delivery::Owed { claims: then, .. }) = (&entry.delivery, &after.delivery)
+        if let (Delivery::Owed { claims, lease_until, .. }, Delivery::Owed { claims: then, .. }) =
+            (&entry.delivery, &after.delivery)
             && then > claims
             && (*then != claims + 1 || lease_until.is_some_and(|until| until > next.updated))
         {
@@ -127,7 +134,9 @@ impl State {
     /// A row was written.
     pub(crate) fn committed(&mut self, row: Row, writer: (usize, u32)) {
         self.trace(|| {
-            let phase = row.settled().map_or("waiting".into(), |s| format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>()));
+            let phase = row.settled().map_or("waiting".into(), |s| {
+                format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>())
+            });
             format!("p{} commits {} timer {:?} {phase}", writer.0, row.id, row.timer.as_ref().map(|t| (&t.id, t.due)))
         });
         let before = self.checks.rows.get(&row.id).map(|seen| &seen.row);
@@ -159,15 +168,22 @@ impl State {
         let mut uncovered = None;
         for (id, seen) in &self.checks.rows {
             let Some(wake) = seen.row.wake() else { continue };
-            let latest = i64::try_from(self.now).unwrap().max((wake - self.instant()).num_milliseconds() + i64::try_from(self.now).unwrap()) + COVER_SLACK;
+            let latest = i64::try_from(self.now)
+                .unwrap()
+                .max((wake - self.instant()).num_milliseconds() + i64::try_from(self.now).unwrap())
+                + COVER_SLACK;
             let acts = |message: &Message, message_id: &str, visible: u64| match message {
                 Message::Timer(timer) if timer.push == *id => seen.row.timer.as_ref().is_none_or(|named| {
-                    let fires = self.instant() + chrono::Duration::milliseconds(i64::try_from(visible.max(self.now) - self.now).unwrap());
+                    let fires = self.instant()
+                        + chrono::Duration::milliseconds(i64::try_from(visible.max(self.now) - self.now).unwrap());
                     named.id == message_id || never_spare(message) || named.due + skew <= fires
                 }),
                 Message::Timer(_) | Message::Spill(_) => false,
             };
-            let live = self.queue.iter().any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id, m.visible));
+            let live = self
+                .queue
+                .iter()
+                .any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id, m.visible));
             let dead = || self.poison.iter().any(|m| matches!(&m.message, Message::Timer(t) if t.push == *id));
             let pending = || self.lives(seen.writer.0, seen.writer.1) && self.now <= seen.committed + GRACE;
             if !live && !dead() && !pending() {
@@ -197,7 +213,9 @@ impl State {
         let Some(row) = &done.row else { return self.fail("an arrival is accepted without a row".into()) };
         let stored = self.checks.rows.get(&row.id).map(|seen| &seen.row);
         let on_record = stored.is_some_and(|stored| match done.what {
-            What::Duplicate => stored.arrival_of(&arrival.region).is_some() || stored.prior.contains_key(&arrival.region),
+            What::Duplicate => {
+                stored.arrival_of(&arrival.region).is_some() || stored.prior.contains_key(&arrival.region)
+            }
             _ => stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id),
         });
         if !on_record {

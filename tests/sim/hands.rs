@@ -231,7 +231,9 @@ impl Timers for Hands {
     async fn revive(&self) -> Result<usize, Failure> {
         let mut revived = 0;
         loop {
-            let Some(dead) = self.call("peek", |state| state.poison.first().cloned()).await? else { return Ok(revived) };
+            let Some(dead) = self.call("peek", |state| state.poison.first().cloned()).await? else {
+                return Ok(revived);
+            };
             let message = dead.message.clone().revived();
             self.call("arm", move |state| state.enqueue(message, Duration::ZERO)).await?;
             self.call("bury", move |state| state.poison.retain(|m| m.id != dead.id)).await?;

@@ -5,12 +5,17 @@
 //! - `cargo test --test sim` runs 200 seeds. `SIM_SEED=n` replays one and prints its trace, `SIM_SEEDS=a..b` runs a range.
 //! - `tests/sim/mutants.py` breaks the engine on purpose, one patch at a time, and shows that each break is found.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program: it reports on the terminal and fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program: it reports on the terminal and fails by panicking"
+)]
 
 mod checks;
 mod faults;
 mod hands;
 mod model;
+mod stories;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +26,8 @@ use world::{Report, World};
 fn run(seed: u64, trace: bool) -> (Result<Report, String>, String) {
     let world = World::new(seed, trace);
     let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).into()));
+        let text =
+            panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).into()));
         Err(format!("panic: {}", text.unwrap_or_default()))
     });
     (result, world.take_trace())
@@ -55,7 +61,10 @@ fn every_seed_keeps_every_promise() {
                 let (_, trace) = run(seed, true);
                 let lines: Vec<&str> = trace.lines().collect();
                 println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-                panic!("seed {seed} after {}: {cause}\nreplay: SIM_SEED={seed} cargo test --test sim every_seed -- --nocapture", seed - seeds.start);
+                panic!(
+                    "seed {seed} after {}: {cause}\nreplay: SIM_SEED={seed} cargo test --test sim every_seed -- --nocapture",
+                    seed - seeds.start
+                );
             }
         }
     }

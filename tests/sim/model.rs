@@ -55,9 +55,10 @@ impl Model {
     pub(crate) fn on_record(&self, row: &Row) -> Result<(), String> {
         let late = row.settled().map(|s| &s.late).into_iter().flatten();
         for (region, arrived) in row.arrived.iter().chain(late) {
-            let known = self.sent.iter().any(|s| {
-                (&s.key, &s.region, &s.id, s.received) == (&row.id.key, region, &arrived.id, arrived.at)
-            });
+            let known = self
+                .sent
+                .iter()
+                .any(|s| (&s.key, &s.region, &s.id, s.received) == (&row.id.key, region, &arrived.id, arrived.at));
             if !known {
                 return Err(format!("{} has an arrival that nobody sent", row.id));
             }
@@ -119,8 +120,11 @@ impl Model {
         if generations.len() > 1 || self.terminated.contains(key) {
             return Ok(());
         }
-        let deadline = (row.deadline - chrono::DateTime::from_timestamp_millis(1_800_000_000_000).unwrap_or_default()).num_milliseconds();
-        let surely = |s: &&&Sent| s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline);
+        let deadline = (row.deadline - chrono::DateTime::from_timestamp_millis(1_800_000_000_000).unwrap_or_default())
+            .num_milliseconds();
+        let surely = |s: &&&Sent| {
+            s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline)
+        };
         let possibly = |s: &&&Sent| s.received < row.deadline;
         let all = |test: &dyn Fn(&&&Sent) -> bool| {
             row.regions.iter().all(|region| sent.iter().filter(|s| s.region == *region).any(|s| test(&s)))

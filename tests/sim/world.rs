@@ -308,7 +308,9 @@ impl World {
             let Some(process) = state.someone_alive() else { return };
             arrival.received = state.clock_of(process);
             let life = state.processes[process].life;
-            state.trace(|| format!("p{process} arrival {} {} {}", arrival.subject.repository, arrival.region, arrival.id));
+            state.trace(|| {
+                format!("p{process} arrival {} {} {}", arrival.subject.repository, arrival.region, arrival.id)
+            });
             (process, life, state.model.sent(&arrival))
         };
         let (world, engine) = (Arc::clone(self), Arc::clone(&engines[process]));
@@ -317,7 +319,9 @@ impl World {
             let answer = engine.arrive(&arrival).await;
             let jobs = {
                 let mut state = world.lock();
-                state.trace(|| format!("p{process} answers {} {} {}", arrival.subject.repository, arrival.region, word(&answer)));
+                state.trace(|| {
+                    format!("p{process} answers {} {} {}", arrival.subject.repository, arrival.region, word(&answer))
+                });
                 let took = state.now - began;
                 if took > 1800 {
                     state.fail(format!("an arrival was answered after {took} ms"));
@@ -338,7 +342,13 @@ impl World {
         });
     }
 
-    fn deliver_all(self: &Arc<Self>, process: usize, life: u32, engine: &Arc<Engine>, jobs: Vec<global_webhook::engine::Job>) {
+    fn deliver_all(
+        self: &Arc<Self>,
+        process: usize,
+        life: u32,
+        engine: &Arc<Engine>,
+        jobs: Vec<global_webhook::engine::Job>,
+    ) {
         for job in jobs {
             let (world, engine) = (Arc::clone(self), Arc::clone(engine));
             let wait = {
@@ -497,7 +507,13 @@ impl State {
                         digest: "d".into(),
                         action: "push".into(),
                     };
-                    let arrival = Arrival { region: region.clone(), received: clock::Instant::UNIX_EPOCH, id, subject, payload: "{}".into() };
+                    let arrival = Arrival {
+                        region: region.clone(),
+                        received: clock::Instant::UNIX_EPOCH,
+                        id,
+                        subject,
+                        payload: "{}".into(),
+                    };
                     key = Some(arrival.key(policy.correlation));
                     let times = if self.rng.chance(100) { 0 } else { 1 + u64::from(self.rng.chance(150)) };
                     for _ in 0..times {
