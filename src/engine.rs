@@ -81,6 +81,8 @@ pub enum Arrive {
 
 /// A timer armed or shifted for a commit that has not happened yet.
 struct Held {
+    /// The push that its message is about.
+    push: PushId,
     timer: TimerRef,
     /// Not named in any row yet, so nobody can rely on it.
     new: bool,
@@ -394,7 +396,7 @@ impl Engine {
                 return Ok(None);
             }
         }
-        if let Some(held) = held.as_ref().filter(|h| h.timer.due <= wake && h.timer.due > now) {
+        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > now) {
             index.await?;
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
@@ -407,7 +409,7 @@ impl Engine {
             if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                *held = Some(Held { timer, new: false });
+                *held = Some(Held { push: next.id.clone(), timer, new: false });
                 return Ok(None);
             }
         }
@@ -416,7 +418,7 @@ impl Engine {
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
         let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
-        let spare = held.replace(Held { timer, new: true });
+        let spare = held.replace(Held { push: next.id.clone(), timer, new: true });
         self.drop_spare(spare).await;
         indexed?;
         Ok(replaced)
@@ -427,7 +429,7 @@ impl Engine {
     async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) {
         let held = held.take();
         let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
-        if let Some(Held { timer, new: true }) = held.as_ref().filter(named) {
+        if let Some(Held { timer, new: true, .. }) = held.as_ref().filter(named) {
             // It found no row, or one that named another timer, and took itself for a spare. The queue fires up to a
             // second early, so "may have" begins that long before it is due.
             let delay = clock::until(self.clock.now(), timer.due);
@@ -446,7 +448,7 @@ impl Engine {
 
     /// Disarms a timer that was armed for a commit that did not happen. A shifted one stays: the stored row may rely on it.
     async fn drop_spare(&self, held: Option<Held>) {
-        if let Some(Held { timer, new: true }) = held {
+        if let Some(Held { timer, new: true, .. }) = held {
             self.disarm(timer).await;
         }
     }

@@ -11,10 +11,10 @@ use global_webhook::engine::{Arrive, Done, Engine};
 use global_webhook::notify::Notifier;
 use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Filter, Policy, Target};
-use global_webhook::push::state::Row;
+use global_webhook::push::state::{Phase, Row};
 use global_webhook::push::{Arrival, AttemptResult, Claim, Notice, Region, Subject};
-use global_webhook::store::Failure;
 use global_webhook::store::memory::MemoryStore;
+use global_webhook::store::{Expected, Failure, Store as _};
 use global_webhook::timers::{Armed, Message, Timers};
 
 /// A queue that only writes down, and lets something happen just after a timer is armed.
@@ -31,8 +31,11 @@ impl Clock for Stopped {
     fn now(&self) -> Instant {
         DateTime::from_timestamp_millis(1_800_000_000_000 + *self.0.lock().unwrap()).unwrap()
     }
-    async fn sleep(&self, _: Duration) {
-        std::future::pending().await
+    /// Short pauses are over at once; a budget never is.
+    async fn sleep(&self, wait: Duration) {
+        if wait > Duration::from_millis(100) {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -158,4 +161,34 @@ fn a_timer_that_fires_before_the_row_names_it_is_made_good() {
     // Wherever this one fires, it is no spare.
     fire(&behind, &last, &message);
     assert_eq!(stage.last_armed().0, "m4");
+}
+
+/// Found by seed 412. A process that takes itself for the only one arms a timer for round 1 of a key it does not know, loses
+/// the insert, and opens round 2 instead. The timer of round 1 must not be named in round 2's row: it would look at round 1.
+#[test]
+fn a_timer_armed_for_one_round_is_not_named_in_another() {
+    let stage = Stage::new();
+    let (ours, our_clock) = stage.process(0);
+    for n in 0..20 {
+        let mut stranger = arrival(&our_clock, "a", "1");
+        stranger.subject.repository = format!("other{n}");
+        arrive(&ours, &stranger);
+    }
+    let (other, clock) = stage.process(0);
+    arrive(&other, &arrival(&clock, "a", "1"));
+    let done = arrive(&other, &arrival(&clock, "b", "1"));
+    // A process died between closing round 1 and opening round 2.
+    let stored = stage.store.latest(&done.row.unwrap().id.key).now_or_never().unwrap().unwrap().unwrap();
+    let mut row = stored.row;
+    let Phase::Settled(settled) = &mut row.phase else { panic!() };
+    settled.superseded = true;
+    stage.store.put(&row, &Expected::Version(stored.version)).now_or_never().unwrap().unwrap();
+
+    let row = arrive(&ours, &arrival(&our_clock, "a", "2")).row.unwrap();
+    assert_eq!(row.id.round, 2);
+    let named = row.timer.unwrap().id;
+    let armed = stage.queue.armed.lock().unwrap();
+    let (_, message, _) = armed.iter().find(|(id, _, _)| *id == named).unwrap();
+    let Message::Timer(timer) = message else { panic!() };
+    assert_eq!(timer.push, row.id);
 }
