@@ -194,7 +194,8 @@ pub enum Input<'a> {
 pub struct Fired<'a> {
     /// Id of the queue message, when the host said it.
     pub message: Option<&'a str>,
-    /// The timer was brought back from the poison queue: its message is new and the one named in the row is dead.
+    /// The timer stands in for the one named in the row, which is dead: it was brought back from the poison queue under a
+    /// new id, or the named one fired before the row named it.
     pub revived: bool,
 }
 
