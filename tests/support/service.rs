@@ -1,0 +1,274 @@
+//! The service as users run it, in each of its three deployments, behind one face.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::azurite::azurite;
+use super::eventually;
+use super::host::{Host, HostOptions, Serves};
+
+/// Time for anything that happens at once on an idle machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The queue of TimeoutCheck's function.json.
+pub const QUEUE: &str = "global-webhook-timers";
+
+/// Where HTTP calls, timers and rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deployment {
+    /// Two Functions hosts, one for HTTP and one for the queue, on Azurite.
+    Handler,
+    /// `serve` on Azurite.
+    ServeAzure,
+    /// `serve` on its embedded store.
+    ServeEmbedded,
+}
+
+/// A running service.
+pub struct Service {
+    parts: Parts,
+}
+
+enum Parts {
+    Hosts { http: Box<Host>, queue: Box<Host> },
+    Serve(Serve),
+}
+
+impl Service {
+    /// Starts a deployment with these settings on storage of its own.
+    pub async fn start(deployment: Deployment, settings: &[(&str, &str)]) -> Self {
+        let account = match deployment {
+            Deployment::ServeEmbedded => None,
+            Deployment::Handler | Deployment::ServeAzure => {
+                Some(tokio::task::spawn_blocking(|| azurite().account()).await.expect("Azurite"))
+            }
+        };
+        Self::start_on(deployment, settings, account.as_deref()).await
+    }
+
+    /// Starts a deployment on this storage account.
+    pub async fn start_on(deployment: Deployment, settings: &[(&str, &str)], account: Option<&str>) -> Self {
+        let mut settings = settings.to_vec();
+        settings.extend(account.map(|account| ("AzureWebJobsStorage", account)));
+        let parts = match deployment {
+            Deployment::Handler => {
+                let account = account.expect("an account");
+                let host = |serves| {
+                    let mut options = HostOptions::spawned(&settings).queue(account, QUEUE).only(serves);
+                    options.rules.max_polling_interval = Duration::from_millis(500);
+                    options.rules.visibility_timeout = Duration::from_secs(2);
+                    options.rules.lease = Duration::from_secs(10);
+                    options
+                };
+                Parts::Hosts {
+                    http: Box::new(Host::start(host(Serves::Http)).await),
+                    queue: Box::new(Host::start(host(Serves::Queue)).await),
+                }
+            }
+            Deployment::ServeAzure | Deployment::ServeEmbedded => Parts::Serve(Serve::start(&settings, &[]).await),
+        };
+        Self { parts }
+    }
+
+    /// Where callers reach it.
+    pub fn base_url(&self) -> String {
+        match &self.parts {
+            Parts::Hosts { http, .. } => http.base_url(),
+            Parts::Serve(serve) => serve.base_url(),
+        }
+    }
+
+    /// SIGKILL to every process of it, and a new start on the same ports and storage.
+    pub async fn kill_and_restart(&mut self) {
+        match &mut self.parts {
+            Parts::Hosts { http, queue } => {
+                tokio::join!(http.restart_handler(), queue.restart_handler());
+            }
+            Parts::Serve(serve) => serve.kill_and_restart().await,
+        }
+    }
+
+    /// Everything its processes have written.
+    pub fn output(&self) -> String {
+        match &self.parts {
+            Parts::Hosts { http, queue } => http.handler_output() + &queue.handler_output(),
+            Parts::Serve(serve) => serve.output(),
+        }
+    }
+
+    /// Posts a webhook of `image` from `region` under `id` and returns status and body.
+    pub async fn push(&self, region: &str, image: &Image) -> (u16, Value) {
+        let url = format!("{}/api/ImagePush?region={region}", self.base_url());
+        let answer = reqwest::Client::new().post(url).body(image.notification()).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.expect("a JSON answer"))
+    }
+
+    /// The status document of a push.
+    pub async fn status(&self, id: &str) -> Value {
+        let url = format!("{}/api/pushes/{id}", self.base_url());
+        reqwest::get(url).await.expect("an answer").json().await.expect("a JSON answer")
+    }
+
+    /// Waits until a push has settled and owes nothing.
+    pub async fn at_rest(&self, id: &str) -> Value {
+        let mut last = Value::Null;
+        eventually(&format!("push {id} comes to rest"), LIMIT, async || {
+            last = self.status(id).await;
+            let owing = |n: &Value| n["state"] == "owed";
+            last["runtimeStatus"] == "Completed"
+                && last["customStatus"]["notifications"].as_array().is_some_and(|all| !all.iter().any(owing))
+        })
+        .await;
+        last
+    }
+}
+
+/// An image and the id its notifications carry.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Repository.
+    pub repository: String,
+    /// Tag.
+    pub tag: String,
+    /// Digest.
+    pub digest: String,
+    /// `id` of its notifications.
+    pub id: String,
+}
+
+impl Image {
+    /// A fresh digest and id.
+    pub fn new(repository: &str, tag: &str) -> Self {
+        let hex = || uuid::Uuid::new_v4().simple().to_string();
+        Self {
+            repository: repository.into(),
+            tag: tag.into(),
+            digest: format!("sha256:{}{}", hex(), hex()),
+            id: uuid::Uuid::new_v4().to_string(),
+        }
+    }
+
+    /// The same content under another id: pushed again.
+    pub fn again(&self) -> Self {
+        Self { id: uuid::Uuid::new_v4().to_string(), ..self.clone() }
+    }
+
+    /// What the registry posts.
+    pub fn notification(&self) -> String {
+        json!({
+            "id": self.id, "timestamp": "2026-11-22T08:15:30.1234567Z", "action": "push",
+            "target": {
+                "mediaType": "application/vnd.oci.image.index.v1+json", "size": 1612, "length": 1612,
+                "digest": self.digest, "repository": self.repository, "tag": self.tag,
+            },
+            "request": { "id": self.id, "host": "contoso.azurecr.io", "method": "PUT", "useragent": "docker/27.3.1" },
+        })
+        .to_string()
+    }
+}
+
+/// A `serve` process. Dropping it kills it.
+pub struct Serve {
+    port: u16,
+    folder: tempfile::TempDir,
+    settings: Vec<(String, String)>,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl Serve {
+    /// Starts `serve` on a free port with an embedded store of its own, and waits until it listens.
+    pub async fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let settings: Vec<_> = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let child = spawn(folder.path(), port, &settings, &arguments);
+        let mut serve = Self { port, folder, settings, arguments, child };
+        serve.listening().await;
+        serve
+    }
+
+    async fn listening(&mut self) {
+        let url = format!("{}/", self.base_url());
+        eventually("serve listens", LIMIT, async || {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "serve ended: {ended:?}\n{}", self.output());
+            reqwest::get(&url).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Where callers reach it.
+    pub fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL, and a new start on the same port and file.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.folder.path(), self.port, &self.settings, &self.arguments);
+        self.listening().await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+    }
+
+    /// How it ended, waited for.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        eventually("serve ends", limit, async || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        })
+        .await;
+        status.expect("an end")
+    }
+
+    /// Everything it has written, over all starts.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(log(self.folder.path())).unwrap_or_default()
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- output of serve ---\n{}", self.output());
+        }
+    }
+}
+
+fn log(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
+fn spawn(folder: &Path, port: u16, settings: &[(String, String)], arguments: &[String]) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log(folder)).expect("a log");
+    Command::new(env!("CARGO_BIN_EXE_global-webhook"))
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .arg(folder.join("store.db"))
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().map(|(n, v)| (n, v)))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("serve starts")
+}
