@@ -11,8 +11,8 @@
 //!   the next round or disarmed.
 //! - A timer shifted for a commit that then fails: timers are only ever shifted to an *earlier* instant, so the stored row
 //!   is looked at too soon rather than too late. To wait longer, a new timer is armed and the old one disarmed afterwards.
-//! - A first row that lands after its timer fired: the timer looks a second time ([`Reason::Unseen`]), and a commit that
-//!   ends too late arms once more.
+//! - A timer that fires before the row names it: it finds no row and looks a second time ([`Reason::Unseen`]), or it finds
+//!   another timer in charge and dies; a commit that ends so late that this may have happened arms once more.
 //! - A remembered row that is out of date: it may only lead to a write, which then conflicts. Before anything is answered
 //!   without a write, the row is read afresh.
 //!
@@ -74,13 +74,15 @@ pub struct Job {
 #[derive(Debug)]
 pub enum Arrive {
     /// It met its row.
-    Done(Done),
+    Done(Box<Done>),
     /// The row could not be written in time; the arrival is on the queue and will be applied from there.
     Spilled(Key),
 }
 
 /// A timer armed or shifted for a commit that has not happened yet.
 struct Held {
+    /// The push that its message is about.
+    push: PushId,
     timer: TimerRef,
     /// Not named in any row yet, so nobody can rely on it.
     new: bool,
@@ -140,7 +142,7 @@ impl Engine {
         let input = Input::Arrival(arrival);
         let run = self.run(Of::Newest(&key), &input);
         let cause = match self.within(limits::ARRIVAL_ROW_BUDGET, run).await {
-            Ok(done) => return Ok(Arrive::Done(done)),
+            Ok(done) => return Ok(Arrive::Done(Box::new(done))),
             Err(cause) => cause,
         };
         if !self.policy.known_regions().contains(&&arrival.region) {
@@ -187,7 +189,9 @@ impl Engine {
         if !early.is_zero() && early <= limits::EARLY_TIMER_WAIT {
             self.clock.sleep(early).await;
         }
-        let fired = Fired { message: message_id, revived: timer.reason == Reason::Revived };
+        // Both stand in for a timer that is dead although the row may name it.
+        let revived = matches!(timer.reason, Reason::Revived | Reason::Unseen);
+        let fired = Fired { message: message_id, revived };
         let done = self.run(Of::Push(&timer.push), &Input::Timer(fired)).await?;
         if done.what == What::UnknownPush && timer.reason != Reason::Unseen {
             let again = Timer { reason: Reason::Unseen, ..timer.clone() };
@@ -337,7 +341,7 @@ impl Engine {
                     self.clock.sleep(conflict_pause(&next.id, input, conflicts)).await;
                 }
                 Put::Written(version) => {
-                    self.committed(&mut held, &next, &expected, replaced).await;
+                    self.committed(&mut held, &next, replaced).await;
                     self.log(input, &what, Some(&next), began);
                     jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
                     let stored = Versioned { row: next, version };
@@ -392,7 +396,7 @@ impl Engine {
                 return Ok(None);
             }
         }
-        if let Some(held) = held.as_ref().filter(|h| h.timer.due <= wake && h.timer.due > now) {
+        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > now) {
             index.await?;
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
@@ -405,7 +409,7 @@ impl Engine {
             if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                *held = Some(Held { timer, new: false });
+                *held = Some(Held { push: next.id.clone(), timer, new: false });
                 return Ok(None);
             }
         }
@@ -414,33 +418,37 @@ impl Engine {
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
         let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
-        let spare = held.replace(Held { timer, new: true });
+        let spare = held.replace(Held { push: next.id.clone(), timer, new: true });
         self.drop_spare(spare).await;
         indexed?;
         Ok(replaced)
     }
 
-    /// After a commit: what it replaced is disarmed, and a first row that landed too late for its timer gets another.
-    async fn committed(&self, held: &mut Option<Held>, row: &Row, expected: &Expected, replaced: Option<TimerRef>) {
+    /// After a commit: a timer that may have fired before the row named it gets a successor, then what the commit replaced is
+    /// disarmed.
+    async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) {
+        let held = held.take();
+        let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
+        if let Some(Held { timer, new: true, .. }) = held.as_ref().filter(named) {
+            // It found no row, or one that named another timer, and took itself for a spare. The queue fires up to a
+            // second early, so "may have" begins that long before it is due.
+            let delay = clock::until(self.clock.now(), timer.due);
+            if delay <= limits::EARLY_TIMER_WAIT {
+                let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });
+                if let Err(cause) = self.timers.arm(&message, delay).await {
+                    warn!(push.id = %row.id, %cause, "a second timer for a row that was committed late could not be armed");
+                }
+            }
+        }
         if let Some(old) = replaced {
             self.disarm(old).await;
         }
-        if let Some(unused) = held.take().filter(|h| row.timer.as_ref().is_none_or(|t| t.id != h.timer.id)) {
-            self.drop_spare(Some(unused)).await;
-        }
-        let Some(timer) = row.timer.as_ref().filter(|_| *expected == Expected::Absent) else { return };
-        let delay = clock::until(self.clock.now(), timer.due);
-        if delay <= limits::EARLY_TIMER_WAIT {
-            let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Deadline });
-            if let Err(cause) = self.timers.arm(&message, delay).await {
-                warn!(push.id = %row.id, %cause, "a second timer for a late first row could not be armed");
-            }
-        }
+        self.drop_spare(held.filter(|h| !named(&h))).await;
     }
 
     /// Disarms a timer that was armed for a commit that did not happen. A shifted one stays: the stored row may rely on it.
     async fn drop_spare(&self, held: Option<Held>) {
-        if let Some(Held { timer, new: true }) = held {
+        if let Some(Held { timer, new: true, .. }) = held {
             self.disarm(timer).await;
         }
     }

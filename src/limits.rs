@@ -85,6 +85,10 @@ pub const DELIVERIES_AT_ONCE_MAX: usize = 64;
 /// Most attempts at one target at the same time. Each target has places of its own, so a slow one takes none from the others.
 pub const DELIVERIES_PER_TARGET_MAX: usize = 16;
 
+/// How long a connection to a receiver is kept for the next notification. Shorter than common servers keep theirs (Node: 5 s),
+/// so that an attempt does not meet one that is just being closed.
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(4);
+
 /// How long the rest of a reply is awaited once a 2xx is in: only to use the connection again, the answer is known.
 pub const REPLY_REST_WAIT: Duration = Duration::from_millis(500);
 

@@ -1,7 +1,262 @@
-//! stub
-/// x
-#[derive(clap::Args)]
-pub struct Args {}
-pub(crate) fn main(_: Args) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! `send`: plays the registry. Sends the regional webhooks of one or more pushes to ImagePush and follows what becomes of
+//! them; takes the place of the test scripts of the C# original.
+//!
+//! What it sends has the registry's shape, with fresh ids, tags and digests, so that two runs never correlate with each
+//! other. The exit code says whether every push settled as its scenario expects.
+
+mod client;
+mod follow;
+mod plan;
+mod screen;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use crate::clock::{Clock, SystemClock};
+use crate::push::Region;
+use client::{Reply, Service};
+use plan::Plan;
+pub use screen::Screen;
+
+/// The registry gives up on an answer after this long.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `send`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of ImagePush; a query in it is kept.
+    #[arg(long, default_value = "http://127.0.0.1:7071/api/ImagePush", value_parser = parse_url)]
+    pub url: Url,
+
+    /// Function key, if the service asks for one; sent as the header x-functions-key.
+    #[arg(long)]
+    pub key: Option<String>,
+
+    /// What to send.
+    #[arg(long, value_enum, default_value_t = Scenario::Simple)]
+    pub scenario: Scenario,
+
+    /// Regions to send for, separated by commas [default: those the service is set to wait for].
+    #[arg(long, value_delimiter = ',', value_parser = parse_region)]
+    pub regions: Vec<String>,
+
+    /// Pause between two webhooks, such as 500ms, 1s or 2m.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub delay: Duration,
+
+    /// Number of pushes [default: 1; 3 when interleaved].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: Option<u32>,
+
+    /// Repository of the image.
+    #[arg(long, default_value = "samples/hello-world")]
+    pub image: String,
+
+    /// Tag of the image; with several pushes, each has its number behind it.
+    #[arg(long, default_value = "1.0")]
+    pub tag: String,
+
+    /// Login server of the registry.
+    #[arg(long, default_value = "contoso.azurecr.io")]
+    pub registry: String,
+
+    /// Only send; do not wait for the outcome.
+    #[arg(long)]
+    pub no_follow: bool,
+
+    /// Longest time to wait for the outcomes, such as 90s [default: a minute beyond the pushes' deadlines].
+    #[arg(long, value_parser = parse_duration, conflicts_with = "no_follow")]
+    pub timeout: Option<Duration>,
+}
+
+/// What to send, and what should come of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Every region of the first push, then of the next; each push should replicate.
+    Simple,
+    /// The webhooks of all pushes in a shuffled order; each push should replicate.
+    Interleaved,
+    /// Every region but the last; each push should time out.
+    Timeout,
+}
+
+impl Scenario {
+    /// The outcome of a push as the status answer spells it.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Simple | Self::Interleaved => "replicated",
+            Self::Timeout => "timed_out",
+        }
+    }
+}
+
+/// A push while it is sent and followed.
+struct Push {
+    image: plan::Image,
+    /// Where its status is; `None` until a webhook of it has been accepted.
+    status: Option<Url>,
+    /// Its id as the first answer gave it.
+    id: Option<String>,
+    /// What went wrong with its webhooks.
+    problems: u32,
+}
+
+/// Runs the command in a runtime of its own.
+#[must_use]
+pub fn main(args: Args) -> ExitCode {
+    match super::runtime() {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => {
+            Screen::of_the_process().error(&format!("No runtime could be started: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sends, follows and prints. The exit code is 0 when every push settled as the scenario expects (with `--no-follow`: when
+/// every webhook was accepted), 1 otherwise.
+pub async fn run(args: Args) -> ExitCode {
+    run_on(&args, &SystemClock, &mut Screen::of_the_process()).await
+}
+
+/// The same with another clock and another screen.
+pub async fn run_on(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> ExitCode {
+    match send(args, clock, screen).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            screen.error(&problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn send(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Result<bool, String> {
+    let service = Service::new(&args.url, args.key.as_deref())?;
+    let regions = if args.regions.is_empty() {
+        let health = service.health().await?;
+        let wait = health.timeout.map(|t| format!("; a push waits {t}")).unwrap_or_default();
+        screen.line(&format!("The service waits for {}{wait}.", health.regions.join(", ")));
+        health.regions
+    } else {
+        args.regions.clone()
+    };
+    let Plan { images, arrivals } = Plan::of(args, &regions, plan::seed())?;
+    if args.scenario == Scenario::Interleaved {
+        let order: Vec<String> = arrivals.iter().map(|a| format!("{} {}", a.push + 1, a.region)).collect();
+        screen.line(&format!("Order (push, region): {}.", order.join(", ")));
+    }
+    let mut pushes: Vec<Push> =
+        images.into_iter().map(|image| Push { image, status: None, id: None, problems: 0 }).collect();
+    for (n, arrival) in arrivals.iter().enumerate() {
+        if n > 0 && !args.delay.is_zero() {
+            clock.sleep(args.delay).await;
+        }
+        let push = &mut pushes[arrival.push];
+        let begun = clock.now();
+        let reply = service.post(&arrival.region, push.image.body(begun)).await?;
+        let took = (clock.now() - begun).to_std().unwrap_or_default();
+        screen.line(&format!("{} from {}: {reply} ({} ms)", push.image, arrival.region, took.as_millis()));
+        if took > REGISTRY_PATIENCE {
+            screen.line("  That was too slow: the registry gives up after 5 s and does not try again.");
+        }
+        push.take(&reply, screen);
+    }
+    if args.no_follow {
+        return Ok(pushes.iter().all(|p| p.problems == 0));
+    }
+    follow::until_settled(args, &service, &pushes, clock, screen).await
+}
+
+impl Push {
+    fn take(&mut self, reply: &Reply, screen: &mut Screen) {
+        match reply {
+            Reply::Accepted { id, status } => match &self.id {
+                None => {
+                    self.id = Some(id.clone());
+                    self.status = Some(status.clone());
+                }
+                Some(first) if !is_same_push(first, id) => {
+                    self.problems += 1;
+                    screen.line(&format!("  Taken for another push than the webhooks before: {id}, not {first}."));
+                }
+                Some(_) => {}
+            },
+            Reply::Ignored(_) | Reply::Refused { .. } => self.problems += 1,
+        }
+    }
+}
+
+/// Whether two ids name one push: a webhook that could not be written at once is answered with the push's key, which has no
+/// round yet.
+fn is_same_push(first: &str, second: &str) -> bool {
+    let key = |id: &str| id.split_once('-').map_or(id.to_owned(), |(key, _)| key.to_owned());
+    first == second || (key(first) == key(second) && !(first.contains('-') && second.contains('-')))
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url =
+        Url::parse(text).map_err(|e| format!("{e}; an address looks like http://127.0.0.1:7071/api/ImagePush"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("the scheme {other:?} is neither http nor https")),
+    }
+}
+
+/// Checks a region and keeps its spelling: the service has to cope with any case.
+fn parse_region(text: &str) -> Result<String, String> {
+    Region::parse(text).map(|_| text.trim().to_owned())
+}
+
+/// Reads a number with a unit: `250ms`, `1.5s`, `2m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || "a time is a number and a unit, such as 500ms, 1.5s, 2m or 1h".to_owned();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(bad()),
+    };
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, millis) in [("500ms", 500), ("1s", 1000), ("1.5s", 1500), ("2m", 120_000), (" 1h ", 3_600_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "1d", "-1s", "1.2.3s", "99999999999999999999h", "1 s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_web() {
+        assert!(parse_url("https://app.example/api/ImagePush?code=x").is_ok());
+        assert!(parse_url("127.0.0.1:7071").is_err());
+        assert!(parse_url("ftp://app.example/").is_err());
+    }
+
+    #[test]
+    fn a_key_stands_for_any_round_of_it() {
+        assert!(is_same_push("ab-1", "ab-1") && is_same_push("ab", "ab-2") && is_same_push("ab-2", "ab"));
+        assert!(!is_same_push("ab-1", "ab-2") && !is_same_push("ab", "cd-1") && !is_same_push("ab", "cd"));
+    }
+
+    #[test]
+    fn regions_keep_their_case() {
+        assert_eq!(parse_region(" WestUS "), Ok("WestUS".to_owned()));
+        assert!(parse_region(" ").is_err());
+    }
 }

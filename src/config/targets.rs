@@ -4,6 +4,7 @@
 //! URL only scheme, host and port (chat services and GitOps receivers have their secret in the path).
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -172,10 +173,10 @@ fn target(mut members: Members<'_>, private: bool) -> Option<TargetSettings> {
     };
     let allow_http = members.flag("allowHttp").unwrap_or(false);
     let allow_private = members.flag("allowPrivate").unwrap_or(private);
-    let text = members.text("url");
-    let url = match text {
+    let before = members.faults.len();
+    let url = match members.text("url") {
         None => {
-            if !members.faults.last().is_some_and(|fault| fault.setting == members.at("url")) {
+            if members.faults.len() == before {
                 members.fault("url", "is missing");
             }
             None
@@ -291,7 +292,9 @@ fn url(text: &str, allow_http: bool, private: bool, mut fault: impl FnMut(Option
         )),
         _ => Some("must begin with `https://`".to_owned()),
     };
-    let refused = guard::literal(&url).and_then(|ip| guard::refusal(ip, private));
+    // `localhost` is as good as its address; other names are looked up when they are connected to.
+    let named = guard::is_loopback(&url).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let refused = guard::literal(&url).or(named).and_then(|ip| guard::refusal(ip, private));
     let problem = problem.or_else(|| refused.map(|why| format!("is {why}")));
     match problem {
         None => Some(url),

@@ -172,14 +172,15 @@ pub fn words(length: Duration) -> String {
     let seconds = length.as_secs();
     let plural = |n: u64, unit: &str| if n == 1 { format!("{n} {unit}") } else { format!("{n} {unit}s") };
     let mut parts = Vec::new();
-    if seconds >= 86_400 {
-        parts.push(plural(seconds / 86_400, "day"));
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    if days > 0 {
+        parts.push(plural(days, "day"));
     }
-    if seconds / 3600 % 24 > 0 {
-        parts.push(format!("{} h", seconds / 3600 % 24));
+    if hours > 0 {
+        parts.push(format!("{hours} h"));
     }
-    if seconds / 60 % 60 > 0 {
-        parts.push(format!("{} min", seconds / 60 % 60));
+    if minutes > 0 {
+        parts.push(format!("{minutes} min"));
     }
     let rest = Duration::new(seconds % 60, length.subsec_nanos());
     if !rest.is_zero() || parts.is_empty() {

@@ -152,6 +152,7 @@ fn client(private_allowed: bool, options: &Options) -> reqwest::Result<Client> {
         .no_proxy()
         .dns_resolver(Arc::new(guard::Guarded { private_allowed }))
         .pool_max_idle_per_host(limits::DELIVERIES_PER_TARGET_MAX)
+        .pool_idle_timeout(limits::CONNECTION_IDLE_MAX)
         .build()
 }
 

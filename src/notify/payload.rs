@@ -260,14 +260,15 @@ fn relay(row: &Row, notice: Notice, data: &Data<'_>) -> Result<String, String> {
     if let Some(action) = action {
         let regions = Regions { expected: data.regions, arrived: &data.arrivals, missing: &data.missing };
         let regions = serde_json::to_string(&regions).map_err(|e| e.to_string())?;
+        let mut first = members.is_empty();
         for (name, value) in [("action", quoted(action)), ("regions", regions)] {
-            let before = edits.len();
-            let standing = members.iter().filter(|(member, _)| member == name);
-            edits.extend(standing.map(|(_, raw)| (place(payload, raw.get()), value.clone())));
-            if edits.len() == before {
+            let standing: Vec<_> = members.iter().filter(|(member, _)| member == name).collect();
+            edits.extend(standing.iter().map(|(_, raw)| (place(payload, raw.get()), value.clone())));
+            if standing.is_empty() {
                 let end = payload.rfind('}').unwrap_or(payload.len());
-                let comma = if members.is_empty() { "" } else { "," };
+                let comma = if first { "" } else { "," };
                 edits.push((end..end, format!("{comma}{}:{value}", quoted(name))));
+                first = false;
             }
         }
     }

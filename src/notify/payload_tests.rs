@@ -1,1 +1,210 @@
+use std::time::Duration;
 
+use chrono::DateTime;
+use cloudevents::AttributesReader;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::push::state::{Arrived, Outcome, Phase, Settled};
+use crate::push::{Key, PushId, Subject};
+
+/// Odd spacing, long fractions, big numbers, members nobody knows: all of it must come out as it went in.
+const PAYLOAD: &str = r#"{ "id":"5f0c2a4e-93d1-4c55-8f0e-0d6a1b7c2e31","timestamp":"2026-11-22T10:00:00.123456789Z","action" : "push",
+ "target":{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1571,"length":12345678901234567890.50,
+  "digest":"sha256:3b1c0f6f8f2f4b0c9d7e5a6b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f","repository":"shop/cart","tag":"1.4.2","new":[1E2,{}]},
+ "request":{"id":"0c8b6a52","host" :"Contoso.westus.geo.azurecr.io:443","method":"PUT","useragent":"docker\/27.3.1"}, "zz\u00e9":null }"#;
+
+fn at(seconds: u64) -> Instant {
+    crate::clock::after(
+        DateTime::parse_from_rfc3339("2026-11-22T10:00:00Z").unwrap().to_utc(),
+        Duration::from_millis(seconds * 1000 + 250),
+    )
+}
+
+fn region(name: &str) -> Region {
+    Region::parse(name).unwrap()
+}
+
+fn row(notice: Notice) -> Row {
+    let arrived = |name: &str, seconds| (region(name), Arrived { at: at(seconds), id: "1".into() });
+    let all = [arrived("westus", 0), arrived("northeurope", 5), arrived("eastasia", 7)];
+    let (outcome, settled, recovered, in_time) = match notice {
+        Notice::Replicated => (Outcome::Replicated, at(7), None, 3),
+        Notice::TimedOut => (Outcome::TimedOut, at(120), None, 1),
+        Notice::Recovered => (Outcome::TimedOut, at(120), Some(at(7384)), 1),
+    };
+    let late = if recovered.is_some() { all[in_time..].to_vec() } else { Vec::new() };
+    Row {
+        id: PushId { key: Key::of(&["x"]), round: 1 },
+        correlation: crate::push::arrival::Correlation::Content,
+        subject: Subject {
+            registry: "contoso.azurecr.io".into(),
+            repository: "shop/cart".into(),
+            tag: Some("1.4.2".into()),
+            digest: "sha256:3b1c0f6f8f2f4b0c9d7e5a6b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f".into(),
+            action: "push".into(),
+        },
+        payload: PAYLOAD.into(),
+        opened: at(0),
+        deadline: at(120),
+        regions: ["northeurope", "westus", "eastasia"].map(region).to_vec(),
+        rule: None,
+        arrived: all[..in_time].iter().cloned().collect(),
+        prior: BTreeMap::new(),
+        phase: Phase::Settled(Settled {
+            outcome,
+            at: settled,
+            terminated: false,
+            late: late.into_iter().collect(),
+            recovered,
+            superseded: false,
+            outbox: vec![],
+        }),
+        timer: None,
+        updated: at(9999),
+    }
+}
+
+const NOTICES: [Notice; 3] = [Notice::Replicated, Notice::TimedOut, Notice::Recovered];
+
+#[test]
+fn every_format_says_every_notice() {
+    for format in Format::ALL {
+        for notice in NOTICES {
+            let message = message(format, &row(notice), notice, Some("https://hooks.example")).unwrap();
+            // The registry's own text is shown as it is, the others laid out.
+            let body = if format == Format::Acr {
+                message.body
+            } else {
+                let value: Value = serde_json::from_str(&message.body).unwrap();
+                serde_json::to_string_pretty(&value).unwrap()
+            };
+            let text = format!("content-type: {}\nuser-agent: {}\n\n{body}", message.content_type, message.user_agent);
+            let text = text.replace(env!("CARGO_PKG_VERSION"), "<version>");
+            insta::assert_snapshot!(format!("{}_{}", format.word(), notice.word()), text);
+        }
+    }
+}
+
+#[test]
+fn the_registrys_own_text_changes_by_its_host_only() {
+    let relayed = message(Format::Acr, &row(Notice::Replicated), Notice::Replicated, None).unwrap().body;
+    assert_eq!(relayed, PAYLOAD.replace("Contoso.westus.geo.azurecr.io:443", "contoso.azurecr.io"));
+    let mut unnamed = row(Notice::Replicated);
+    unnamed.subject.registry = String::new();
+    assert_eq!(message(Format::Acr, &unnamed, Notice::Replicated, None).unwrap().body, PAYLOAD);
+    unnamed.payload = format!("\u{feff}{PAYLOAD}");
+    assert_eq!(message(Format::Acr, &unnamed, Notice::Replicated, None).unwrap().body, PAYLOAD);
+}
+
+#[test]
+fn no_other_notice_can_be_taken_for_a_push() {
+    for payload in [PAYLOAD, "{}", r#"{"\u0061ction":"push","regions":1,"action":"push","regions":{}}"#] {
+        for (notice, action) in
+            [(Notice::TimedOut, "replication_timed_out"), (Notice::Recovered, "replication_recovered")]
+        {
+            let row = Row { payload: payload.into(), ..row(notice) };
+            let body = message(Format::Acr, &row, notice, None).unwrap().body;
+            assert!(!body.contains(r#""push""#), "{body}");
+            let value: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(value["action"], action);
+            assert_eq!(value["regions"]["expected"], serde_json::json!(["northeurope", "westus", "eastasia"]));
+            let missing = if notice == Notice::TimedOut { 2 } else { 0 };
+            assert_eq!(value["regions"]["missing"].as_array().unwrap().len(), missing);
+            assert_eq!(value["regions"]["arrived"].as_object().unwrap().len(), 3 - missing);
+        }
+    }
+}
+
+#[test]
+fn a_retry_after_more_arrivals_says_the_same() {
+    for format in Format::ALL {
+        let told = |row: &Row| message(format, row, Notice::TimedOut, None).unwrap();
+        assert_eq!(told(&row(Notice::TimedOut)), told(&row(Notice::Recovered)), "{format:?}");
+    }
+}
+
+#[test]
+fn the_official_sdk_reads_the_cloud_events() {
+    for notice in NOTICES {
+        let row = row(notice);
+        let body = message(Format::CloudEvents, &row, notice, None).unwrap().body;
+        let event: cloudevents::Event = serde_json::from_str(&body).unwrap();
+        assert_eq!(event.id(), row.notification_id(notice));
+        assert_eq!(event.ty(), format!("io.azurecr.image.{}", notice.word()));
+        assert_eq!(event.source(), "https://contoso.azurecr.io");
+        assert_eq!(event.subject(), Some("shop/cart:1.4.2"));
+        let at = match notice {
+            Notice::Replicated => at(7),
+            Notice::TimedOut => at(120),
+            Notice::Recovered => at(7384),
+        };
+        assert_eq!(event.time(), Some(&at));
+        assert!(matches!(event.data(), Some(cloudevents::Data::Json(_))));
+    }
+}
+
+#[test]
+fn other_actions_and_untagged_manifests_have_their_own_words() {
+    let mut row = row(Notice::Replicated);
+    row.subject.registry = String::new();
+    row.subject.tag = None;
+    for (action, kind) in [
+        ("push", "image"),
+        ("delete", "image.delete"),
+        ("quarantine", "image.quarantine"),
+        ("chart_push", "chart"),
+        ("chart_delete", "chart.delete"),
+        ("novelty", "other"),
+    ] {
+        row.subject.action = action.into();
+        let body = |format| message(format, &row, Notice::Replicated, None).unwrap().body;
+        let standard: Value = serde_json::from_str(&body(Format::Standard)).unwrap();
+        assert_eq!(standard["type"], format!("acr.{kind}.replicated"));
+        assert!(standard["data"].get("registry").is_none() && standard["data"].get("statusUrl").is_none());
+        let event: cloudevents::Event = serde_json::from_str(&body(Format::CloudEvents)).unwrap();
+        assert_eq!(event.source(), "urn:acr-global-webhook");
+        assert!(event.subject().unwrap().starts_with("shop/cart@sha256:"));
+    }
+    row.subject.action = "delete".into();
+    row.regions.truncate(2);
+    let slack = message(Format::Slack, &row, Notice::Replicated, None).unwrap().body;
+    assert!(slack.contains("shop/cart@sha256:3b1c0f6f8f2f is deleted in both regions"), "{slack}");
+}
+
+#[test]
+fn what_was_pushed_is_never_markup() {
+    let mut row = row(Notice::TimedOut);
+    row.subject.repository = "<!channel>&[x](http://evil)".into();
+    let slack = message(Format::Slack, &row, Notice::TimedOut, None).unwrap().body;
+    assert!(slack.contains("&lt;!channel&gt;&amp;") && !slack.contains("<!"), "{slack}");
+    let teams = message(Format::Teams, &row, Notice::TimedOut, None).unwrap().body;
+    assert!(teams.contains("(x)(http://evil)"), "{teams}");
+}
+
+#[test]
+fn a_row_that_cannot_be_told_of_is_an_error() {
+    let mut waiting = row(Notice::Replicated);
+    waiting.phase = Phase::Waiting;
+    assert!(message(Format::Acr, &waiting, Notice::Replicated, None).is_err());
+    for payload in ["", "[]", "s3cret"] {
+        let row = Row { payload: payload.into(), ..row(Notice::Replicated) };
+        let problem = message(Format::Acr, &row, Notice::Replicated, None).unwrap_err();
+        assert!(!problem.contains("s3cret"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_object_is_relayed_as_it_is(names in proptest::collection::vec("[^\\x00-\\x1f\"\\\\]{0,8}", 0..6), space in "[ \n\t]{0,3}", text in "\\PC{0,12}") {
+        let quoted = serde_json::to_string(&text).unwrap();
+        let members: Vec<String> = names.iter().map(|n| format!("{space}\"x{n}\"{space}:{quoted}")).collect();
+        let payload = format!("{{{}{space}}}", members.join(","));
+        let row = Row { payload: payload.clone(), ..row(Notice::Replicated) };
+        prop_assert_eq!(message(Format::Acr, &row, Notice::Replicated, None).unwrap().body, payload);
+        let marked = message(Format::Acr, &row, Notice::TimedOut, None).unwrap().body;
+        let value: Value = serde_json::from_str(&marked).unwrap();
+        prop_assert_eq!(&value["action"], "replication_timed_out");
+    }
+}

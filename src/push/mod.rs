@@ -1,6 +1,6 @@
 //! What a push is, and the rules it lives by. Pure: no I/O, no clock, no chance; nothing else of this crate but `limits`.
 //!
-//! The public face is [`step`]: a row, one [`Input`] and the instant go in, a [`Step`] comes out. Everything that decides
+//! The public face is [`step()`]: a row, one [`Input`] and the instant go in, a [`Step`] comes out. Everything that decides
 //! anything about a push is reachable from there and testable without a runtime.
 
 pub mod arrival;
@@ -194,7 +194,8 @@ pub enum Input<'a> {
 pub struct Fired<'a> {
     /// Id of the queue message, when the host said it.
     pub message: Option<&'a str>,
-    /// The timer was brought back from the poison queue: its message is new and the one named in the row is dead.
+    /// The timer stands in for the one named in the row, which is dead: it was brought back from the poison queue under a
+    /// new id, or the named one fired before the row named it.
     pub revived: bool,
 }
 
@@ -347,7 +348,7 @@ mod tests {
         let key = "0123456789abcdef0123456789abcdef01234567";
         assert!(format!("{key}-1").parse::<PushId>().is_ok());
         for bad in [
-            format!("{key}"),
+            key.to_owned(),
             format!("{key}-"),
             format!("{key}-01"),
             format!("{key}-+1"),

@@ -279,11 +279,11 @@ impl Writer {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    /// Tells waiting receivers when the next timer is due. A failure here shows again, with its cause, when they receive.
+    /// Tells waiting receivers when the next timer is due. When that cannot be read they are told to come at once, and
+    /// then learn the cause.
     fn publish(&self, next: &watch::Sender<Option<Instant>>) {
-        if let Ok(at) = next_timer(&self.connection) {
-            next.send_if_modified(|known| std::mem::replace(known, at) != at);
-        }
+        let at = next_timer(&self.connection).unwrap_or(Some(Instant::MIN_UTC));
+        next.send_if_modified(|known| std::mem::replace(known, at) != at);
     }
 }
 

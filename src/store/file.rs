@@ -19,8 +19,8 @@ const APPLICATION_ID: i32 = 0x4143_5277;
 /// Version of the tables below; a file with a higher one is refused.
 const SCHEMA_VERSION: i32 = 1;
 
-/// `slot` orders a table by time without a second index, see [`slot`]. Rows are updated in place; their bodies are too big
-/// for a table without row ids to pay off.
+/// `slot` orders a table by time without a second index, see [`super::database::slot`]. Rows are updated in place; their
+/// bodies are too big for a table without row ids to pay off.
 const SCHEMA: &str = "
     CREATE TABLE openings (count INTEGER NOT NULL);
     INSERT INTO openings VALUES (0);

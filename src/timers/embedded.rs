@@ -197,6 +197,9 @@ fn revive_after(writer: &mut Writer, after: i64, visible: Instant) -> rusqlite::
 impl Inbox for EmbeddedTimers {
     async fn receive(&self, max: usize, lease: Duration) -> Result<Vec<Received>, Failure> {
         let now = self.clock.now();
+        if self.database.next_timer().borrow().is_none_or(|next| next > now) {
+            return Ok(Vec::new());
+        }
         let hidden = clock::after(now, lease);
         let max = i64::try_from(max.clamp(1, 32)).unwrap_or(1);
         // The first slot of the next millisecond bounds what is visible now.

@@ -46,7 +46,7 @@ pub enum Reason {
     Deadline,
     /// A lease ends or an attempt is due.
     Delivery,
-    /// The push was not there when its timer fired; this is the second and last look.
+    /// The push was not there, or its row named another timer, when its timer fired; this is the second and last look.
     Unseen,
     /// Brought back from the poison queue.
     Revived,

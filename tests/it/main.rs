@@ -24,6 +24,8 @@ mod azure_table;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
+mod notify;
+mod send;
 mod stand_in_host;
 mod store_contract;
 mod timers_contract;

@@ -1,64 +1,17 @@
 //! The stand-in host against captures of the real one, with a handler of a few lines.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 
+use crate::support::eventually;
 use crate::support::host::envelope::{self, Call, Message};
-use crate::support::host::{Host, HostOptions, Judgement, Route};
-use crate::support::http::{Answer, Connection, Head};
+use crate::support::host::{Handler, Host, HostOptions, Judgement, Route};
+use crate::support::http::{Answer, Head};
+use crate::support::recorder::Recorder;
 use crate::support::wire;
-
-/// A handler that writes down what it gets and answers from a list, then with 200 and `{}`. An empty answer closes the
-/// connection instead.
-#[derive(Clone, Default)]
-struct Recorder {
-    seen: Arc<Mutex<Vec<(Head, Vec<u8>)>>>,
-    answers: Arc<Mutex<VecDeque<Vec<u8>>>>,
-}
-
-const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-
-impl Recorder {
-    async fn listen(&self) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let recorder = self.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let recorder = recorder.clone();
-                tokio::spawn(async move { recorder.serve(Connection::new(stream)).await });
-            }
-        });
-        port
-    }
-
-    async fn serve(&self, mut connection: Connection) {
-        while let Ok(Some(head)) = connection.head().await {
-            let body = connection.body(head.request_framing().unwrap()).await.unwrap();
-            let is_probe = head.start.starts_with("GET / ");
-            let answer = if is_probe { None } else { self.answers.lock().unwrap().pop_front() };
-            if !is_probe {
-                self.seen.lock().unwrap().push((head, body));
-            }
-            let answer = answer.unwrap_or(GOOD.to_vec());
-            if answer.is_empty() {
-                return;
-            }
-            connection.write(&answer).await.unwrap();
-        }
-    }
-
-    fn take(&self) -> Vec<(Head, Vec<u8>)> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-
-    fn script(&self, answers: &[&[u8]]) {
-        self.answers.lock().unwrap().extend(answers.iter().map(|a| a.to_vec()));
-    }
-}
 
 async fn host(recorder: &Recorder, key: Option<&str>) -> Host {
     let mut options = HostOptions::attached(recorder.listen().await);
@@ -330,4 +283,71 @@ async fn answers_to_queue_calls_are_judged_as_seen() {
     recorder.script(&[b"HTTP/1.1 204 No Content\r\n\r\n"]);
     let answer = wire::replay("queue-text.http", port).await;
     assert!(matches!(envelope::judge(&answer), Judgement::Hang(_)));
+}
+
+/// Not a test of its own: the handler that the next test starts, through a script, in a process of its own.
+#[tokio::test]
+async fn as_handler() {
+    let Ok(port) = std::env::var("FUNCTIONS_CUSTOMHANDLER_PORT") else { return };
+    for (name, expected) in [
+        ("FUNCTIONS_HTTPWORKER_PORT", port.clone()),
+        ("FUNCTIONS_HTTPWORKER_ID", std::env::var("FUNCTIONS_CUSTOMHANDLER_WORKER_ID").unwrap()),
+        ("FUNCTIONS_APP_ROOT_PATH", std::env::current_dir().unwrap().display().to_string()),
+        ("Setting", "value".into()),
+    ] {
+        assert_eq!(std::env::var(name).as_ref(), Ok(&expected), "{name}");
+    }
+    eprintln!("handler on standard error");
+    Recorder::default().listen_on(port.parse().unwrap()).await;
+    std::future::pending().await
+}
+
+fn handler_script(folder: &std::path::Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let script = folder.join("handler");
+    let binary = std::env::current_exe().unwrap();
+    let text = format!("#!/bin/sh\nexec '{}' --exact stand_in_host::as_handler --nocapture\n", binary.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    script
+}
+
+#[tokio::test]
+async fn a_handler_is_started_killed_started_again_and_orphaned() {
+    let folder = tempfile::tempdir().unwrap();
+    let handler =
+        Handler::Spawned { exe: handler_script(folder.path()), settings: vec![("Setting".into(), "value".into())] };
+    for own_parent in [false, true] {
+        let mut options = HostOptions::attached(0);
+        options.handler = handler.clone();
+        options.own_parent = own_parent;
+        let mut host = Host::start(options).await;
+        let get = "GET /api/ImagePush HTTP/1.1\nHost: h";
+        assert_eq!(send(&host, get, "").await.status, 200);
+        let (pid, port) = (host.handler_pid().unwrap(), host.handler_port());
+        host.kill_handler().await;
+        assert_eq!((host.handler_pid(), host.probe().await), (None, None));
+        assert_eq!(send(&host, get, "").await.status, 500);
+        host.restart_handler().await;
+        assert_ne!(host.handler_pid(), Some(pid));
+        assert_eq!(host.handler_port(), port);
+        assert_eq!(send(&host, get, "").await.status, 200);
+        assert!(host.handler_output().matches("handler on standard error").count() == 2, "{}", host.handler_output());
+        if own_parent {
+            host.kill_host_only().await;
+            // This handler does not notice; the drop below ends it.
+            assert_eq!(host.probe().await, Some(200));
+        }
+        drop(host);
+        let gone = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err();
+        eventually("the handler ends with its host", Duration::from_secs(10), gone).await;
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "the handler ended before it listened")]
+async fn a_handler_that_ends_at_once_is_reported_at_once() {
+    let mut options = HostOptions::attached(0);
+    options.handler = Handler::Spawned { exe: "/bin/false".into(), settings: Vec::new() };
+    Host::start(options).await;
 }

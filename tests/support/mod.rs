@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod http;
+pub mod recorder;
 pub mod wire;
 
 use std::time::Duration;

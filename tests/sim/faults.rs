@@ -1,0 +1,91 @@
+//! Chance, and what it may do: one struct of options, drawn from the seed so that seeds differ in kind and not only in order.
+
+/// Chance from a seed (SplitMix64).
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from `range`, the end excluded.
+    pub(crate) fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
+        range.start + self.next() % (range.end - range.start)
+    }
+
+    /// Whether something happens whose chance is `mille` in a thousand.
+    pub(crate) fn chance(&mut self, mille: u64) -> bool {
+        self.within(0..1000) < mille
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.within(0..items.len() as u64)).unwrap()]
+    }
+}
+
+/// Largest difference between a process's clock and the true one, in milliseconds. Any two differ by twice that at most,
+/// which a lease's margin must bear.
+pub(crate) const SKEW_MAX: i64 = 2400;
+
+/// Longest time from a request to its effect and from there to its answer, in milliseconds, whether or not anybody still
+/// waits for it: what the clients of store and queue promise by their time-outs.
+pub(crate) const FLIGHT_MAX: u64 = 7000;
+
+/// Chances are in a thousand calls.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults {
+    /// The call fails without an effect.
+    pub(crate) fails_before: u64,
+    /// The call has its effect, and its answer is lost.
+    pub(crate) fails_after: u64,
+    /// The call takes up to [`FLIGHT_MAX`] to its effect, and as long again to its answer.
+    pub(crate) slow: u64,
+    /// The calling process dies while the call is under way.
+    pub(crate) crash: u64,
+    /// Out of a minute, the seconds in which no call to the store, or the queue, gets through.
+    pub(crate) store_outage: u64,
+    pub(crate) queue_outage: u64,
+    /// A message is taken for so short that others take it while it is being handled.
+    pub(crate) short_lease: u64,
+    /// A fired message is handed over late.
+    pub(crate) late: u64,
+    /// The host does not say a message's id.
+    pub(crate) nameless: u64,
+    /// The host cannot delete a message that was handled.
+    pub(crate) undeleted: u64,
+    /// A receiver fails, is slow, refuses, or does what it was told but says it failed.
+    pub(crate) receiver: u64,
+    /// A delivery waits before it begins.
+    pub(crate) tardy: u64,
+}
+
+impl Faults {
+    /// Some kinds of fault, each at a strength of its own; one seed in eight has none.
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        if rng.chance(125) {
+            return Self::default();
+        }
+        let mut some = |strengths: &[u64]| if rng.chance(500) { rng.pick(strengths) } else { 0 };
+        Self {
+            fails_before: some(&[10, 50, 200]),
+            fails_after: some(&[10, 50, 200]),
+            slow: some(&[10, 50, 300]),
+            crash: some(&[2, 10, 30]),
+            store_outage: some(&[5, 20, 40]),
+            queue_outage: some(&[5, 20, 40]),
+            short_lease: some(&[20, 200, 500]),
+            late: some(&[50, 300]),
+            nameless: some(&[50, 200]),
+            undeleted: some(&[50, 300]),
+            receiver: some(&[100, 500, 900]),
+            tardy: some(&[100, 500]),
+        }
+    }
+}

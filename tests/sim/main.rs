@@ -1,0 +1,85 @@
+//! Seeded simulation: the real engine and the real state machine in several processes, over a store, a queue and receivers
+//! that fail in every way their contracts allow. One thread, a clock of its own, no runtime: a seed decides everything,
+//! so a seed is a bug report.
+//!
+//! - `cargo test --test sim` runs 200 seeds. `SIM_SEED=n` replays one and prints its trace, `SIM_SEEDS=a..b` runs a range.
+//! - `tests/sim/mutants.py` breaks the engine on purpose, one patch at a time, and shows that each break is found.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program: it reports on the terminal and fails by panicking"
+)]
+
+mod checks;
+mod faults;
+mod hands;
+mod model;
+mod stories;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::{Report, World};
+
+/// Runs `seed`; what went wrong, if anything did.
+fn run(seed: u64, trace: bool) -> (Result<Report, String>, String) {
+    let world = World::new(seed, trace);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).into()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    });
+    (result, world.take_trace())
+}
+
+fn range() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("SIM_SEEDS") else { return 0..200 };
+    let (from, to) = text.split_once("..").expect("SIM_SEEDS=a..b");
+    from.parse().unwrap()..to.parse().unwrap()
+}
+
+#[test]
+#[expect(clippy::disallowed_types, reason = "measures how fast the simulation itself is; nothing simulated sees it")]
+fn every_seed_keeps_every_promise() {
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        println!("seed {seed}");
+        let (result, trace) = run(seed.parse().unwrap(), true);
+        println!("{trace}");
+        println!("{result:?}");
+        assert!(result.is_ok(), "seed {seed} fails");
+        return;
+    }
+    let seeds = range();
+    println!("seeds {}..{}", seeds.start, seeds.end);
+    let began = std::time::Instant::now();
+    let mut total = Report::default();
+    for seed in seeds.clone() {
+        match run(seed, false).0 {
+            Ok(report) => total.add(&report),
+            Err(cause) => {
+                let (_, trace) = run(seed, true);
+                let lines: Vec<&str> = trace.lines().collect();
+                println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+                panic!(
+                    "seed {seed} after {}: {cause}\nreplay: SIM_SEED={seed} cargo test --test sim every_seed -- --nocapture",
+                    seed - seeds.start
+                );
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = |n: u64| n as f64 / seconds;
+    println!("{total:?}");
+    println!("{:.0} seeds/s, {:.0} pushes/s, {seconds:.1} s", rate(seeds.end - seeds.start), rate(total.pushes));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..10 {
+        let (first, second) = (run(seed, true).1, run(seed, true).1);
+        assert!(!first.is_empty(), "seed {seed} did nothing");
+        assert!(first == second, "seed {seed} ran differently the second time");
+    }
+}

@@ -1,0 +1,194 @@
+//! Schedules that seeds have found, told step by step, so that they stay found when seeds come to mean something else.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use futures_util::FutureExt as _;
+use global_webhook::clock::{Clock, Instant};
+use global_webhook::engine::{Arrive, Done, Engine};
+use global_webhook::notify::Notifier;
+use global_webhook::push::arrival::Correlation;
+use global_webhook::push::policy::{Filter, Policy, Target};
+use global_webhook::push::state::{Phase, Row};
+use global_webhook::push::{Arrival, AttemptResult, Claim, Notice, Region, Subject};
+use global_webhook::store::memory::MemoryStore;
+use global_webhook::store::{Expected, Failure, Store as _};
+use global_webhook::timers::{Armed, Message, Timers};
+
+/// A queue that only writes down, and lets something happen just after a timer is armed.
+#[derive(Default)]
+struct Queue {
+    armed: Mutex<Vec<(String, Message, Duration)>>,
+    meanwhile: Mutex<Option<Box<dyn FnOnce(&str, &Message) + Send>>>,
+}
+
+struct Stopped(Mutex<i64>);
+
+#[async_trait]
+impl Clock for Stopped {
+    fn now(&self) -> Instant {
+        DateTime::from_timestamp_millis(1_800_000_000_000 + *self.0.lock().unwrap()).unwrap()
+    }
+    /// Short pauses are over at once; a budget never is.
+    async fn sleep(&self, wait: Duration) {
+        if wait > Duration::from_millis(100) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Timers for Queue {
+    async fn arm(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
+        let id = {
+            let mut armed = self.armed.lock().unwrap();
+            let id = format!("m{}", armed.len() + 1);
+            armed.push((id.clone(), message.clone(), delay));
+            id
+        };
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile(&id, message);
+        }
+        Ok(Armed { receipt: id.clone(), id })
+    }
+    async fn shift(&self, _: &Armed, _: &Message, _: Duration) -> Result<Option<Armed>, Failure> {
+        Ok(None)
+    }
+    async fn disarm(&self, _: &Armed) -> Result<(), Failure> {
+        Ok(())
+    }
+    async fn set_aside(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+    async fn revive(&self) -> Result<usize, Failure> {
+        Ok(0)
+    }
+    async fn prepare(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Deaf;
+
+#[async_trait]
+impl Notifier for Deaf {
+    async fn attempt(&self, _: &Row, _: &Claim) -> AttemptResult {
+        std::future::pending().await
+    }
+}
+
+struct Stage {
+    queue: Arc<Queue>,
+    store: Arc<MemoryStore>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self { queue: Arc::default(), store: Arc::default() }
+    }
+
+    fn process(&self, now: i64) -> (Arc<Engine>, Arc<Stopped>) {
+        let clock = Arc::new(Stopped(Mutex::new(now)));
+        let policy = Policy {
+            regions: ["a", "b"].map(|r| Region::parse(r).unwrap()).into(),
+            timeout: Duration::from_secs(100),
+            correlation: Correlation::Content,
+            rules: vec![],
+            targets: vec![Target {
+                name: "t".into(),
+                notices: vec![Notice::TimedOut, Notice::Replicated],
+                filter: Filter::default(),
+            }],
+            schedule: vec![],
+        };
+        (Arc::new(Engine::new(policy, self.store.clone(), self.queue.clone(), Arc::new(Deaf), clock.clone())), clock)
+    }
+
+    fn last_armed(&self) -> (String, Message, Duration) {
+        self.queue.armed.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+fn arrival(clock: &Stopped, region: &str, id: &str) -> Arrival {
+    let subject =
+        Subject { registry: "r".into(), repository: "p".into(), tag: None, digest: "d".into(), action: "push".into() };
+    Arrival {
+        region: Region::parse(region).unwrap(),
+        received: clock.now(),
+        id: id.into(),
+        subject,
+        payload: "{}".into(),
+    }
+}
+
+fn arrive(engine: &Engine, arrival: &Arrival) -> Done {
+    match engine.arrive(arrival).now_or_never() {
+        Some(Ok(Arrive::Done(done))) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fire(engine: &Engine, id: &str, message: &Message) -> Done {
+    engine.fire(message, Some(id)).now_or_never().unwrap().unwrap()
+}
+
+/// Found by seed 410. A timer comes early to a process whose clock is behind the one that armed it; it arms another and is
+/// slow to commit. The other one fires before the row names it, in a process whose clock is behind as well: there it looks
+/// like a spare. The row must not be left with a dead timer.
+#[test]
+fn a_timer_that_fires_before_the_row_names_it_is_made_good() {
+    let stage = Stage::new();
+    let (ours, our_clock) = stage.process(0);
+    let (behind, _) = stage.process(98_800);
+    arrive(&ours, &arrival(&our_clock, "a", "1"));
+    let (first, timer, _) = stage.last_armed();
+    *our_clock.0.lock().unwrap() = 98_500;
+    let (other, clock) = (Arc::downgrade(&behind), our_clock.clone());
+    let what = Arc::new(Mutex::new(None));
+    let seen = what.clone();
+    *stage.queue.meanwhile.lock().unwrap() = Some(Box::new(move |id, message| {
+        let other: Arc<Engine> = Weak::upgrade(&other).unwrap();
+        *seen.lock().unwrap() = Some(fire(&other, id, message).what.word());
+        *clock.0.lock().unwrap() = 100_500;
+    }));
+    fire(&ours, &first, &timer);
+    assert_eq!(*what.lock().unwrap(), Some("early"));
+    let (last, message, _) = stage.last_armed();
+    assert_eq!(last, "m3", "the timer that the row names is dead and nothing was armed in its place");
+    // Wherever this one fires, it is no spare.
+    fire(&behind, &last, &message);
+    assert_eq!(stage.last_armed().0, "m4");
+}
+
+/// Found by seed 412. A process that takes itself for the only one arms a timer for round 1 of a key it does not know, loses
+/// the insert, and opens round 2 instead. The timer of round 1 must not be named in round 2's row: it would look at round 1.
+#[test]
+fn a_timer_armed_for_one_round_is_not_named_in_another() {
+    let stage = Stage::new();
+    let (ours, our_clock) = stage.process(0);
+    for n in 0..20 {
+        let mut stranger = arrival(&our_clock, "a", "1");
+        stranger.subject.repository = format!("other{n}");
+        arrive(&ours, &stranger);
+    }
+    let (other, clock) = stage.process(0);
+    arrive(&other, &arrival(&clock, "a", "1"));
+    let done = arrive(&other, &arrival(&clock, "b", "1"));
+    // A process died between closing round 1 and opening round 2.
+    let stored = stage.store.latest(&done.row.unwrap().id.key).now_or_never().unwrap().unwrap().unwrap();
+    let mut row = stored.row;
+    let Phase::Settled(settled) = &mut row.phase else { panic!() };
+    settled.superseded = true;
+    stage.store.put(&row, &Expected::Version(stored.version)).now_or_never().unwrap().unwrap();
+
+    let row = arrive(&ours, &arrival(&our_clock, "a", "2")).row.unwrap();
+    assert_eq!(row.id.round, 2);
+    let named = row.timer.unwrap().id;
+    let armed = stage.queue.armed.lock().unwrap();
+    let (_, message, _) = armed.iter().find(|(id, _, _)| *id == named).unwrap();
+    let Message::Timer(timer) = message else { panic!() };
+    assert_eq!(timer.push, row.id);
+}
