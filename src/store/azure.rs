@@ -2,13 +2,13 @@
 //! reading of errors.
 //!
 //! The storage crates shape requests and parse answers; everything else is taken out of their hands:
-//! - Their transport opens a connection per request and waits for ever; [`Http`] pools and gives up in time.
+//! - Their transport opens a connection per request and waits for ever; `Http` pools and gives up in time.
 //! - Their retry repeats any request eight times and forgets that an earlier one may have been applied; it is off. Retrying
-//!   is [`Connection::retry`]'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
-//!   own caller, who keeps in mind that the outcome of a failed try is unknown ([`is_transient`]).
-//! - They cannot say that a message lives for ever; [`TtlForever`] does. They send text as it is, which the emulator breaks;
-//!   [`AsciiJson`] escapes it.
-//! - Their errors hold URLs, headers and bodies; [`failure`] makes the cause from the status alone.
+//!   is `Connection::retry`'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
+//!   own caller, who keeps in mind that the outcome of a failed try is unknown (`is_transient`).
+//! - They cannot say that a message lives for ever; `TtlForever` does. They send text as it is, which the emulator breaks;
+//!   `AsciiJson` escapes it.
+//! - Their errors hold URLs, headers and bodies; `failure` makes the cause from the status alone.
 //!
 //! Callers must run all of it on one multi-thread runtime: a pooled connection stands still with the runtime that opened it.
 //! The crates log the `authorization` header at debug level; whoever sets up logging keeps `azure_core` at `info`.
