@@ -2,17 +2,19 @@
 //! reading of errors.
 //!
 //! The storage crates shape requests and parse answers; everything else is taken out of their hands:
-//! - Their transport opens a connection per request and waits for ever; [`Http`] pools and gives up in time.
+//! - Their transport opens a connection per request and waits for ever; `Http` pools and gives up in time.
 //! - Their retry repeats any request eight times and forgets that an earlier one may have been applied; it is off. Retrying
-//!   is [`Connection::retry`]'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
-//!   own caller, who keeps in mind that the outcome of a failed try is unknown ([`is_transient`]).
-//! - They cannot say that a message lives for ever; [`TtlForever`] does.
-//! - Their errors hold URLs, headers and bodies; [`failure`] makes the cause from the status alone.
+//!   is `Connection::retry`'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
+//!   own caller, who keeps in mind that the outcome of a failed try is unknown (`is_transient`).
+//! - They cannot say that a message lives for ever; `TtlForever` does. They send text as it is, which the emulator breaks;
+//!   `AsciiJson` escapes it.
+//! - Their errors hold URLs, headers and bodies; `failure` makes the cause from the status alone.
 //!
 //! Callers must run all of it on one multi-thread runtime: a pooled connection stands still with the runtime that opened it.
 //! The crates log the `authorization` header at debug level; whoever sets up logging keeps `azure_core` at `info`.
 
 mod identity;
+mod policies;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -22,12 +24,12 @@ use async_trait::async_trait;
 use azure_core::error::ErrorKind;
 use azure_core::headers::{self, Headers};
 use azure_core::{
-    Body, ClientOptions, Context, HttpClient, Policy, PolicyResult, Request, Response, RetryOptions, StatusCode,
-    TransportOptions,
+    Body, ClientOptions, HttpClient, Policy, Request, Response, RetryOptions, StatusCode, TransportOptions,
 };
 use azure_storage::{CloudLocation, StorageCredentials};
 
 use self::identity::ManagedIdentity;
+use self::policies::{AsciiJson, TtlForever};
 use super::Failure;
 use crate::clock::{self, Clock};
 use crate::config::storage::{Account, Credential, is_loopback};
@@ -100,7 +102,7 @@ impl Connection {
         let options = ClientOptions::default()
             .transport(TransportOptions::new(Arc::new(http)))
             .retry(RetryOptions::none())
-            .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>]);
+            .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>, Arc::new(AsciiJson)]);
         Ok(Self { account: account.clone(), credential, options, clock })
     }
 
@@ -334,29 +336,6 @@ fn fill_in(received: &mut Headers, sent: &Headers) {
     let applied = headers::HeaderName::from_static("preference-applied");
     if let Some(preference) = sent.get_optional_str(&headers::PREFER).filter(|_| !has(received, &applied)) {
         received.insert(applied, preference.to_owned());
-    }
-}
-
-/// Turns a message's life of [`FOREVER`] into the -1 the crates cannot say. Runs before signing.
-#[derive(Debug)]
-struct TtlForever;
-
-#[async_trait]
-impl Policy for TtlForever {
-    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        let forever = FOREVER.as_secs().to_string();
-        let pairs: Vec<(String, String)> = request.url().query_pairs().into_owned().collect();
-        if pairs.iter().any(|(name, value)| name == "messagettl" && *value == forever) {
-            let mut query = request.url_mut().query_pairs_mut();
-            query.clear();
-            for (name, value) in &pairs {
-                query.append_pair(name, if name == "messagettl" { "-1" } else { value });
-            }
-        }
-        match next.split_first() {
-            Some((following, rest)) => following.send(context, request, rest).await,
-            None => Err(azure_core::Error::message(ErrorKind::Other, "no transport")),
-        }
     }
 }
 

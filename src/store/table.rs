@@ -11,11 +11,9 @@
 //! - One request per call as long as nothing fails; entities are never written in groups.
 //!
 //! Races handled
-//! - The answer of a write is lost and the repeat meets its own result: 409 or 412, then read and compare ([`settle`]).
+//! - The answer of a write is lost and the repeat meets its own result: 409 or 412, then read and compare (`settle`).
 //! - The table is deleted while we run: a read finds nothing, a write creates it and goes on.
 //! - An index row without a push row (a process died in between) stays; whoever lists skips it.
-//!
-//! [`settle`]: TableStore::settle
 
 mod entity;
 

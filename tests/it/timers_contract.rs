@@ -455,7 +455,7 @@ struct RawPoison(crate::raw::Raw);
 impl Poison for RawPoison {
     async fn texts(&self) -> Vec<String> {
         use base64::Engine as _;
-        let seen = self.0.peek(POISON_QUEUE).await;
+        let seen = self.0.peek(POISON_QUEUE).await.replace("<MessageText/>", "<MessageText></MessageText>");
         let texts = seen.split("<MessageText>").skip(1).filter_map(|rest| rest.split("</MessageText>").next());
         let decode = |raw: &str| {
             let bytes = base64::engine::general_purpose::STANDARD.decode(raw).unwrap_or_else(|_| raw.into());
