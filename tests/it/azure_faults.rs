@@ -9,9 +9,9 @@ use global_webhook::timers::{Inbox as _, Timers as _};
 
 use crate::azure_queue::timer;
 use crate::azure_table::{open, row, written};
-use crate::azurite::{Azurite, azurite};
 use crate::proxy::Proxy;
 use crate::raw::Raw;
+use crate::support::azurite::{Azurite, azurite};
 
 /// The store of an account behind a relay, and the same account reached directly.
 async fn relayed() -> (Proxy, TableStore, TableStore) {

@@ -10,8 +10,8 @@ use global_webhook::timers::queue::{POISON_QUEUE, QUEUE, QueueTimers};
 use global_webhook::timers::{Inbox as _, Message, Reason, Timer, Timers as _};
 
 use crate::azure_table::open;
-use crate::azurite::azurite;
 use crate::raw::Raw;
+use crate::support::azurite::azurite;
 
 const LEASE: Duration = Duration::from_secs(300);
 

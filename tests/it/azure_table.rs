@@ -15,8 +15,8 @@ use global_webhook::store::azure::Connection;
 use global_webhook::store::table::{TABLE, TableStore};
 use global_webhook::store::{Expected, Put, Store as _, Version};
 
-use crate::azurite::azurite;
 use crate::raw::Raw;
+use crate::support::azurite::azurite;
 
 /// Opens the account of a connection string.
 pub(crate) fn open(connection_string: &str) -> Connection {

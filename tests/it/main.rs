@@ -9,8 +9,6 @@
     reason = "test support is a small library of its own, used in part by each test"
 )]
 
-#[path = "../support/azurite.rs"]
-mod azurite;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/raw.rs"]
@@ -21,11 +19,16 @@ mod support;
 mod azure_faults;
 mod azure_queue;
 mod azure_table;
+mod bad_input;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
+mod kills;
 mod notify;
+mod scenarios;
 mod send;
 mod stand_in_host;
+mod stand_in_queue;
 mod store_contract;
 mod timers_contract;
+mod wire_replay;

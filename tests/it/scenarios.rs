@@ -83,7 +83,10 @@ async fn all_scenarios(deployment: Deployment) -> Value {
     let id = post("westus", &late).await.expect("an id");
     let timed_out = service.at_rest(&id).await;
     let deadline = timed_out["customStatus"]["deadline"].as_str().expect("a deadline").to_owned();
-    assert!(timed_out["output"]["settled"].as_str().expect("an instant") >= deadline.as_str(), "settled early: {timed_out}");
+    assert!(
+        timed_out["output"]["settled"].as_str().expect("an instant") >= deadline.as_str(),
+        "settled early: {timed_out}"
+    );
     statuses.push(timed_out);
     post("eastasia", &late).await;
     statuses.push(service.at_rest(&id).await);

@@ -404,6 +404,6 @@ fn embedded_store() -> std::future::Ready<Option<Fresh>> {
 }
 
 fn table_store() -> std::future::Ready<Option<Fresh>> {
-    let store = TableStore::new(&crate::azure_table::open(&crate::azurite::azurite().account()));
+    let store = TableStore::new(&crate::azure_table::open(&crate::support::azurite::azurite().account()));
     std::future::ready(Some(Fresh { store: Arc::new(store), _keep: Box::new(()) }))
 }

@@ -466,7 +466,7 @@ impl Poison for RawPoison {
 }
 
 fn queue_timers() -> std::future::Ready<Option<Fresh>> {
-    let connection_string = crate::azurite::azurite().account();
+    let connection_string = crate::support::azurite::azurite().account();
     let timers = Arc::new(QueueTimers::new(&crate::azure_table::open(&connection_string)));
     let poison = Arc::new(RawPoison(crate::raw::Raw::of(&connection_string)));
     std::future::ready(Some(Fresh { poison, timers, resolution: SECOND, _keep: Box::new(()) }))

@@ -1,8 +1,10 @@
 //! What the integration tests stand on.
 
+pub mod azurite;
 pub mod host;
 pub mod http;
 pub mod recorder;
+pub mod service;
 pub mod wire;
 
 use std::time::Duration;
