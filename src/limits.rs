@@ -8,7 +8,11 @@ pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
 /// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Longest id, repository, tag, digest or action of a notification, in bytes; eight times what the OCI rules allow for a name.
+/// Longest `id` of a notification, in bytes; the registry's have 36. A row keeps one for each region and round, and all of
+/// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Longest repository, tag, digest, action or host of a notification, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
 
 /// Most regions one push can wait for. Azure has about 70; the row holds one short entry for each.

@@ -1,5 +1,7 @@
 //! Every request captured from the real Functions host, sent byte for byte to the handler it starts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::azurite::azurite;
@@ -42,7 +44,11 @@ async fn every_capture_is_answered_as_the_host_needs_it() {
     let poison = Queue::of(&access).poison();
     let mut texts: Vec<String> = Vec::new();
     eventually("what is not ours lies in the poison queue", LIMIT, async || {
-        texts = poison.peek().await.expect("the poison queue");
+        let messages = poison.peek().await.expect("the poison queue");
+        texts = messages
+            .iter()
+            .map(|m| String::from_utf8(STANDARD.decode(&m.raw).expect("base64")).expect("text"))
+            .collect();
         texts.len() == 8
     })
     .await;

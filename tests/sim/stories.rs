@@ -126,7 +126,7 @@ fn arrival(clock: &Stopped, region: &str, id: &str) -> Arrival {
 
 fn arrive(engine: &Engine, arrival: &Arrival) -> Done {
     match engine.arrive(arrival).now_or_never() {
-        Some(Ok(Arrive::Done(done))) => done,
+        Some(Ok(Arrive::Done(done))) => *done,
         other => panic!("{other:?}"),
     }
 }

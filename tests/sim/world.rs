@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use global_webhook::clock::{self, Clock, Instant};
-use global_webhook::engine::{Arrive, Done, Engine};
+use global_webhook::engine::{Arrive, Engine};
 use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Filter, Policy, Target};
 use global_webhook::push::{Arrival, Key, Notice, Region, Subject};
@@ -458,7 +458,7 @@ impl World {
 
 fn word(answer: &Result<Arrive, global_webhook::store::Failure>) -> String {
     match answer {
-        Ok(Arrive::Done(Done { what, .. })) => what.word().into(),
+        Ok(Arrive::Done(done)) => done.what.word().into(),
         Ok(Arrive::Spilled(_)) => "spilled".into(),
         Err(cause) => format!("refused: {cause}"),
     }

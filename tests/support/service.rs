@@ -104,13 +104,13 @@ impl Service {
         let url = format!("{}/api/ImagePush?region={region}", self.base_url());
         let answer = reqwest::Client::new().post(url).body(image.notification()).send().await.expect("an answer");
         let status = answer.status().as_u16();
-        (status, answer.json().await.expect("a JSON answer"))
+        (status, json_of(answer).await)
     }
 
     /// The status document of a push.
     pub async fn status(&self, id: &str) -> Value {
         let url = format!("{}/api/pushes/{id}", self.base_url());
-        reqwest::get(url).await.expect("an answer").json().await.expect("a JSON answer")
+        json_of(reqwest::get(url).await.expect("an answer")).await
     }
 
     /// Waits until a push has settled and owes nothing.
@@ -125,6 +125,12 @@ impl Service {
         .await;
         last
     }
+}
+
+/// The JSON body of an answer.
+pub async fn json_of(answer: reqwest::Response) -> Value {
+    let bytes = answer.bytes().await.expect("a body");
+    serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&bytes)))
 }
 
 /// An image and the id its notifications carry.
