@@ -213,9 +213,7 @@ impl State {
         let Some(row) = &done.row else { return self.fail("an arrival is accepted without a row".into()) };
         let stored = self.checks.rows.get(&row.id).map(|seen| &seen.row);
         let on_record = stored.is_some_and(|stored| match done.what {
-            What::Duplicate => {
-                stored.arrival_of(&arrival.region).is_some() || stored.prior.contains_key(&arrival.region)
-            }
+            What::Duplicate => stored.arrival_of(&arrival.region).is_some() || stored.of_previous_round(&arrival.id),
             _ => stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id),
         });
         if !on_record {
