@@ -396,7 +396,9 @@ impl Engine {
                 return Ok(None);
             }
         }
-        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > now) {
+        // One that is due within the queue's resolution may have fired and been used up.
+        let soon = clock::after(now, limits::EARLY_TIMER_WAIT);
+        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > soon) {
             index.await?;
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
@@ -429,9 +431,9 @@ impl Engine {
     async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) {
         let held = held.take();
         let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
-        if let Some(Held { timer, new: true, .. }) = held.as_ref().filter(named) {
-            // It found no row, or one that named another timer, and took itself for a spare. The queue fires up to a
-            // second early, so "may have" begins that long before it is due.
+        if let Some(Held { timer, .. }) = held.as_ref().filter(named) {
+            // It found no row, or one that named another timer, and took itself for a spare; or it was used up for the row
+            // that this one replaces. The queue fires up to a second early, so "may have" begins that long before it is due.
             let delay = clock::until(self.clock.now(), timer.due);
             if delay <= limits::EARLY_TIMER_WAIT {
                 let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });

@@ -230,13 +230,11 @@ impl Model {
             }
             round.outcome = Some(Outcome::TimedOut);
         }
-        if round.regions.values().any(|known| known == id) && round.regions.contains_key(name)
-            || has(&round.late)
-            || of_the_old(round)
-        {
+        let known = round.regions.contains_key(name) || round.late.contains_key(name);
+        if known && round.regions.values().any(|known| known == id) || has(&round.late) || of_the_old(round) {
             return;
         }
-        if round.regions.contains_key(name) || round.late.contains_key(name) {
+        if known {
             self.open(name, id, received);
         } else {
             round.late.insert(name.into(), id.into());

@@ -481,7 +481,7 @@ fn policy(rng: &mut Rng) -> Policy {
         correlation: if rng.chance(250) { Correlation::Id } else { Correlation::Content },
         rules: Vec::new(),
         targets,
-        schedule: (0..waits).map(|_| Duration::from_secs(rng.pick(&[1, 5, 30, 120, 3000]))).collect(),
+        schedule: (0..waits).map(|_| Duration::from_secs(rng.pick(&[1, 1, 2, 5, 30, 120, 3000]))).collect(),
     }
 }
 
