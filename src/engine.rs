@@ -436,8 +436,9 @@ impl Engine {
             // that this one replaces. The queue fires up to a second early, so "may have" begins that long before it is due.
             let delay = clock::until(self.clock.now(), timer.due);
             if delay <= limits::EARLY_TIMER_WAIT {
+                // After the first one rather than with it, which would only make two of every one.
                 let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });
-                if let Err(cause) = self.timers.arm(&message, delay).await {
+                if let Err(cause) = self.timers.arm(&message, delay + 2 * limits::EARLY_TIMER_WAIT).await {
                     warn!(push.id = %row.id, %cause, "a second timer for a row that was committed late could not be armed");
                 }
             }
