@@ -218,14 +218,14 @@ impl State {
         }
         let Some(row) = &done.row else { return self.fail("an arrival is accepted without a row".into()) };
         let stored = self.checks.rows.get(&row.id).map(|seen| &seen.row);
-        let on_record = stored.is_some_and(|stored| match done.what {
+        let on_record = stored.is_some_and(|stored| {
             // The webhook of a push that was pushed again meanwhile is of no more use; all else has its region on record.
-            What::Duplicate => {
+            if done.what == What::Duplicate {
                 let old = stored.of_previous_round(&arrival.id)
                     || stored.settled().is_some_and(|s| s.superseded) && stored.of_this_round(&arrival.id);
-                old || stored.arrival_of(&arrival.region).is_some()
+                return old || stored.arrival_of(&arrival.region).is_some();
             }
-            _ => stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id),
+            stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id)
         });
         if !on_record {
             let cause = format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id);
