@@ -341,7 +341,7 @@ impl Engine {
                     self.clock.sleep(conflict_pause(&next.id, input, conflicts)).await;
                 }
                 Put::Written(version) => {
-                    self.committed(&mut held, &next, replaced).await;
+                    self.committed(&mut held, &next, replaced).await?;
                     self.log(input, &what, Some(&next), began);
                     jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
                     let stored = Versioned { row: next, version };
@@ -396,7 +396,9 @@ impl Engine {
                 return Ok(None);
             }
         }
-        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > now) {
+        // One that is due within the queue's resolution may have fired and been used up.
+        let soon = clock::after(now, limits::EARLY_TIMER_WAIT);
+        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > soon) {
             index.await?;
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
@@ -426,24 +428,27 @@ impl Engine {
 
     /// After a commit: a timer that may have fired before the row named it gets a successor, then what the commit replaced is
     /// disarmed.
-    async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) {
+    ///
+    /// When that successor cannot be armed, the call fails although it committed: then the message being handled, or the
+    /// timer that was not disarmed, comes again and finds the named one overdue.
+    async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) -> Result<(), Failure> {
         let held = held.take();
         let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
-        if let Some(Held { timer, new: true, .. }) = held.as_ref().filter(named) {
-            // It found no row, or one that named another timer, and took itself for a spare. The queue fires up to a
-            // second early, so "may have" begins that long before it is due.
+        if let Some(Held { timer, .. }) = held.as_ref().filter(named) {
+            // It found no row, or one that named another timer, and took itself for a spare; or it was used up for the row
+            // that this one replaces. The queue fires up to a second early, so "may have" begins that long before it is due.
             let delay = clock::until(self.clock.now(), timer.due);
             if delay <= limits::EARLY_TIMER_WAIT {
+                // After the first one rather than with it, which would only make two of every one.
                 let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });
-                if let Err(cause) = self.timers.arm(&message, delay).await {
-                    warn!(push.id = %row.id, %cause, "a second timer for a row that was committed late could not be armed");
-                }
+                self.timers.arm(&message, delay + 2 * limits::EARLY_TIMER_WAIT).await?;
             }
         }
         if let Some(old) = replaced {
             self.disarm(old).await;
         }
         self.drop_spare(held.filter(|h| !named(&h))).await;
+        Ok(())
     }
 
     /// Disarms a timer that was armed for a commit that did not happen. A shifted one stays: the stored row may rely on it.

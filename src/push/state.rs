@@ -31,7 +31,7 @@ pub struct Row {
     pub rule: Option<String>,
     /// Regions that arrived before the push settled.
     pub arrived: BTreeMap<Region, Arrived>,
-    /// Ids that the previous round knew: one of them coming again belongs to that round, not to this.
+    /// Ids that the previous round knew, by region: one of them coming again belongs to that round, not to this.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prior: BTreeMap<Region, String>,
     /// Waiting or settled.
@@ -208,6 +208,19 @@ impl Row {
     #[must_use]
     pub fn arrival_of(&self, region: &Region) -> Option<&Arrived> {
         self.arrived.get(region).or_else(|| self.settled().and_then(|s| s.late.get(region)))
+    }
+
+    /// Whether `id` is one that the previous round knew, of whichever region: where a push has one id everywhere, an arrival
+    /// with it that was spilled or held up belongs to that round, also from a region that round timed out without.
+    #[must_use]
+    pub fn of_previous_round(&self, id: &str) -> bool {
+        self.prior.values().any(|known| known == id)
+    }
+
+    /// Whether `id` came with an arrival that this push counted before it settled.
+    #[must_use]
+    pub fn of_this_round(&self, id: &str) -> bool {
+        self.arrived.values().any(|known| known.id == id)
     }
 
     /// What is known of it as settled.

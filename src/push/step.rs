@@ -69,16 +69,15 @@ fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy
     if let Some(previous) = previous {
         let late = previous.settled().map(|s| &s.late).into_iter().flatten();
         for (region, at) in late {
-            let of_the_old_round = previous.arrived.values().any(|a| a.id == at.id);
-            if regions.contains(region) && !of_the_old_round {
-                arrived.insert(region.clone(), at.clone());
-            } else {
+            if previous.of_this_round(&at.id) {
                 prior.insert(region.clone(), at.id.clone());
+            } else if regions.contains(region) {
+                arrived.insert(region.clone(), at.clone());
             }
         }
         prior.extend(previous.arrived.iter().map(|(region, a)| (region.clone(), a.id.clone())));
     }
-    if prior.get(&arrival.region) == Some(&arrival.id) {
+    if prior.values().any(|id| *id == arrival.id) {
         return Step::unchanged(What::Duplicate, None);
     }
     arrived.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
@@ -118,7 +117,7 @@ fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Po
     if !row.regions.contains(&arrival.region) {
         return not_awaited(arrival, policy, row.wake());
     }
-    let duplicate = row.arrived.contains_key(&arrival.region) || row.prior.get(&arrival.region) == Some(&arrival.id);
+    let duplicate = row.arrived.contains_key(&arrival.region) || row.of_previous_round(&arrival.id);
     // What counts is when ImagePush received it: a spilled arrival may be applied after the deadline. A duplicate of a push
     // that is overdue settles it all the same, in case its timer was lost.
     if arrival.received >= row.deadline || (duplicate && now >= row.deadline) {
@@ -146,11 +145,14 @@ fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: In
     if !expected && !planned {
         return not_awaited(arrival, policy, row.wake());
     }
-    if row.prior.get(region) == Some(&arrival.id) {
+    if row.of_previous_round(&arrival.id) {
         return Step::unchanged(What::Duplicate, row.wake());
     }
     match row.arrival_of(region) {
-        Some(known) if known.id == arrival.id || row.correlation == Correlation::Id => {
+        // Two pushes that overlapped share this round: the webhook of either comes here to nobody's surprise.
+        Some(known)
+            if known.id == arrival.id || row.of_this_round(&arrival.id) || row.correlation == Correlation::Id =>
+        {
             Step::unchanged(What::Duplicate, row.wake())
         }
         Some(_) => {

@@ -213,11 +213,12 @@ impl Model {
 
     fn arrive(&mut self, name: &str, id: &str, received: i64, now: i64) {
         let has = |map: &BTreeMap<String, String>| map.get(name).is_some_and(|known| known == id);
+        let of_the_old = |round: &ModelRound| round.prior.values().any(|known| known == id);
         let Some(round) = self.rounds.last_mut() else {
             return self.open(name, id, received);
         };
         if round.outcome.is_none() {
-            let duplicate = round.regions.contains_key(name) || has(&round.prior);
+            let duplicate = round.regions.contains_key(name) || of_the_old(round);
             if received < round.deadline && !(duplicate && now >= round.deadline) {
                 if !duplicate {
                     round.regions.insert(name.into(), id.into());
@@ -229,10 +230,11 @@ impl Model {
             }
             round.outcome = Some(Outcome::TimedOut);
         }
-        if has(&round.regions) || has(&round.late) || has(&round.prior) {
+        let known = round.regions.contains_key(name) || round.late.contains_key(name);
+        if known && round.regions.values().any(|known| known == id) || has(&round.late) || of_the_old(round) {
             return;
         }
-        if round.regions.contains_key(name) || round.late.contains_key(name) {
+        if known {
             self.open(name, id, received);
         } else {
             round.late.insert(name.into(), id.into());

@@ -152,6 +152,8 @@ fn state(name: &str, policy: &Policy) -> Option<Row> {
         "waiting" => vec![(arrive("a", "1", 0), 0)],
         "overdue" => return after(&[(arrive("a", "1", 0), 0)], policy),
         "wide" => vec![(about("wide", "a", "1", 0), 0)],
+        "round 2 after a time-out" => vec![(arrive("a", "1", 0), 0), (NAMED, 100), (arrive("a", "2", 160), 160)],
+        "mixed" => vec![(arrive("a", "1", 0), 0), (arrive("b", "2", 10), 10)],
         "timed out" => vec![(arrive("a", "1", 0), 0), (NAMED, 100)],
         "terminated" => vec![(arrive("a", "1", 0), 0), (In::Terminate, 50)],
         _ => vec![(arrive("a", "1", 0), 0), (arrive("b", "1", 10), 10)],
@@ -221,8 +223,14 @@ fn arrivals() {
         ("superseded", arrive("a", "2", 20), 20, ("opened", true, Some(120), false, &[])),
         ("superseded", arrive("a", "1", 20), 20, ("duplicate", false, None, false, &[])),
         ("superseded", about("quiet", "a", "3", 20), 20, ("ignored", false, None, false, &[])),
+        // Two pushes that overlapped share one round: neither's webhooks open another.
+        ("mixed", arrive("a", "2", 20), 20, ("duplicate", false, Some(40), false, &[])),
+        ("mixed", arrive("a", "3", 20), 20, ("superseded", true, Some(40), false, &[])),
         // Late duplicates of the first round do not count in the second.
         ("round 2", arrive("b", "1", 25), 25, ("duplicate", false, Some(120), false, &[])),
+        // Nor does a region that the first round timed out without, when its id shows that it belongs there.
+        ("round 2 after a time-out", arrive("b", "1", 170), 170, ("duplicate", false, Some(260), false, &[])),
+        ("round 2 after a time-out", arrive("b", "2", 170), 170, ("replicated", true, Some(200), false, both)),
         ("round 2", arrive("b", "2", 25), 25, ("replicated", true, Some(55), false, both)),
         // The notice of the time-out is claimed with it when its own lease is over.
         ("timed out", arrive("b", "1", 120), 120, ("recovered", true, Some(130), false, &["t"])),

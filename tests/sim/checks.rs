@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use global_webhook::engine::Done;
+use global_webhook::limits;
 use global_webhook::push::state::Row;
 use global_webhook::push::{Arrival, Claim, Delivery, Key, Outcome, PushId, What};
 use global_webhook::timers::Message;
@@ -15,9 +16,12 @@ use crate::world::{Event, Report, State};
 const COVER_SLACK: i64 = 120_000;
 /// How long a living process may take to arm again for a row that it committed after its timer was used up.
 const GRACE: u64 = 40_000;
-/// Timers that one push may have alive at the same time, and that it may be armed in its life beyond three for each claim.
-const ALIVE_MAX: usize = 40;
-const ARMED_MAX: u64 = 100;
+/// Timers that one push may have alive at the same time: in a storm, where most messages are handed out several times, and
+/// once the storm is over and the spares had the longest wait that anything asks for to die.
+const ALIVE_MAX: usize = 150;
+const ALIVE_CALM_MAX: usize = 4;
+/// Timers that one push may be armed in its life, beyond six for each claim.
+const ARMED_MAX: u64 = 400;
 
 type Told = (PushId, String, &'static str);
 
@@ -190,7 +194,9 @@ impl State {
                 uncovered = Some(format!("{id} owes something at {wake} and no timer covers it"));
             }
             let alive = self.queue.iter().filter(|m| matches!(&m.message, Message::Timer(t) if t.push == *id)).count();
-            if alive > ALIVE_MAX {
+            let longest = self.model.policy.timeout.min(limits::TIMER_DELAY_MAX).max(limits::RETRY_AFTER_MAX) * 2;
+            let settled = self.calm.is_some_and(|since| u128::from(self.now - since) > longest.as_millis());
+            if alive > if settled { ALIVE_CALM_MAX } else { ALIVE_MAX } {
                 uncovered = Some(format!("{id} has {alive} timers alive"));
             }
         }
@@ -212,11 +218,14 @@ impl State {
         }
         let Some(row) = &done.row else { return self.fail("an arrival is accepted without a row".into()) };
         let stored = self.checks.rows.get(&row.id).map(|seen| &seen.row);
-        let on_record = stored.is_some_and(|stored| match done.what {
-            What::Duplicate => {
-                stored.arrival_of(&arrival.region).is_some() || stored.prior.contains_key(&arrival.region)
+        let on_record = stored.is_some_and(|stored| {
+            // The webhook of a push that was pushed again meanwhile is of no more use; all else has its region on record.
+            if done.what == What::Duplicate {
+                let old = stored.of_previous_round(&arrival.id)
+                    || stored.settled().is_some_and(|s| s.superseded) && stored.of_this_round(&arrival.id);
+                return old || stored.arrival_of(&arrival.region).is_some();
             }
-            _ => stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id),
+            stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id)
         });
         if !on_record {
             let cause = format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id);

@@ -73,7 +73,7 @@ impl Hands {
             let slow = if state.rng.chance(faults.slow) { FLIGHT_MAX } else { 20 };
             let lands_at = state.now + state.rng.within(1..slow);
             let slow = if state.rng.chance(500) { slow } else { 20 };
-            let answer_at = lands_at + state.rng.within(0..slow);
+            let answer_at = lands_at + state.rng.within(1..slow);
             if state.rng.chance(faults.crash) {
                 let now = state.now;
                 let at = state.rng.within(now..answer_at + 1);

@@ -5,11 +5,7 @@
 //! - `cargo test --test sim` runs 200 seeds. `SIM_SEED=n` replays one and prints its trace, `SIM_SEEDS=a..b` runs a range.
 //! - `tests/sim/mutants.py` breaks the engine on purpose, one patch at a time, and shows that each break is found.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test program: it reports on the terminal and fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test program: it fails by panicking")]
 
 mod checks;
 mod faults;
@@ -40,7 +36,6 @@ fn range() -> std::ops::Range<u64> {
 }
 
 #[test]
-#[expect(clippy::disallowed_types, reason = "measures how fast the simulation itself is; nothing simulated sees it")]
 fn every_seed_keeps_every_promise() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         println!("seed {seed}");

@@ -76,7 +76,11 @@ impl Model {
             let rounds: Vec<&Row> = checks.rounds(key).collect();
             let accepted = sent.iter().filter(|s| s.accepted.is_some());
             for one in accepted {
-                let has = |row: &&Row| row.arrival_of(&one.region).is_some();
+                let has = |row: &&Row| {
+                    row.arrival_of(&one.region).is_some()
+                        || row.of_previous_round(&one.id)
+                        || row.settled().is_some_and(|s| s.superseded) && row.of_this_round(&one.id)
+                };
                 if !rounds.iter().any(has) {
                     return Err(format!("{} of {} was accepted and is in no round", one.region, one.id));
                 }

@@ -17,11 +17,13 @@ use global_webhook::store::memory::MemoryStore;
 use global_webhook::store::{Expected, Failure, Store as _};
 use global_webhook::timers::{Armed, Message, Timers};
 
+type Meanwhile = Box<dyn FnOnce(&str, &Message) + Send>;
+
 /// A queue that only writes down, and lets something happen just after a timer is armed.
 #[derive(Default)]
 struct Queue {
     armed: Mutex<Vec<(String, Message, Duration)>>,
-    meanwhile: Mutex<Option<Box<dyn FnOnce(&str, &Message) + Send>>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 struct Stopped(Mutex<i64>);

@@ -70,7 +70,7 @@ pub(crate) struct State {
     events: BTreeMap<u64, Event>,
     spawned: Vec<(usize, u32, Task)>,
     numbers: u64,
-    pub(crate) calm: bool,
+    pub(crate) calm: Option<u64>,
     failed: Option<String>,
     trace: Option<String>,
 }
@@ -182,7 +182,7 @@ impl World {
                 events: BTreeMap::new(),
                 spawned: Vec::new(),
                 numbers: 0,
-                calm: false,
+                calm: None,
                 failed: None,
                 trace: trace.then(String::new),
             }),
@@ -243,7 +243,7 @@ impl World {
                 Event::Calm => {
                     let mut state = self.lock();
                     state.trace(|| "all faults end".into());
-                    (state.faults, state.calm) = (Faults::default(), true);
+                    (state.faults, state.calm) = (Faults::default(), Some(state.now));
                 }
             }
             loop {
@@ -286,7 +286,7 @@ impl World {
 
     fn crash(&self, process: usize) -> bool {
         let mut state = self.lock();
-        if !state.processes[process].alive || state.calm {
+        if !state.processes[process].alive || state.calm.is_some() {
             return false;
         }
         state.trace(|| format!("p{process} dies"));
@@ -377,7 +377,7 @@ impl World {
         let receipt = state.number();
         let short = state.rng.chance(faults.short_lease);
         let lease = if short { state.rng.within(0..10_000) } else { HOST_LEASE };
-        let calm = state.calm;
+        let calm = state.calm.is_some();
         let queued = &mut state.queue[at];
         queued.taken += 1;
         if queued.taken > TRIES_MAX && !calm {
@@ -443,7 +443,7 @@ impl World {
     fn revive(self: &Arc<Self>) {
         let mut state = self.lock();
         let now = state.now;
-        if !state.calm || !state.poison.is_empty() {
+        if state.calm.is_none() || !state.poison.is_empty() {
             state.schedule(now + 60_000, Event::Revive);
         }
         let Some(process) = state.someone_alive().filter(|_| !state.poison.is_empty()) else { return };
@@ -481,7 +481,7 @@ fn policy(rng: &mut Rng) -> Policy {
         correlation: if rng.chance(250) { Correlation::Id } else { Correlation::Content },
         rules: Vec::new(),
         targets,
-        schedule: (0..waits).map(|_| Duration::from_secs(rng.pick(&[1, 5, 30, 120, 3000]))).collect(),
+        schedule: (0..waits).map(|_| Duration::from_secs(rng.pick(&[1, 1, 2, 5, 30, 120, 3000]))).collect(),
     }
 }
 
