@@ -1,6 +1,7 @@
 //! What the integration tests stand on.
 
 pub mod azurite;
+pub mod cost;
 pub mod host;
 pub mod http;
 pub mod recorder;
