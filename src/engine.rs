@@ -363,7 +363,7 @@ impl Engine {
             Of::Push(id) => self.store.get(id).await,
         };
         if let Err(Failure::Corrupt(cause)) = &read {
-            error!(push.key = of.key().as_str(), cause, "a stored row cannot be read; repair or remove it");
+            error!(push.key = of.key().as_str(), cause, "rows cannot be read until somebody acts on this");
         }
         read
     }
