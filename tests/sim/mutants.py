@@ -70,7 +70,7 @@ MUTANTS = {
 def run(name, patches, work):
     for source in ("src", "tests"):
         shutil.rmtree(work / source, ignore_errors=True)
-        shutil.copytree(ROOT / source, work / source)
+        shutil.copytree(ROOT / source, work / source, copy_function=shutil.copy)
     for file in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(ROOT / file, work / file)
     for entry in ("benches", "examples"):
@@ -81,8 +81,9 @@ def run(name, patches, work):
         if text.count(old) != 1:
             sys.exit(f"mutant `{name}`: its text stands {text.count(old)} times in {file}: {old!r}")
         (work / file).write_text(text.replace(old, new))
-    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
-    env = dict(os.environ, CARGO_TARGET_DIR=target, SIM_SEEDS=f"0..{SEEDS}", RUST_BACKTRACE="0")
+    # A directory of its own: cargo names what it builds by package, not by path, so mutants would pass for the real thing.
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "mutants"
+    env = dict(os.environ, CARGO_TARGET_DIR=str(target), SIM_SEEDS=f"0..{SEEDS}", RUST_BACKTRACE="0")
     env.pop("SIM_SEED", None)
     build = subprocess.run(["cargo", "test", "--quiet", "--test", "sim", "--no-run"], cwd=work, env=env, capture_output=True, text=True)
     if build.returncode != 0:
