@@ -76,8 +76,9 @@ def run(name, patches, work):
     for source in ("src", "tests"):
         shutil.rmtree(work / source, ignore_errors=True)
         shutil.copytree(ROOT / source, work / source, copy_function=shutil.copy)
-    for file in ("Cargo.toml", "Cargo.lock"):
-        shutil.copy(ROOT / file, work / file)
+    for file in ("Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "build.rs"):
+        if (ROOT / file).exists():
+            shutil.copy(ROOT / file, work / file)
     for entry in ("benches", "examples"):
         if (ROOT / entry).exists():
             shutil.copytree(ROOT / entry, work / entry, dirs_exist_ok=True)
