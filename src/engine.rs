@@ -316,6 +316,13 @@ impl Engine {
             let now = self.clock.now();
             let row = stored.as_ref().map(|s| &s.row);
             let Step { what, next, wake, rearm, claims, again } = step(row, input, now, &self.policy);
+            let wait = wake.map(|wake| clock::until(now, wake)).filter(|_| rearm && what == What::Early);
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= limits::EARLY_TIMER_WAIT) {
+                // Cheaper than another timer, which could fire before the row names it.
+                self.clock.sleep(wait).await;
+                remembered = None;
+                continue;
+            }
             let Some(mut next) = next else {
                 if !fresh {
                     self.forget(of.key());
