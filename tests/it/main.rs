@@ -25,6 +25,7 @@ mod embedded_file;
 mod embedded_speed;
 mod kills;
 mod notify;
+mod outage;
 mod scenarios;
 mod send;
 mod stand_in_host;
