@@ -20,6 +20,7 @@ mod azure_faults;
 mod azure_queue;
 mod azure_table;
 mod bad_input;
+mod deliveries;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;

@@ -36,7 +36,10 @@ async fn settings(timeout: &str) -> (Recorder, Vec<(&'static str, String)>) {
     let receiver = Recorder::default();
     let url = format!("http://127.0.0.1:{}/", receiver.listen().await);
     let targets = json!([{ "name": "ops", "url": url, "format": "standard" }]).to_string();
-    (receiver, vec![("WebhookRegions", "a,b,c".into()), ("WebhookTimeout", timeout.into()), ("WebhookTargets", targets)])
+    (
+        receiver,
+        vec![("WebhookRegions", "a,b,c".into()), ("WebhookTimeout", timeout.into()), ("WebhookTargets", targets)],
+    )
 }
 
 fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
@@ -149,10 +152,9 @@ async fn a_poisoned_timer_lives_again_after_a_start() {
     let host = Host::start(HostOptions::spawned(&all).only(Serves::Http)).await;
     let url = format!("{}/api/ImagePush?region=a", host.base_url());
     let body = Image::new("team/shop", "buried").notification();
-    let answer: Value = crate::support::service::json_of(
-        reqwest::Client::new().post(url).body(body).send().await.expect("an answer"),
-    )
-    .await;
+    let answer: Value =
+        crate::support::service::json_of(reqwest::Client::new().post(url).body(body).send().await.expect("an answer"))
+            .await;
     let id = answer["id"].as_str().expect("an id").to_owned();
     let queue = queue(&account);
     let mut taken = Vec::new();
@@ -312,7 +314,13 @@ async fn slow_queue_service() -> u16 {
                         crate::support::pause(Duration::from_millis(3900)).await;
                         let last = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 == 0;
                         let created = head.start.starts_with("PUT");
-                        if !last { "503 Busy" } else if created { "201 Created" } else { "404 Not Found" }
+                        if !last {
+                            "503 Busy"
+                        } else if created {
+                            "201 Created"
+                        } else {
+                            "404 Not Found"
+                        }
                     } else {
                         "503 Busy"
                     };

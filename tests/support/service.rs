@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::azurite::azurite;
 use super::caller::{Caller, is_at_rest};
-use super::{eventually, free_port};
 use super::host::{Host, HostOptions, Serves};
+use super::{eventually, free_port};
 
 /// Time for anything that happens at once on an idle machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
