@@ -329,3 +329,34 @@ async fn a_rotated_secret_and_a_moved_receiver_count_for_old_pushes() {
     let status = caller.status(&id).await.expect("a status");
     assert_eq!(status["customStatus"]["notifications"][0]["id"], head.get("webhook-id").expect("an id"));
 }
+
+/// More is owed to a slow receiver than it takes within a few leases; what found no place must not count as tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_receiver_is_sent_all_it_is_owed() {
+    const PUSHES: usize = 75;
+    let slow = Recorder::slow(Duration::from_secs(1));
+    let url = format!("http://127.0.0.1:{}/", slow.listen().await);
+    // As many targets as there may be leave each the fewest places: two.
+    let target = |n: usize| {
+        let outcomes = if n == 0 { json!(["replicated"]) } else { json!(["recovered"]) };
+        json!({ "name": format!("t{n}"), "url": url, "format": "standard", "outcomes": outcomes })
+    };
+    let targets = Value::Array((0..32).map(target).collect()).to_string();
+    let settings = [("WebhookRegions", "a"), ("WebhookTargets", &targets), ("WebhookRetrySchedule", "PT1S")];
+    let serve = Serve::start(&settings, &[]).await;
+    let caller = Caller::of(serve.base_url());
+    let mut ids = Vec::new();
+    for n in 0..PUSHES {
+        ids.push(insist(&caller, "a", &Image::new("team/shop", &format!("t{n}"))).await);
+    }
+    for id in &ids {
+        let mut status = Value::Null;
+        eventually("the push comes to rest", LIMIT * 2, async || {
+            status = caller.status(id).await.expect("a status");
+            is_at_rest(&status)
+        })
+        .await;
+        assert_eq!(status["customStatus"]["notifications"][0]["state"], "confirmed", "{status:#}");
+    }
+    assert_eq!(slow.take().len(), PUSHES);
+}

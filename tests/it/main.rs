@@ -32,5 +32,6 @@ mod send;
 mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;
+mod storm;
 mod timers_contract;
 mod wire_replay;

@@ -122,7 +122,7 @@ impl HostOptions {
             serves: Serves::Http,
             routes: vec![
                 Route::new("ImagePush", &["GET", "POST"]),
-                Route::new("pushes/{id}/{op?}", &["GET", "POST", "DELETE"]),
+                Route::new("pushes/{id?}/{operation?}", &["GET", "POST", "DELETE"]),
             ],
             key: None,
             queue: None,
