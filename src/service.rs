@@ -4,9 +4,11 @@
 //! not cancel it half-way and storage connections are driven by a runtime that never blocks; a panic in it becomes a
 //! [`Failure`] and an error line; deliveries start only after the call that owes them has returned; `drain` waits for all.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info, warn};
@@ -92,8 +94,15 @@ impl Service {
 
     async fn set_aside(&self, text: String) -> Result<Handled, Failure> {
         let bytes = text.len();
-        let timers = Arc::clone(&self.timers);
-        self.run(|_| async move { timers.set_aside(&text).await }).await?;
+        let (timers, clock) = (Arc::clone(&self.timers), Arc::clone(&self.clock));
+        // A put, the queue's creation and another put, each with its retries, could outlast the host's patience.
+        let bounded = async move {
+            match select(pin!(timers.set_aside(&text)), clock.sleep(limits::TIMER_CALL_BUDGET)).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Failure::Unavailable("the poison queue takes too long".into())),
+            }
+        };
+        self.run(|_| bounded).await?;
         error!(
             bytes,
             "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there"
