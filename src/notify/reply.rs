@@ -20,7 +20,8 @@ pub(super) fn failed(reason: impl Into<String>) -> AttemptResult {
 }
 
 /// The result of an answer with `status`; `text` is the beginning of its body.
-pub(super) fn result(
+#[must_use]
+pub fn result(
     format: Format,
     status: StatusCode,
     headers: &HeaderMap,
