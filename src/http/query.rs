@@ -39,7 +39,9 @@ mod tests {
 
     #[test]
     fn one_region_is_named_once_or_in_repeats() {
-        for query in ["region=westus", "code=k&REGION=+WestUS%20", "region=westus&Region=WESTUS", "region=,westus,westus"] {
+        for query in
+            ["region=westus", "code=k&REGION=+WestUS%20", "region=westus&Region=WESTUS", "region=,westus,westus"]
+        {
             assert_eq!(region(query).map(|r| r.to_string()), Ok("westus".to_owned()), "{query}");
         }
         for query in ["", "region", "region=&region=+", "regions=a", "region=,"] {

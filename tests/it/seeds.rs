@@ -12,7 +12,8 @@ fn fuzz() -> PathBuf {
 
 fn names(folder: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(fuzz().join(folder)).expect("a folder");
-    let name = |entry: fs::DirEntry| Path::new(&entry.file_name()).file_stem().expect("a name").to_string_lossy().into_owned();
+    let name =
+        |entry: fs::DirEntry| Path::new(&entry.file_name()).file_stem().expect("a name").to_string_lossy().into_owned();
     entries.map(|entry| name(entry.expect("an entry"))).collect()
 }
 
@@ -20,8 +21,10 @@ fn names(folder: &str) -> BTreeSet<String> {
 fn every_seed_keeps_the_promises() {
     let mut total = 0;
     for (target, check) in TARGETS {
-        let mut seeds: Vec<PathBuf> =
-            fs::read_dir(fuzz().join("seeds").join(target)).expect("seeds").map(|e| e.expect("a seed").path()).collect();
+        let mut seeds: Vec<PathBuf> = fs::read_dir(fuzz().join("seeds").join(target))
+            .expect("seeds")
+            .map(|e| e.expect("a seed").path())
+            .collect();
         seeds.sort();
         assert!(seeds.len() >= 3, "{target} has {} seeds", seeds.len());
         for seed in seeds {

@@ -20,7 +20,9 @@ use global_webhook::notify::{guard, payload as bodies, reply as answers};
 use global_webhook::push::arrival::{self, Correlation, Notification, login_server};
 use global_webhook::push::policy::{Filter, Policy, Rule, Target, Verdict};
 use global_webhook::push::state::{Arrived, Notice, Outcome, Phase, Row, Settled};
-use global_webhook::push::{Arrival, AttemptResult, Input, Key, PushId, Region, Subject, backoff, record as rows, step};
+use global_webhook::push::{
+    Arrival, AttemptResult, Input, Key, PushId, Region, Subject, backoff, record as rows, step,
+};
 use global_webhook::timers::Message;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
@@ -270,14 +272,14 @@ fn taken(settings: &Settings) {
     for target in targets {
         target_taken(target);
     }
-    for url in public_url {
+    if let Some(url) = public_url {
         let read = Url::parse(url).expect("a URL");
         assert!(matches!(read.scheme(), "http" | "https") && read.host().is_some(), "{url}");
         assert!(!url.ends_with('/') && read.query().is_none() && read.fragment().is_none(), "{url}");
         assert!(read.username().is_empty() && read.password().is_none(), "{url}");
         assert!(!url.chars().any(|c| c.is_control() || c.is_whitespace()), "{url}");
     }
-    for account in account {
+    if let Some(account) = account {
         account_taken(account);
     }
     assert!(described.health(true, false).is_object());
