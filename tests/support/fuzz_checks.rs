@@ -29,8 +29,11 @@ use reqwest::{StatusCode, Url};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+/// Takes an input, panics when it breaks a promise.
+pub type Check = fn(&[u8]);
+
 /// Every target by its name; `fuzz/seeds/<name>` holds its seeds.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, Check); 12] = [
     ("notification", notification),
     ("envelope", envelope),
     ("timer", timer),
@@ -393,10 +396,10 @@ fn secret_url(text: &str) -> String {
     }
     let path = secret(url.path());
     url.set_path(&path);
-    if text.len() % 2 == 0 {
+    if text.len().is_multiple_of(2) {
         url.set_query(Some(MARK));
     }
-    if text.len() % 3 == 0 {
+    if text.len().is_multiple_of(3) {
         // Refused for schemes that cannot have one.
         let _ = url.set_password(Some(MARK));
     }
