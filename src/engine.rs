@@ -261,6 +261,11 @@ impl Engine {
                 if stored.row.wake().is_some() {
                     return Ok(Some(Purge::Owing));
                 }
+                // Round 1 stands for its key: with it gone, a process that inserts without reading would open it again.
+                let newest = if id.round == 1 { self.store.latest(&id.key).await? } else { None };
+                if newest.is_some_and(|newest| newest.row.id.round > 1) {
+                    return Ok(Some(Purge::Owing));
+                }
                 self.forget(&id.key);
                 if self.store.remove(&stored.row, &stored.version).await? {
                     info!(push.id = %id, input = "purge", outcome = "purged");
@@ -549,7 +554,7 @@ impl Engine {
 pub enum Purge {
     /// The row is gone.
     Purged,
-    /// The push still waits or owes a notification.
+    /// The push still waits or owes a notification, or it is the first round of a key that has later ones.
     Owing,
 }
 
