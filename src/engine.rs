@@ -1,8 +1,8 @@
 //! Read → step → arm → commit → answer → deliver: the one loop that acts on what `push::step` decides, and its only caller.
 //!
 //! Guarantees
-//! - *Arm before commit.* A row that owes something is committed only after a durable timer covers what it owes. A spare
-//!   timer is harmless: it finds nothing to do, or another timer in charge, and dies.
+//! - *Arm before commit.* A row that owes something is committed only after, or together with, a durable timer that covers
+//!   what it owes. A spare timer is harmless: it finds nothing to do, or another timer in charge, and dies.
 //! - *Commit before answer.* `arrive` returns success only after the row, or the spilled arrival, is durable.
 //! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
 //!
@@ -420,14 +420,14 @@ impl Engine {
         let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
         if let Some(timer) = current.filter(|t| t.due > wake) {
             let handle = Armed { id: timer.id, receipt: timer.receipt };
-            if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
+            if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
                 *held = Some(Held { push: next.id.clone(), timer, new: false });
                 return Ok(None);
             }
         }
-        let (armed, indexed) = join(self.timers.arm(&message, delay), index).await;
+        let (armed, indexed) = join(self.timers.arm_for_row(&message, delay), index).await;
         let Armed { id, receipt } = armed?;
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.

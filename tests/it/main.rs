@@ -29,6 +29,7 @@ mod embedded_speed;
 mod kills;
 mod notify;
 mod outage;
+mod requests;
 mod scenarios;
 mod seeds;
 mod send;
