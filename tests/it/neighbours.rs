@@ -18,8 +18,10 @@ use crate::support::{pause, peak_memory_kib};
 /// The promise for an answer to the registry.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// What the service may have resident at its worst. The captured figures are printed and a good deal lower.
-const MEMORY_MAX_KIB: u64 = 256 * 1024;
+/// What the service may have resident at its worst. The web server itself keeps up to 160 KiB for each connection that sends.
+fn memory_max_kib() -> u64 {
+    choose(128, 320) * 1024
+}
 
 fn long() -> bool {
     std::env::var_os("NEIGHBOURS_LONG").is_some()
@@ -72,7 +74,7 @@ impl Street {
             slowest.as_millis()
         );
         assert!(arrivals > 0 && slowest < ANSWER_MAX, "{what}: {slowest:?}");
-        assert!(peak < MEMORY_MAX_KIB, "{what}: {peak} KiB");
+        assert!(peak < memory_max_kib(), "{what}: {peak} KiB");
         let errors: Vec<String> = self
             .serve
             .output()
@@ -106,7 +108,7 @@ async fn connect(port: u16) -> Option<TcpStream> {
 async fn a_byte_now_and_then() {
     let street = Street::new().await;
     let port = street.port;
-    crowd(choose(200, 2000), Duration::from_secs(choose(7, 60)), |n| async move {
+    crowd(choose(200, 2000), Duration::from_secs(choose(7, 20)), |n| async move {
         let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{".as_bytes();
         loop {
             let Some(mut stream) = connect(port).await else { return };
@@ -134,7 +136,7 @@ async fn connections_that_say_nothing() {
     let count = choose(500, 10_000);
     let open = Arc::new(AtomicU64::new(0));
     let most = Arc::new(AtomicU64::new(0));
-    crowd(count, Duration::from_secs(choose(7, 60)), |_| {
+    crowd(count, Duration::from_secs(choose(7, 20)), |_| {
         let (open, most) = (Arc::clone(&open), Arc::clone(&most));
         async move {
             loop {
@@ -160,7 +162,7 @@ async fn heads_without_end() {
     let street = Street::new().await;
     let port = street.port;
     let sizes = [10 * 1024, 100 * 1024, 1024 * 1024, 64 * 1024 * 1024];
-    crowd(choose(16, 64), Duration::from_secs(choose(5, 60)), |n| async move {
+    crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n| async move {
         let block = [b'h'; 4096];
         loop {
             let Some(mut stream) = connect(port).await else { return };
@@ -188,7 +190,7 @@ async fn heads_without_end() {
 async fn the_largest_bodies_at_full_rate() {
     let street = Street::new().await;
     let (port, sent) = (street.port, Arc::new(AtomicU64::new(0)));
-    let time = Duration::from_secs(choose(5, 60));
+    let time = Duration::from_secs(choose(5, 20));
     crowd(choose(8, 32), time, |n| {
         let sent = Arc::clone(&sent);
         async move {
@@ -222,7 +224,7 @@ async fn the_largest_bodies_at_full_rate() {
 async fn the_largest_bodies_held_back() {
     let street = Street::new().await;
     let port = street.port;
-    crowd(choose(300, 2000), Duration::from_secs(choose(7, 60)), |_| async move {
+    crowd(choose(300, 1000), Duration::from_secs(choose(7, 20)), |_| async move {
         let body = vec![b' '; 256 * 1024 - 1];
         let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n";
         loop {
@@ -230,6 +232,9 @@ async fn the_largest_bodies_held_back() {
             if stream.write_all(head.as_bytes()).await.is_ok() && stream.write_all(&body).await.is_ok() {
                 let _ = stream.read(&mut [0; 4096]).await;
             }
+            drop(stream);
+            // One that is turned away at once would otherwise try its luck with all the processor there is.
+            pause(Duration::from_secs(choose(1, 3))).await;
         }
     })
     .await;
@@ -241,7 +246,7 @@ async fn nonsense_in_the_pipeline() {
     let mut dice = Dice::thrown("nonsense in the pipeline");
     let street = Street::new().await;
     let port = street.port;
-    crowd(choose(16, 64), Duration::from_secs(choose(5, 60)), |n| {
+    crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n| {
         let mut dice = dice.split();
         async move {
             loop {
