@@ -316,13 +316,20 @@ impl Engine {
             let now = self.clock.now();
             let row = stored.as_ref().map(|s| &s.row);
             let Step { what, next, wake, rearm, claims, again } = step(row, input, now, &self.policy);
+            let wait = wake.map(|wake| clock::until(now, wake)).filter(|_| rearm && what == What::Early);
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= limits::EARLY_TIMER_WAIT) {
+                // Cheaper than another timer, which could fire before the row names it.
+                self.clock.sleep(wait).await;
+                remembered = None;
+                continue;
+            }
             let Some(mut next) = next else {
                 if !fresh {
                     self.forget(of.key());
                     continue;
                 }
                 self.drop_spare(held).await;
-                self.log(input, &what, row, began);
+                self.log(of, input, &what, row, began);
                 return Ok(Done { what, row: stored.map(|s| s.row), jobs });
             };
             let expected = match &stored {
@@ -342,7 +349,7 @@ impl Engine {
                 }
                 Put::Written(version) => {
                     self.committed(&mut held, &next, replaced).await?;
-                    self.log(input, &what, Some(&next), began);
+                    self.log(of, input, &what, Some(&next), began);
                     jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
                     let stored = Versioned { row: next, version };
                     self.remember(&stored);
@@ -363,7 +370,7 @@ impl Engine {
             Of::Push(id) => self.store.get(id).await,
         };
         if let Err(Failure::Corrupt(cause)) = &read {
-            error!(push.key = of.key().as_str(), cause, "a stored row cannot be read; repair or remove it");
+            error!(push.key = of.key().as_str(), cause, "rows cannot be read until somebody acts on this");
         }
         read
     }
@@ -504,7 +511,7 @@ impl Engine {
     }
 
     /// One line for each step that was taken.
-    fn log(&self, input: &Input<'_>, what: &What, row: Option<&Row>, began: Instant) {
+    fn log(&self, of: Of<'_>, input: &Input<'_>, what: &What, row: Option<&Row>, began: Instant) {
         let (word, region, attempt) = match input {
             Input::Arrival(arrival) => ("arrival", arrival.region.as_str(), None),
             Input::Timer(_) => ("timer", "", None),
@@ -514,7 +521,11 @@ impl Engine {
         };
         let outcome = what.word();
         let duration_ms = clock::until(began, self.clock.now()).as_millis();
-        let push = row.map(|r| r.id.to_string());
+        let push = match (row, of) {
+            (Some(row), _) => Some(row.id.to_string()),
+            (None, Of::Push(id)) => Some(id.to_string()),
+            (None, Of::Newest(_)) => None,
+        };
         let image = row.map(|r| r.subject.image());
         let missing = row
             .filter(|_| matches!(what, What::Settled(_)))

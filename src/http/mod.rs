@@ -7,6 +7,7 @@
 pub mod envelope;
 mod error;
 mod image_push;
+pub mod query;
 mod status;
 mod timeout_check;
 
@@ -116,12 +117,9 @@ fn authorised(request: &HttpRequest, web: &Web) -> Result<(), Problem> {
     if bool::from(given.as_bytes().ct_eq(key.as_bytes())) { Ok(()) } else { Err(Problem::unauthorised()) }
 }
 
-/// All values of a query name, found without regard to case, decoded.
+/// All values of a name of the request's query.
 fn query(request: &HttpRequest, name: &str) -> Vec<String> {
-    form_urlencoded::parse(request.query_string().as_bytes())
-        .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.into_owned())
-        .collect()
+    query::values(request.query_string(), name)
 }
 
 /// The host's id of this call: the last of a comma list, since a client may have sent values of its own.

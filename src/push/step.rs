@@ -241,7 +241,10 @@ fn claim_due(settled: &mut Settled, now: Instant) -> Vec<Claim> {
 /// unless this was a spare and the one named in the row is still to come: then nothing is armed, so that spares die out.
 fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     let spare = match (fired.message, &row.timer) {
-        (Some(message), Some(timer)) => !fired.revived && message != timer.id && timer.due > now,
+        (Some(message), Some(timer)) => {
+            // Not when the one in charge is nearly due: by another clock it may be so already, and be used up.
+            !fired.revived && message != timer.id && timer.due > clock::after(now, limits::CLOCK_SKEW)
+        }
         (None, _) | (_, None) => false,
     };
     let mut step = match &row.phase {

@@ -9,6 +9,8 @@
     reason = "test support is a small library of its own, used in part by each test"
 )]
 
+#[path = "../support/fuzz_checks.rs"]
+mod fuzz_checks;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/raw.rs"]
@@ -29,6 +31,7 @@ mod neighbours;
 mod notify;
 mod outage;
 mod scenarios;
+mod seeds;
 mod send;
 mod stand_in_host;
 mod stand_in_queue;
