@@ -418,3 +418,24 @@ fn the_schedule_bounds_the_attempts_and_every_attempt_has_one_id() {
     assert_eq!(redelivered.claims[0].claim, 4, "claims go on counting, so that a result of an old one stays stale");
     assert_eq!(redelivered.next.unwrap().notification_id(Notice::Replicated), id);
 }
+
+#[test]
+fn what_found_no_place_is_not_given_up_untried() {
+    let policy = policy();
+    let not_begun = |claim| result("t", claim, AttemptResult::NotBegun { reason: "busy".into() });
+    let mut row = after(&[(arrive("a", "1", 0), 0), (arrive("b", "1", 1), 1)], &policy).unwrap();
+    let mut now = 2;
+    for claim in 1..=20 {
+        let waiting = step(Some(&row), &not_begun(claim).input(), at(now), &policy).next.unwrap();
+        let Delivery::Owed { failures, not_before, lease_until: None, .. } =
+            waiting.settled().unwrap().outbox[0].delivery
+        else {
+            panic!("still owed: {waiting:?}")
+        };
+        assert_eq!(failures, 1, "the schedule's last wait is for attempts");
+        now += (not_before - at(now)).num_seconds() + 1;
+        row = step(Some(&waiting), &NAMED.input(), at(now), &policy).next.unwrap();
+    }
+    let waiting = step(Some(&row), &failed("t", 21).input(), at(now), &policy).next.unwrap();
+    assert!(matches!(waiting.settled().unwrap().outbox[0].delivery, Delivery::Owed { failures: 2, .. }));
+}

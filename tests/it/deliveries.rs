@@ -360,3 +360,41 @@ async fn a_slow_receiver_is_sent_all_it_is_owed() {
     }
     assert_eq!(slow.take().len(), PUSHES);
 }
+
+/// The registry may go away as soon as it has sent its webhook; the notification must not wait for the end of a lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_hangs_up_delays_no_notification() {
+    use tokio::io::AsyncWriteExt as _;
+    const PUSHES: usize = 20;
+    let receiver = Recorder::default();
+    let url = format!("http://127.0.0.1:{}/", receiver.listen().await);
+    let targets = json!([{ "name": "ops", "url": url, "format": "standard" }]).to_string();
+    // Slow enough storage for the caller to be gone before it has answered.
+    let settings = [("WebhookRegions", "a"), ("WebhookTargets", targets.as_str())];
+    let service = Service::start(Deployment::ServeAzure, &settings).await;
+    let address = service.base_url().trim_start_matches("http://").to_owned();
+    for n in 0..PUSHES {
+        let body = Image::new("team/shop", &format!("t{n}")).notification();
+        let length = body.len();
+        let head = format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        stream.write_all((head + &body).as_bytes()).await.expect("written");
+        pause(Duration::from_millis(5)).await;
+        if n % 2 == 0 {
+            // A reset, as from a caller whose process was killed.
+            stream.set_zero_linger().expect("a socket");
+        }
+    }
+    let begun = Instant::now();
+    let mut told = 0;
+    // One that was reset before it was read has left nothing.
+    eventually("all that arrived are told", LIMIT, async || {
+        told += receiver.take().len();
+        let pushes = service.caller().pushes().await.expect("a list").len();
+        assert!(pushes >= PUSHES / 2 || begun.elapsed() < Duration::from_secs(10), "only {pushes} have arrived");
+        pushes >= PUSHES / 2 && told >= pushes
+    })
+    .await;
+    eprintln!("{told} of {PUSHES} callers that hung up were heard, all told within {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "told after {:?}", begun.elapsed());
+}

@@ -27,6 +27,7 @@ mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
 mod kills;
+mod neighbours;
 mod notify;
 mod outage;
 mod requests;

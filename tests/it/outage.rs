@@ -1,5 +1,8 @@
 //! Storage that is dead, hangs, is full of strangers or is restarted, and the whole service in front of it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -55,7 +58,7 @@ fn secret(account: &str) -> &str {
 }
 
 /// Distinct `webhook-id`s the receiver was sent until now.
-fn told(receiver: &Recorder, ids: &mut std::collections::BTreeSet<String>) {
+fn told(receiver: &Recorder, ids: &mut BTreeSet<String>) {
     ids.extend(receiver.take().into_iter().map(|(head, _)| head.get("webhook-id").expect("an id").to_owned()));
 }
 
@@ -83,7 +86,7 @@ async fn arrivals_wait_on_the_queue(deployment: Deployment, at_start: Mode, outa
     assert_eq!((&status["output"]["outcome"], &status["customStatus"]["round"]), (&json!("replicated"), &json!(1)));
     let regions = status["customStatus"]["regions"].as_object().expect("regions");
     assert!(regions.len() == 3 && regions.values().all(|r| r["arrived"].is_string() && r["late"] == false), "{status}");
-    let mut ids = std::collections::BTreeSet::new();
+    let mut ids = BTreeSet::new();
     eventually("the receiver is told", LIMIT, async || {
         told(&receiver, &mut ids);
         !ids.is_empty()
@@ -174,7 +177,7 @@ async fn a_poisoned_timer_lives_again_after_a_start() {
     poison.put(b"not ours").await.expect("a put");
     let service = Service::start_on(Deployment::Handler, &borrowed(&settings), Some(&account)).await;
     assert_eq!(service.at_rest(&id).await["output"]["outcome"], "timed_out");
-    let mut ids = std::collections::BTreeSet::new();
+    let mut ids = BTreeSet::new();
     eventually("the receiver is told", LIMIT, async || {
         told(&receiver, &mut ids);
         ids.len() == 1
@@ -248,7 +251,7 @@ async fn storage_restarted_under_pushes_in_flight_loses_nothing() {
         assert_eq!(status["output"]["outcome"], if n < 6 { "replicated" } else { "timed_out" }, "{status}");
         assert_eq!(status["customStatus"]["notifications"][0]["state"], "confirmed", "{status}");
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     told(&receiver, &mut seen);
     assert_eq!(seen.len(), ids.len());
     drop(service);
@@ -302,17 +305,17 @@ async fn fails_in_time(what: &str, account: &str, text: &str) {
 async fn slow_queue_service() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let asked = Arc::new(AtomicUsize::new(1));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let asked = std::sync::Arc::clone(&asked);
+            let asked = Arc::clone(&asked);
             tokio::spawn(async move {
                 let mut connection = Connection::new(stream);
                 while let Ok(Some(head)) = connection.head().await {
                     let _ = connection.body(head.request_framing().expect("framing")).await;
                     let status = if head.start.contains("-poison") {
                         crate::support::pause(Duration::from_millis(3900)).await;
-                        let last = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 == 0;
+                        let last = asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
                         let created = head.start.starts_with("PUT");
                         if !last {
                             "503 Busy"
