@@ -70,7 +70,8 @@ pub fn public_url(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
     let host = source.get("WEBSITE_HOSTNAME")?;
     let url = Url::parse(&format!("https://{host}")).ok().filter(|url| bare(url) && url.path() == "/")?;
     let scheme = if guard::is_loopback(&url) { "http" } else { "https" };
-    Some(format!("{scheme}://{host}"))
+    let url = Url::parse(&format!("{scheme}://{host}")).ok()?;
+    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn bare(url: &Url) -> bool {
@@ -119,6 +120,7 @@ mod tests {
         assert_eq!(read(&[site]), (Some("https://app.azurewebsites.net".into()), 0));
         assert_eq!(read(&[site, ("webhookpublicurl", "http://b:81")]), (Some("http://b:81".into()), 0));
         assert_eq!(read(&[("WEBSITE_HOSTNAME", "localhost:7071")]), (Some("http://localhost:7071".into()), 0));
+        assert_eq!(read(&[("WEBSITE_HOSTNAME", "App.example/")]), (Some("https://app.example".into()), 0));
         for bad in ["https://a/?code=k", "https://u:p@a/", "https://a/#f", "ftp://a", "a"] {
             assert_eq!(read(&[("WebhookPublicUrl", bad)]), (None, 1), "{bad}");
         }

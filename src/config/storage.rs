@@ -140,7 +140,7 @@ fn from_connection_string(text: &str) -> Result<Account, Fault> {
     };
     let tables = part_endpoint(&parts, "TableEndpoint", "table", name)?;
     let queues = part_endpoint(&parts, "QueueEndpoint", "queue", name)?;
-    let name = name.map_or_else(|| first_label(&tables), str::to_owned);
+    let name = account_name(name, &tables)?;
     Ok(Account { name, tables, queues, credential })
 }
 
@@ -197,7 +197,8 @@ fn derived(protocol: &str, name: &str, service: &str, suffix: &str) -> Result<St
         .map_err(|problem| format!("the {service} endpoint that follows from it {problem}"))
 }
 
-/// Checks an endpoint and cuts the slashes off its end: with one behind a path the service answers 400 to everything.
+/// Checks an endpoint and spells it as URLs are spelt, so that no blank or capital letter inside it hides its scheme from a
+/// later look. Cuts the slashes off its end: with one behind a path the service answers 400 to everything.
 fn endpoint(text: &str) -> Result<String, &'static str> {
     let url = Url::parse(text).map_err(|_| "is not a URL such as https://account.table.core.windows.net")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -206,13 +207,19 @@ fn endpoint(text: &str) -> Result<String, &'static str> {
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
         return Err("holds more than scheme, host and path; a token belongs into SharedAccessSignature");
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn first_label(endpoint: &str) -> String {
-    let url = Url::parse(endpoint).ok();
+/// The name given, or the first label of the table endpoint's host. Where both endpoints are given, an emulator may call its
+/// accounts what it likes, but the name stands in a header of every request.
+fn account_name(given: Option<&str>, tables: &str) -> Result<String, Fault> {
+    let url = Url::parse(tables).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    host.split('.').next().unwrap_or_default().to_owned()
+    let name = given.or_else(|| host.split('.').next()).unwrap_or_default();
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(fault("the account's name is not made of visible ASCII characters"));
+    }
+    Ok(name.to_owned())
 }
 
 fn emulator() -> Account {
@@ -278,7 +285,7 @@ fn identity_account(
         endpoint: token_endpoint.to_owned(),
         header: header.to_owned(),
     });
-    let name = name.map_or_else(|| first_label(&tables), str::to_owned);
+    let name = account_name(name, &tables)?;
     Ok(Account { name, tables, queues, credential })
 }
 

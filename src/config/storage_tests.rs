@@ -94,6 +94,8 @@ fn faults_say_what_would_be_right() {
         ("AccountName=acct;AccountKey=aaaa;QueueEndpoint=https://h/?sig=x", "SharedAccessSignature"),
         ("AccountName=acct;SharedAccessSignature=sv=1", "no sig="),
         ("SharedAccessSignature=sv=1&sig=x", "neither AccountName nor TableEndpoint"),
+        ("AccountName=a\nb;AccountKey=aaaa;TableEndpoint=http://t;QueueEndpoint=http://q", "visible ASCII"),
+        ("SharedAccessSignature=sig=x;TableEndpoint=http://.t;QueueEndpoint=http://q", "visible ASCII"),
         ("UseDevelopmentStorage=yes", "can only be true"),
     ];
     for (text, words) in cases {
@@ -139,6 +141,10 @@ fn identity_faults() {
     assert!(bad(&[("AzureWebJobsStorage__credential", "managedidentity")]).contains("tableServiceUri: is missing"));
     let plain = [("AzureWebJobsStorage__tableServiceUri", "http://a.b"), ("AzureWebJobsStorage__accountName", "acct")];
     assert!(bad(&plain).contains("https://"));
+    for hidden in ["HTTP://a.b", "ht\ttp://a.b", "Http:a.b"] {
+        let hidden = [("AzureWebJobsStorage__tableServiceUri", hidden), ("AzureWebJobsStorage__accountName", "acct")];
+        assert!(bad(&hidden).contains("in the clear"), "{hidden:?}");
+    }
     let other = [("AzureWebJobsStorage__accountName", "acct"), ("AzureWebJobsStorage__credential", "workload")];
     assert!(bad(&other).contains("only managedidentity"));
 }

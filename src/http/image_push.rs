@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::error::Problem;
-use super::{Web, push_url, query, read};
+use super::query::{self, NoRegion};
+use super::{Body, Web, push_url, read};
 use crate::engine::Arrive;
 use crate::limits;
 use crate::push::arrival::{self, Arrival, Notification};
@@ -25,7 +26,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             let service = service?;
             let received = web.clock.now();
             let region = region(request, web)?;
-            let bytes = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
+            let Body { bytes, place: _place } = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
             let notification = arrival::parse(&bytes)?;
             let (id, subject) = match notification {
                 Notification::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
@@ -52,29 +53,24 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     }
 }
 
-/// The one region of the query. The host folds repeats into `a,b`; a repeat of the same name is still one region.
+/// The one region of the query.
 fn region(request: &HttpRequest, web: &Web) -> Result<Region, Problem> {
-    let values = query(request, "region");
-    let mut regions = values.iter().flat_map(|v| v.split(',')).filter(|v| !v.trim().is_empty()).map(Region::parse);
-    let first = match regions.next() {
-        None => {
+    query::region(request.query_string()).map_err(|why| match why {
+        NoRegion::Missing => {
             let known = web.described.regions.join(", ");
             let message = format!(
                 "The query member `region` is missing or empty: add `region=<name>` to the webhook's URL, one of: {known}."
             );
-            return Err(Problem::bad_request("region_missing", message));
+            Problem::bad_request("region_missing", message)
         }
-        Some(first) => first.map_err(|why| {
+        NoRegion::Invalid(why) => {
             Problem::bad_request("region_invalid", format!("The query member `region` is not usable: {why}."))
-        })?,
-    };
-    if regions.any(|other| other.as_ref() != Ok(&first)) {
-        return Err(Problem::bad_request(
+        }
+        NoRegion::Ambiguous => Problem::bad_request(
             "region_ambiguous",
             "The query member `region` stands more than once with different values; a webhook is for one region.",
-        ));
-    }
-    Ok(first)
+        ),
+    })
 }
 
 fn unknown_region(region: &Region, web: &Web) -> Problem {

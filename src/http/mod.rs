@@ -7,6 +7,7 @@
 pub mod envelope;
 mod error;
 mod image_push;
+pub mod query;
 mod status;
 mod timeout_check;
 
@@ -20,10 +21,12 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::StreamExt;
 use serde_json::json;
 use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Described;
+use crate::limits;
 use crate::service::Service;
 use error::Problem;
 
@@ -114,12 +117,9 @@ fn authorised(request: &HttpRequest, web: &Web) -> Result<(), Problem> {
     if bool::from(given.as_bytes().ct_eq(key.as_bytes())) { Ok(()) } else { Err(Problem::unauthorised()) }
 }
 
-/// All values of a query name, found without regard to case, decoded.
+/// All values of a name of the request's query.
 fn query(request: &HttpRequest, name: &str) -> Vec<String> {
-    form_urlencoded::parse(request.query_string().as_bytes())
-        .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.into_owned())
-        .collect()
+    query::values(request.query_string(), name)
 }
 
 /// The host's id of this call: the last of a comma list, since a client may have sent values of its own.
@@ -130,13 +130,23 @@ fn invocation_id(request: &HttpRequest) -> Option<String> {
     plain.then(|| last.to_owned())
 }
 
+/// Places for large bodies, of the whole process.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(limits::LARGE_BODIES_MAX);
+
+/// A body, and its place among the large ones as long as it is worked on.
+struct Body {
+    bytes: Vec<u8>,
+    place: Option<SemaphorePermit<'static>>,
+}
+
 /// Reads a body of at most `max` bytes, within [`BODY_TIME_MAX`].
-async fn read(mut body: web::Payload, max: usize) -> Result<Vec<u8>, Problem> {
+async fn read(mut body: web::Payload, max: usize) -> Result<Body, Problem> {
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {max} bytes."))
     };
     let all = async {
         let mut bytes = Vec::new();
+        let mut place = None;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|_| {
                 Problem::new(StatusCode::BAD_REQUEST, "body_broken", "The body broke off before its end.")
@@ -144,9 +154,15 @@ async fn read(mut body: web::Payload, max: usize) -> Result<Vec<u8>, Problem> {
             if bytes.len() + chunk.len() > max {
                 return Err(too_large());
             }
+            if place.is_none() && bytes.len() + chunk.len() > limits::LARGE_BODY_BYTES {
+                place = Some(LARGE_BODIES.try_acquire().map_err(|_| {
+                    let message = "Too many large bodies are being worked on; try again.";
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_large_bodies", message)
+                })?);
+            }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes)
+        Ok(Body { bytes, place })
     };
     tokio::time::timeout(BODY_TIME_MAX, all).await.unwrap_or_else(|_| {
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", "The body did not arrive in time."))

@@ -136,7 +136,8 @@ impl Notifier for HttpNotifier {
             return reply::failed(format!("target `{}` is not configured here", claim.target));
         };
         let Some(_place) = self.place(receiver, claim.lease_until).await else {
-            return reply::failed("not sent: earlier notifications to this target are still under way");
+            let reason = "not sent: earlier notifications to this target are still under way".to_owned();
+            return AttemptResult::NotBegun { reason };
         };
         self.send(&receiver.settings, row, claim).await
     }

@@ -3,10 +3,10 @@
 pub mod client;
 pub mod guard;
 pub mod payload;
+pub mod reply;
 pub mod signature;
 
 mod chat;
-mod reply;
 
 use async_trait::async_trait;
 

@@ -20,13 +20,8 @@ pub(super) fn failed(reason: impl Into<String>) -> AttemptResult {
 }
 
 /// The result of an answer with `status`; `text` is the beginning of its body.
-pub(super) fn result(
-    format: Format,
-    status: StatusCode,
-    headers: &HeaderMap,
-    text: &[u8],
-    now: Instant,
-) -> AttemptResult {
+#[must_use]
+pub fn result(format: Format, status: StatusCode, headers: &HeaderMap, text: &[u8], now: Instant) -> AttemptResult {
     let text = one_line(&String::from_utf8_lossy(text));
     let said = |what: String| if text.is_empty() { what } else { format!("{what}: {text}") };
     if status.is_success() {
@@ -94,7 +89,9 @@ mod tests {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         match result(Format::Acr, StatusCode::SERVICE_UNAVAILABLE, &headers, b"", now) {
             AttemptResult::Failed { retry_after, .. } => retry_after,
-            AttemptResult::Confirmed { .. } | AttemptResult::Refused { .. } => panic!("a failure"),
+            AttemptResult::Confirmed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. } => {
+                panic!("a failure")
+            }
         }
     }
 

@@ -4,6 +4,11 @@
 //! nothing of the body. Unknown members are kept in the raw text, missing optional ones are fine, unknown actions are
 //! told apart so that they can be answered with success. Shapes: Microsoft's "Azure Container Registry webhook reference".
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Region, Subject};
@@ -88,9 +93,28 @@ struct Body {
     #[serde(default)]
     action: Option<String>,
     #[serde(default)]
-    target: Option<Target>,
+    target: Option<Object<Target>>,
     #[serde(default)]
-    request: Option<Request>,
+    request: Option<Object<Request>>,
+}
+
+/// A JSON object and nothing else: left to itself, serde reads a struct from an array of its members too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Reader(PhantomData))
+    }
 }
 
 #[derive(Deserialize)]
@@ -161,12 +185,14 @@ fn notification(body: Body) -> Result<Notification, Fault> {
         )
     };
     let id = bounded("id", body.id)?.ok_or_else(|| missing("id"))?;
-    let target = body.target.ok_or_else(|| missing("target"))?;
+    let Object(target) = body.target.ok_or_else(|| missing("target"))?;
     let repository = bounded("target.repository", target.repository)?.ok_or_else(|| missing("target.repository"))?;
     let digest = bounded("target.digest", target.digest)?.ok_or_else(|| missing("target.digest"))?;
     let tag = bounded("target.tag", target.tag)?;
-    let host = bounded("request.host", body.request.and_then(|r| r.host))?.unwrap_or_default();
-    Ok(Notification::FanIn { id, subject: Subject { registry: login_server(&host), repository, tag, digest, action } })
+    let host = bounded("request.host", body.request.and_then(|Object(request)| request.host))?.unwrap_or_default();
+    // Once more, as it is kept: lower case can be longer.
+    let registry = bounded("request.host", Some(login_server(&host)))?.unwrap_or_default();
+    Ok(Notification::FanIn { id, subject: Subject { registry, repository, tag, digest, action } })
 }
 
 /// The value, `None` when absent or empty.
@@ -277,6 +303,25 @@ mod tests {
         let fault = parse(long.as_bytes()).unwrap_err();
         assert_eq!(fault.code, "member_too_long");
         assert!(fault.message.contains("target.repository") && fault.message.len() < 200);
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        // A relay finds no `host` to replace in an array, so a push with one could never be told of.
+        assert_eq!(code(r#"{"action":"push","id":"1","target":["a","d","t"]}"#), "member_type");
+        assert_eq!(
+            code(r#"{"action":"push","id":"1","target":{"repository":"a","digest":"d"},"request":["h"]}"#),
+            "member_type"
+        );
+    }
+
+    #[test]
+    fn a_host_is_bounded_as_it_is_kept() {
+        // The lower case of this letter is longer than the letter.
+        let host = "\u{130}".repeat(limits::MEMBER_BYTES_MAX / 2);
+        let body = serde_json::json!({"action": "push", "id": "1", "target": {"repository": "a", "digest": "d"},
+            "request": {"host": host}});
+        assert_eq!(code(&body.to_string()), "member_too_long");
     }
 
     #[test]

@@ -9,6 +9,8 @@
     reason = "test support is a small library of its own, used in part by each test"
 )]
 
+#[path = "../support/fuzz_checks.rs"]
+mod fuzz_checks;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/raw.rs"]
@@ -20,16 +22,21 @@ mod azure_faults;
 mod azure_queue;
 mod azure_table;
 mod bad_input;
+mod deliveries;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
 mod kills;
+mod neighbours;
 mod notify;
+mod outage;
 mod requests;
 mod scenarios;
+mod seeds;
 mod send;
 mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;
+mod storm;
 mod timers_contract;
 mod wire_replay;

@@ -83,7 +83,8 @@ impl Hands {
             let out = (state.now / 1000 % 60) < if store { faults.store_outage } else { faults.queue_outage };
             let fails = out || state.rng.chance(faults.fails_before);
             let lost = state.rng.chance(faults.fails_after);
-            let slow = if state.rng.chance(faults.slow) { FLIGHT_MAX } else { 20 };
+            let longest = state.rng.pick(&[1500, FLIGHT_MAX]);
+            let slow = if state.rng.chance(faults.slow) { longest } else { 20 };
             let lands_at = state.now + state.rng.within(1..slow);
             let slow = if state.rng.chance(500) { slow } else { 20 };
             let answer_at = lands_at + state.rng.within(1..slow);

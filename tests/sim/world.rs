@@ -24,7 +24,7 @@ use crate::hands::{Hands, Queued, Reserved};
 use crate::model::Model;
 
 /// Times a message is handed out before the host sets it aside as poison.
-const TRIES_MAX: u32 = 8;
+const TRIES_MAX: u32 = 5;
 /// How long the host hides a message it handed out, in milliseconds.
 const HOST_LEASE: u64 = 60_000;
 /// Steps after which a world that still does not rest never will.
@@ -162,9 +162,9 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Arc<Self> {
         let mut rng = Rng::new(seed);
         let faults = Faults::draw(&mut rng);
-        let skewed = rng.chance(500);
+        let skewed = rng.chance(700);
         let skew = |rng: &mut Rng| i64::try_from(rng.within(0..2 * SKEW_MAX.unsigned_abs())).unwrap() - SKEW_MAX;
-        let processes = (0..rng.within(1..4))
+        let processes = (0..rng.within(1..5).min(3))
             .map(|_| Process { alive: true, life: 0, skew: if skewed { skew(&mut rng) } else { 0 } })
             .collect();
         let policy = policy(&mut rng);
@@ -478,7 +478,7 @@ fn policy(rng: &mut Rng) -> Policy {
         filter: Filter::default(),
     });
     let targets = targets.collect();
-    let timeout = Duration::from_secs(rng.pick(&[1, 2, 5, 30, 120, 120, 600, 8 * 86_400, 20 * 86_400]));
+    let timeout = Duration::from_secs(rng.pick(&[1, 2, 3, 5, 30, 120, 600, 8 * 86_400, 20 * 86_400]));
     let waits = rng.within(0..5);
     Policy {
         regions: regions.collect(),

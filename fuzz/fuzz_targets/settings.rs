@@ -1,0 +1,7 @@
+//! See `settings` in `tests/support/fuzz_checks.rs`.
+#![no_main]
+
+#[path = "../../tests/support/fuzz_checks.rs"]
+mod fuzz_checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_checks::settings(data));
