@@ -133,6 +133,10 @@ pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 /// How often a process looks for its own timers in the poison queue.
 pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
+/// So many brought back in one look mean that more may lie there, and the next look follows at once. Half of what one look at
+/// the queue takes in, since strangers take room too.
+pub const REVIVE_MANY: usize = 512;
+
 /// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
 /// See [`REMEMBERED_ROWS_MAX`].
