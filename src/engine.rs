@@ -1,8 +1,8 @@
 //! Read → step → arm → commit → answer → deliver: the one loop that acts on what `push::step` decides, and its only caller.
 //!
 //! Guarantees
-//! - *Arm before commit.* A row that owes something is committed only after a durable timer covers what it owes. A spare
-//!   timer is harmless: it finds nothing to do, or another timer in charge, and dies.
+//! - *Arm before commit.* A row that owes something is committed only after, or together with, a durable timer that covers
+//!   what it owes. A spare timer is harmless: it finds nothing to do, or another timer in charge, and dies.
 //! - *Commit before answer.* `arrive` returns success only after the row, or the spilled arrival, is durable.
 //! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
 //!
@@ -261,6 +261,11 @@ impl Engine {
                 if stored.row.wake().is_some() {
                     return Ok(Some(Purge::Owing));
                 }
+                // Round 1 stands for its key: with it gone, a process that inserts without reading would open it again.
+                let newest = if id.round == 1 { self.store.latest(&id.key).await? } else { None };
+                if newest.is_some_and(|newest| newest.row.id.round > 1) {
+                    return Ok(Some(Purge::Owing));
+                }
                 self.forget(&id.key);
                 if self.store.remove(&stored.row, &stored.version).await? {
                     info!(push.id = %id, input = "purge", outcome = "purged");
@@ -415,14 +420,14 @@ impl Engine {
         let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
         if let Some(timer) = current.filter(|t| t.due > wake) {
             let handle = Armed { id: timer.id, receipt: timer.receipt };
-            if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
+            if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
                 *held = Some(Held { push: next.id.clone(), timer, new: false });
                 return Ok(None);
             }
         }
-        let (armed, indexed) = join(self.timers.arm(&message, delay), index).await;
+        let (armed, indexed) = join(self.timers.arm_for_row(&message, delay), index).await;
         let Armed { id, receipt } = armed?;
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
@@ -549,7 +554,7 @@ impl Engine {
 pub enum Purge {
     /// The row is gone.
     Purged,
-    /// The push still waits or owes a notification.
+    /// The push still waits or owes a notification, or it is the first round of a key that has later ones.
     Owing,
 }
 

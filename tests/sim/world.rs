@@ -20,7 +20,7 @@ use global_webhook::timers::{Message, Timers};
 
 use crate::checks::Checks;
 use crate::faults::{Faults, Rng, SKEW_MAX};
-use crate::hands::{Hands, Queued};
+use crate::hands::{Hands, Queued, Reserved};
 use crate::model::Model;
 
 /// Times a message is handed out before the host sets it aside as poison.
@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) polled: u64,
     pub(crate) store: MemoryStore,
     pub(crate) queue: Vec<Queued>,
+    /// Timers that the write of their row will place, by id.
+    pub(crate) reserved: BTreeMap<String, Reserved>,
     pub(crate) poison: Vec<Queued>,
     pub(crate) checks: Checks,
     pub(crate) model: Model,
@@ -174,6 +176,7 @@ impl World {
                 polled: 0,
                 store: MemoryStore::default(),
                 queue: Vec::new(),
+                reserved: BTreeMap::new(),
                 poison: Vec::new(),
                 checks: Checks::default(),
                 model: Model::new(policy),
@@ -243,7 +246,9 @@ impl World {
                 Event::Calm => {
                     let mut state = self.lock();
                     state.trace(|| "all faults end".into());
-                    (state.faults, state.calm) = (Faults::default(), Some(state.now));
+                    let one_file = state.faults.one_file;
+                    state.faults = Faults { one_file, ..Faults::default() };
+                    state.calm = Some(state.now);
                 }
             }
             loop {
