@@ -18,23 +18,25 @@
 //!
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod cover;
+mod remembered;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 use futures_util::pin_mut;
-use lru::LruCache;
 use tracing::{error, info, warn};
 
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::notify::Notifier;
-use crate::push::state::{Row, TimerRef};
+use crate::push::state::Row;
 use crate::push::{Arrival, Attempted, Claim, Fired, Input, Key, Policy, PushId, Step, What, step};
 use crate::store::{Expected, Failure, Page, Put, Store, Versioned};
-use crate::timers::{Armed, Message, Reason, Timer, Timers};
+use crate::timers::{Message, Reason, Timer, Timers};
+use cover::Held;
+use remembered::Remembered;
 
 /// The service: settings, and hands to act with.
 pub struct Engine {
@@ -43,14 +45,8 @@ pub struct Engine {
     timers: Arc<dyn Timers>,
     notifier: Arc<dyn Notifier>,
     clock: Arc<dyn Clock>,
-    remembered: Mutex<LruCache<Key, Versioned>>,
-    /// How many keys in a row that this process did not remember were not stored either; see [`ALONE_AFTER`].
-    strangers_absent: AtomicU32,
+    remembered: Remembered,
 }
-
-/// After this many unremembered keys in a row that turned out to have no row, this process takes itself for the only one
-/// and inserts a first row without reading before. One that was there after all costs a conflict and begins the count anew.
-const ALONE_AFTER: u32 = 16;
 
 /// What became of an input.
 #[derive(Debug)]
@@ -79,15 +75,6 @@ pub enum Arrive {
     Spilled(Key),
 }
 
-/// A timer armed or shifted for a commit that has not happened yet.
-struct Held {
-    /// The push that its message is about.
-    push: PushId,
-    timer: TimerRef,
-    /// Not named in any row yet, so nobody can rely on it.
-    new: bool,
-}
-
 /// Which row an input is for.
 #[derive(Clone, Copy)]
 enum Of<'a> {
@@ -114,17 +101,7 @@ impl Engine {
         notifier: Arc<dyn Notifier>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        #[expect(clippy::expect_used, reason = "a constant above zero")]
-        let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).expect("not zero");
-        Self {
-            policy,
-            store,
-            timers,
-            notifier,
-            clock,
-            remembered: Mutex::new(LruCache::new(size)),
-            strangers_absent: AtomicU32::new(0),
-        }
+        Self { policy, store, timers, notifier, clock, remembered: Remembered::default() }
     }
 
     /// What the settings say.
@@ -148,7 +125,7 @@ impl Engine {
         if !self.policy.known_regions().contains(&&arrival.region) {
             return Err(cause);
         }
-        self.forget(&key);
+        self.remembered.forget(&key);
         let message = Message::Spill(Box::new(arrival.clone()));
         if message.text().len() > limits::MESSAGE_BYTES_MAX {
             error!(push.key = key.as_str(), region = %arrival.region, %cause, "arrival refused: its row cannot be written and it is too large for the queue");
@@ -266,7 +243,7 @@ impl Engine {
                 if newest.is_some_and(|newest| newest.row.id.round > 1) {
                     return Ok(Some(Purge::Owing));
                 }
-                self.forget(&id.key);
+                self.remembered.forget(&id.key);
                 if self.store.remove(&stored.row, &stored.version).await? {
                     info!(push.id = %id, input = "purge", outcome = "purged");
                     return Ok(Some(Purge::Purged));
@@ -309,14 +286,14 @@ impl Engine {
         let mut held: Option<Held> = None;
         let mut jobs = Vec::new();
         let mut conflicts = 0;
-        let mut remembered = self.recall(of);
-        let mut guess_absent = remembered.is_none() && self.guesses_absent(of);
+        let mut remembered = self.remembered.recall(of);
+        let mut guess_absent = remembered.is_none() && self.remembered.guesses_absent(of);
         loop {
             let fresh = remembered.is_none() && !guess_absent;
             let stored = if fresh { self.read(of).await? } else { remembered.take() };
             guess_absent = false;
             if fresh && conflicts == 0 {
-                self.learn(of, stored.is_some());
+                self.remembered.learn(of, stored.is_some());
             }
             let now = self.clock.now();
             let row = stored.as_ref().map(|s| &s.row);
@@ -330,7 +307,7 @@ impl Engine {
             }
             let Some(mut next) = next else {
                 if !fresh {
-                    self.forget(of.key());
+                    self.remembered.forget(of.key());
                     continue;
                 }
                 self.drop_spare(held).await;
@@ -344,8 +321,7 @@ impl Engine {
             let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;
             match self.store.put(&next, &expected).await? {
                 Put::Conflict => {
-                    self.forget(of.key());
-                    self.strangers_absent.store(0, Ordering::Relaxed);
+                    self.remembered.lost(of.key());
                     conflicts += 1;
                     if conflicts > limits::CONFLICT_RETRIES_MAX {
                         return Err(Failure::Unavailable("too many writers of one push at once".into()));
@@ -357,7 +333,7 @@ impl Engine {
                     self.log(of, input, &what, Some(&next), began);
                     jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
                     let stored = Versioned { row: next, version };
-                    self.remember(&stored);
+                    self.remembered.keep(&stored);
                     if !again {
                         return Ok(Done { what, row: Some(stored.row), jobs });
                     }
@@ -378,141 +354,6 @@ impl Engine {
             error!(push.key = of.key().as_str(), cause, "rows cannot be read until somebody acts on this");
         }
         read
-    }
-
-    /// Sees to it that a live timer covers `wake` before the row is committed, names it in the row, and indexes a new row.
-    /// Returns the timer that is not needed any more once the commit is through.
-    async fn cover(
-        &self,
-        next: &mut Row,
-        wake: Option<Instant>,
-        rearm: bool,
-        held: &mut Option<Held>,
-        expected: &Expected,
-        now: Instant,
-    ) -> Result<Option<TimerRef>, Failure> {
-        let index = async {
-            match expected {
-                Expected::Absent => self.store.index(&next.id, next.opened).await,
-                Expected::Version(_) => Ok(()),
-            }
-        };
-        let Some(wake) = wake else {
-            index.await?;
-            return Ok(next.timer.take());
-        };
-        let current = next.timer.clone().filter(|t| !rearm && t.due > now);
-        if let Some(timer) = &current {
-            // Close enough: it fires no later than needed and not so early that firing costs more than replacing it.
-            if timer.due <= wake && clock::until(timer.due, wake) <= limits::LEASE {
-                return Ok(None);
-            }
-        }
-        // One that is due within the queue's resolution may have fired and been used up.
-        let soon = clock::after(now, limits::EARLY_TIMER_WAIT);
-        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > soon) {
-            index.await?;
-            return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
-        }
-        let reason = if next.settled().is_some() { Reason::Delivery } else { Reason::Deadline };
-        let message = Message::Timer(Timer { push: next.id.clone(), due: wake, reason });
-        let delay = clock::until(now, wake);
-        let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
-        if let Some(timer) = current.filter(|t| t.due > wake) {
-            let handle = Armed { id: timer.id, receipt: timer.receipt };
-            if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
-                let timer = TimerRef { id, receipt, due };
-                next.timer = Some(timer.clone());
-                *held = Some(Held { push: next.id.clone(), timer, new: false });
-                return Ok(None);
-            }
-        }
-        let (armed, indexed) = join(self.timers.arm_for_row(&message, delay), index).await;
-        let Armed { id, receipt } = armed?;
-        let timer = TimerRef { id, receipt, due };
-        // A timer that is used up or due by now is left to whoever handles it.
-        let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
-        let spare = held.replace(Held { push: next.id.clone(), timer, new: true });
-        self.drop_spare(spare).await;
-        indexed?;
-        Ok(replaced)
-    }
-
-    /// After a commit: a timer that may have fired before the row named it gets a successor, then what the commit replaced is
-    /// disarmed.
-    ///
-    /// When that successor cannot be armed, the call fails although it committed: then the message being handled, or the
-    /// timer that was not disarmed, comes again and finds the named one overdue.
-    async fn committed(&self, held: &mut Option<Held>, row: &Row, replaced: Option<TimerRef>) -> Result<(), Failure> {
-        let held = held.take();
-        let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
-        if let Some(Held { timer, .. }) = held.as_ref().filter(named) {
-            // It found no row, or one that named another timer, and took itself for a spare; or it was used up for the row
-            // that this one replaces. The queue fires up to a second early, so "may have" begins that long before it is due.
-            let delay = clock::until(self.clock.now(), timer.due);
-            if delay <= limits::EARLY_TIMER_WAIT {
-                // After the first one rather than with it, which would only make two of every one.
-                let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });
-                self.timers.arm(&message, delay + 2 * limits::EARLY_TIMER_WAIT).await?;
-            }
-        }
-        if let Some(old) = replaced {
-            self.disarm(old).await;
-        }
-        self.drop_spare(held.filter(|h| !named(&h))).await;
-        Ok(())
-    }
-
-    /// Disarms a timer that was armed for a commit that did not happen. A shifted one stays: the stored row may rely on it.
-    async fn drop_spare(&self, held: Option<Held>) {
-        if let Some(Held { timer, new: true, .. }) = held {
-            self.disarm(timer).await;
-        }
-    }
-
-    /// Best effort: a timer left behind finds nothing to do.
-    async fn disarm(&self, timer: TimerRef) {
-        if let Err(cause) = self.timers.disarm(&Armed { id: timer.id, receipt: timer.receipt }).await {
-            warn!(%cause, "a timer that is not needed any more could not be deleted; it will find nothing to do");
-        }
-    }
-
-    fn guesses_absent(&self, of: Of<'_>) -> bool {
-        matches!(of, Of::Newest(_)) && self.strangers_absent.load(Ordering::Relaxed) >= ALONE_AFTER
-    }
-
-    fn learn(&self, of: Of<'_>, found: bool) {
-        if found {
-            self.strangers_absent.store(0, Ordering::Relaxed);
-        } else if matches!(of, Of::Newest(_)) {
-            self.strangers_absent.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn recall(&self, of: Of<'_>) -> Option<Versioned> {
-        let mut rows = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let stored = rows.get(of.key())?;
-        match of {
-            Of::Newest(_) => Some(stored.clone()),
-            Of::Push(id) => (stored.row.id == *id).then(|| stored.clone()),
-        }
-    }
-
-    fn remember(&self, stored: &Versioned) {
-        let mut rows = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = &stored.row.id.key;
-        let newer = rows.peek(key).is_some_and(|r| r.row.id.round > stored.row.id.round);
-        if stored.row.wake().is_none() || stored.row.payload.len() > limits::REMEMBERED_PAYLOAD_BYTES_MAX {
-            if !newer {
-                rows.pop(key);
-            }
-        } else if !newer {
-            rows.put(key.clone(), stored.clone());
-        }
-    }
-
-    fn forget(&self, key: &Key) {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).pop(key);
     }
 
     /// One line for each step that was taken.

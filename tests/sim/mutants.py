@@ -15,7 +15,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("MUTANT_SEEDS", "1000"))
-ENGINE, STEP, STATE, LIMITS = "src/engine.rs", "src/push/step.rs", "src/push/state.rs", "src/limits.rs"
+ENGINE, COVERING, STEP = "src/engine.rs", "src/engine/cover.rs", "src/push/step.rs"
+STATE, LIMITS = "src/push/state.rs", "src/limits.rs"
 
 COVER = "            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;\n"
 PUT = "            match self.store.put(&next, &expected).await? {\n"
@@ -25,8 +26,8 @@ JOBS = "jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), clai
 MUTANTS = {
     "none": [],
     "commit before arm": [(ENGINE, COVER + PUT, """
-            let bare = TimerRef { id: "later".into(), receipt: String::new(), due: now };
-            let bare = Row { timer: wake.map(|due| TimerRef { due, ..bare }), ..next.clone() };
+            let bare = crate::push::state::TimerRef { id: "later".into(), receipt: String::new(), due: now };
+            let bare = Row { timer: wake.map(|due| crate::push::state::TimerRef { due, ..bare }), ..next.clone() };
             let mut replaced = None;
             let mut put = self.store.put(&bare, &expected).await?;
             if let Put::Written(version) = put {
@@ -37,14 +38,14 @@ MUTANTS = {
 """)],
     "no compare-and-swap": [("src/store/memory.rs", "if !fits {", "if !fits && rows_are_guarded() {"),
                             ("src/store/memory.rs", "fn versioned(", "fn rows_are_guarded() -> bool {\n    false\n}\n\nfn versioned(")],
-    "no backstop behind a delivery": [(ENGINE, "let Some(wake) = wake else {", "let Some(wake) = wake.filter(|_| next.settled().is_none()) else {")],
-    "backstop only in the row": [(ENGINE, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current.filter(|t| t.due > wake) {\n            if next.settled().is_some() {\n                next.timer = Some(TimerRef { due, ..timer });\n                return Ok(None);\n            }")],
+    "no backstop behind a delivery": [(COVERING, "let Some(wake) = wake else {", "let Some(wake) = wake.filter(|_| next.settled().is_none()) else {")],
+    "backstop only in the row": [(COVERING, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current.filter(|t| t.due > wake) {\n            if next.settled().is_some() {\n                next.timer = Some(TimerRef { due, ..timer });\n                return Ok(None);\n            }")],
     "answer before commit": [(ENGINE, PUT, "            if matches!(input, Input::Arrival(_)) && !again && claims.is_empty() {\n                return Ok(Done { what, row: Some(next), jobs });\n            }\n" + PUT)],
     "deliver before commit": [(ENGINE, PUT, "            " + JOBS.replace("into_iter()", "iter().cloned()") + "\n" + PUT),
                               (ENGINE, "                    " + JOBS + "\n", "")],
     "trust a remembered row": [(ENGINE, "                if !fresh {\n", "                if !fresh && false {\n")],
-    "disarm before commit": [(ENGINE, PUT, "            if let Some(old) = replaced.clone() {\n                self.disarm(old).await;\n            }\n" + PUT)],
-    "shift later before commit": [(ENGINE, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current {")],
+    "disarm before commit": [(ENGINE, PUT, "            if let Some(old) = replaced.clone() {\n                let _ = self.timers.disarm(&crate::timers::Armed { id: old.id, receipt: old.receipt }).await;\n            }\n" + PUT)],
+    "shift later before commit": [(COVERING, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current {")],
     "no second look at an unseen push": [(ENGINE, "done.what == What::UnknownPush && timer.reason != Reason::Unseen", "false && timer.reason != Reason::Unseen")],
     "reuse a living lease": [(STEP, "if now < lease_until.unwrap_or(*not_before) {", "if now < *not_before {")],
     "leases too short for an attempt": [(LIMITS, "pub const LEASE_MARGIN: Duration = Duration::from_secs(15);", "pub const LEASE_MARGIN: Duration = Duration::from_secs(0);")],
@@ -58,12 +59,12 @@ MUTANTS = {
     "no budget for an arrival": [(LIMITS, "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(1200);", "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(6000);")],
     # Three remedies for one race, each of which hides the lack of the others most of the time.
     "trust a timer that fired before the commit": [
-        (ENGINE, "if delay <= limits::EARLY_TIMER_WAIT {\n                // After", "if false {\n                // After"),
+        (COVERING, "if delay <= limits::EARLY_TIMER_WAIT {\n                // After", "if false {\n                // After"),
         (ENGINE, "&& *wait <= limits::EARLY_TIMER_WAIT) {", "&& false) {"),
         (LIMITS, "pub const CLOCK_SKEW: Duration = Duration::from_secs(5);", "pub const CLOCK_SKEW: Duration = Duration::from_secs(0);")],
-    "another round's timer is good enough": [(ENGINE, "filter(|h| h.push == next.id && ", "filter(|h| ")],
+    "another round's timer is good enough": [(COVERING, "filter(|h| h.push == next.id && ", "filter(|h| ")],
     "an unknown id is not of the old round": [(STATE, "self.prior.values().any(|known| known == id)", "self.prior.is_empty() && id.is_empty()")],
-    "a claim does not outlive a conflict": [(ENGINE, "                    self.forget(of.key());\n                    self.strangers_absent", "                    return Ok(Done { what, row: Some(next), jobs });\n                    #[allow(unreachable_code, reason = \"a mutant\")]\n                    self.strangers_absent")],
+    "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(next), jobs });\n                    }\n")],
 }
 
 
