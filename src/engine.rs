@@ -117,7 +117,8 @@ impl Engine {
     pub async fn arrive(&self, arrival: &Arrival) -> Result<Arrive, Failure> {
         let key = arrival.key(self.policy.correlation);
         let input = Input::Arrival(arrival);
-        let run = self.run(Of::Newest(&key), &input);
+        // Here and below in a box: the loop's state is large, and each wrapper around it would copy it.
+        let run = Box::pin(self.run(Of::Newest(&key), &input));
         let cause = match self.within(limits::ARRIVAL_ROW_BUDGET, run).await {
             Ok(done) => return Ok(Arrive::Done(Box::new(done))),
             Err(cause) => cause,
@@ -158,7 +159,7 @@ impl Engine {
                 }
             }
         };
-        self.within(limits::TIMER_CALL_BUDGET, call).await
+        self.within(limits::TIMER_CALL_BUDGET, Box::pin(call)).await
     }
 
     async fn fire_timer(&self, timer: &Timer, message_id: Option<&str>) -> Result<Done, Failure> {
@@ -187,7 +188,7 @@ impl Engine {
         let result = self.notifier.attempt(&row, &claim).await;
         let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
         let input = Input::Attempted(&attempted);
-        let run = self.run(Of::Push(&row.id), &input);
+        let run = Box::pin(self.run(Of::Push(&row.id), &input));
         if let Err(cause) = self.within(limits::RESULT_BUDGET, run).await {
             warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, %cause, "the result of an attempt could not be recorded; it will be made again with the same id");
         }

@@ -62,7 +62,8 @@ impl Service {
         F: Future<Output = Result<T, Failure>> + Send + 'static,
         T: Send + 'static,
     {
-        let task = call(Arc::clone(&self.engine)).instrument(Span::current());
+        // In a box, since the task's wrappers would each copy it.
+        let task = Box::pin(call(Arc::clone(&self.engine))).instrument(Span::current());
         self.tasks.spawn_on(task, &self.runtime).await.unwrap_or_else(|panic| {
             error!(%panic, "a call ended in a panic; this is a fault of this program, please report it");
             Err(Failure::Corrupt("an internal fault; the log has more".into()))
@@ -150,7 +151,8 @@ impl Service {
     fn start(&self, jobs: Vec<Job>) {
         for job in jobs {
             let engine = Arc::clone(&self.engine);
-            self.tasks.spawn_on(async move { engine.deliver(job).await }.instrument(Span::current()), &self.runtime);
+            let delivery = Box::pin(async move { engine.deliver(job).await });
+            self.tasks.spawn_on(delivery.instrument(Span::current()), &self.runtime);
         }
     }
 

@@ -37,8 +37,10 @@ pub(crate) async fn embedded(effort: Effort) {
     )
     .ready()
     .await;
+    let (floor_before, before, mut all) = (floor.cpu(), serve.cpu(), 0);
     for round in 0..=effort.rounds {
         let arrivals = CALLERS * each * REGIONS;
+        all += arrivals;
         let bare = drive(floor.port, pushes(floor.port, CALLERS, each, REGIONS)).await;
         let due = receiver.count() + CALLERS * each;
         let requests = pushes(serve.port, CALLERS, each, REGIONS);
@@ -71,6 +73,7 @@ pub(crate) async fn embedded(effort: Effort) {
         met: Some(ratio <= 3.0),
         ..Line::new("the same, p99 of the answer", "≤ 3")
     });
+    processor_time(floor.cpu() - floor_before, serve.cpu() - before, all);
     let peak = serve.memory().1 as f64 / 1024.0;
     print(&Line {
         ours: format!("{peak:.1} MiB"),
@@ -130,8 +133,10 @@ pub(crate) async fn memory(effort: Effort) {
     let mut service = Process::role("memory", place.path(), &settings);
     service.answers(Instant::now()).await;
     let (mut floors, mut ours, mut ratios) = (vec![], vec![], vec![]);
+    let (floor_before, before, mut all) = (floor.cpu(), service.cpu(), 0);
     for round in 0..=effort.rounds {
         let arrivals = CALLERS * each * REGIONS;
+        all += arrivals;
         let bare = drive(floor.port, pushes(floor.port, CALLERS, each, REGIONS)).await;
         let full = drive(service.port, pushes(service.port, CALLERS, each, REGIONS)).await;
         if round > 0 || effort.short {
@@ -147,5 +152,17 @@ pub(crate) async fn memory(effort: Effort) {
         ratio: format!("{ratio:.2}"),
         met: Some(ratio >= 0.6),
         ..Line::new("arrivals on stores in memory, 64 callers, R = 2, no target", "≥ 0.6")
+    });
+    processor_time(floor.cpu() - floor_before, service.cpu() - before, all);
+}
+
+/// The processor time of an arrival: it tells more than a rate when other programs use the same cores.
+fn processor_time(floor: Duration, ours: Duration, arrivals: usize) {
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / arrivals as f64;
+    print(&Line {
+        floor: format!("{:.0} µs", each(floor)),
+        ours: format!("{:.0} µs", each(ours)),
+        ratio: format!("{:.1}", ours.as_secs_f64() / floor.as_secs_f64()),
+        ..Line::new("the same, processor time per arrival", "–")
     });
 }

@@ -92,6 +92,14 @@ impl Process {
         }
     }
 
+    /// Processor time it has used so far. The clock's ticks are hundredths of a second.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process's times");
+        let (_, rest) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks: u64 = rest.split_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Resident memory now and at its highest, in KiB.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let status =
