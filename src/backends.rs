@@ -56,13 +56,11 @@ pub fn embedded(path: &Path) -> Result<Storage, Failure> {
 }
 
 /// The service on `storage`, running its calls on `runtime`.
-///
-/// # Errors
-/// `Corrupt` when the notifier's HTTP client cannot be made.
-pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Result<Service, Failure> {
+#[must_use]
+pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Service {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = Options { public_url: settings.public_url, ..Options::default() };
-    let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options).map_err(Failure::Corrupt)?;
+    let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options);
     let timers: Arc<dyn crate::timers::Timers> = Arc::clone(&storage.inbox) as _;
     let engine = Engine::new(
         settings.policy,
@@ -71,5 +69,5 @@ pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Result
         Arc::new(notifier),
         Arc::clone(&clock),
     );
-    Ok(Service::new(Arc::new(engine), timers, clock, runtime))
+    Service::new(Arc::new(engine), timers, clock, runtime)
 }

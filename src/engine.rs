@@ -1,8 +1,8 @@
 //! Read → step → arm → commit → answer → deliver: the one loop that acts on what `push::step` decides, and its only caller.
 //!
 //! Guarantees
-//! - *Arm before commit.* A row that owes something is committed only after a durable timer covers what it owes. A spare
-//!   timer is harmless: it finds nothing to do, or another timer in charge, and dies.
+//! - *Arm before commit.* A row that owes something is committed only after, or together with, a durable timer that covers
+//!   what it owes. A spare timer is harmless: it finds nothing to do, or another timer in charge, and dies.
 //! - *Commit before answer.* `arrive` returns success only after the row, or the spilled arrival, is durable.
 //! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
 //!
@@ -261,6 +261,11 @@ impl Engine {
                 if stored.row.wake().is_some() {
                     return Ok(Some(Purge::Owing));
                 }
+                // Round 1 stands for its key: with it gone, a process that inserts without reading would open it again.
+                let newest = if id.round == 1 { self.store.latest(&id.key).await? } else { None };
+                if newest.is_some_and(|newest| newest.row.id.round > 1) {
+                    return Ok(Some(Purge::Owing));
+                }
                 self.forget(&id.key);
                 if self.store.remove(&stored.row, &stored.version).await? {
                     info!(push.id = %id, input = "purge", outcome = "purged");
@@ -316,13 +321,20 @@ impl Engine {
             let now = self.clock.now();
             let row = stored.as_ref().map(|s| &s.row);
             let Step { what, next, wake, rearm, claims, again } = step(row, input, now, &self.policy);
+            let wait = wake.map(|wake| clock::until(now, wake)).filter(|_| rearm && what == What::Early);
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= limits::EARLY_TIMER_WAIT) {
+                // Cheaper than another timer, which could fire before the row names it.
+                self.clock.sleep(wait).await;
+                remembered = None;
+                continue;
+            }
             let Some(mut next) = next else {
                 if !fresh {
                     self.forget(of.key());
                     continue;
                 }
                 self.drop_spare(held).await;
-                self.log(input, &what, row, began);
+                self.log(of, input, &what, row, began);
                 return Ok(Done { what, row: stored.map(|s| s.row), jobs });
             };
             let expected = match &stored {
@@ -342,7 +354,7 @@ impl Engine {
                 }
                 Put::Written(version) => {
                     self.committed(&mut held, &next, replaced).await?;
-                    self.log(input, &what, Some(&next), began);
+                    self.log(of, input, &what, Some(&next), began);
                     jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
                     let stored = Versioned { row: next, version };
                     self.remember(&stored);
@@ -363,7 +375,7 @@ impl Engine {
             Of::Push(id) => self.store.get(id).await,
         };
         if let Err(Failure::Corrupt(cause)) = &read {
-            error!(push.key = of.key().as_str(), cause, "a stored row cannot be read; repair or remove it");
+            error!(push.key = of.key().as_str(), cause, "rows cannot be read until somebody acts on this");
         }
         read
     }
@@ -408,14 +420,14 @@ impl Engine {
         let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
         if let Some(timer) = current.filter(|t| t.due > wake) {
             let handle = Armed { id: timer.id, receipt: timer.receipt };
-            if let Some(Armed { id, receipt }) = self.timers.shift(&handle, &message, delay).await? {
+            if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
                 *held = Some(Held { push: next.id.clone(), timer, new: false });
                 return Ok(None);
             }
         }
-        let (armed, indexed) = join(self.timers.arm(&message, delay), index).await;
+        let (armed, indexed) = join(self.timers.arm_for_row(&message, delay), index).await;
         let Armed { id, receipt } = armed?;
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
@@ -504,7 +516,7 @@ impl Engine {
     }
 
     /// One line for each step that was taken.
-    fn log(&self, input: &Input<'_>, what: &What, row: Option<&Row>, began: Instant) {
+    fn log(&self, of: Of<'_>, input: &Input<'_>, what: &What, row: Option<&Row>, began: Instant) {
         let (word, region, attempt) = match input {
             Input::Arrival(arrival) => ("arrival", arrival.region.as_str(), None),
             Input::Timer(_) => ("timer", "", None),
@@ -514,7 +526,11 @@ impl Engine {
         };
         let outcome = what.word();
         let duration_ms = clock::until(began, self.clock.now()).as_millis();
-        let push = row.map(|r| r.id.to_string());
+        let push = match (row, of) {
+            (Some(row), _) => Some(row.id.to_string()),
+            (None, Of::Push(id)) => Some(id.to_string()),
+            (None, Of::Newest(_)) => None,
+        };
         let image = row.map(|r| r.subject.image());
         let missing = row
             .filter(|_| matches!(what, What::Settled(_)))
@@ -538,7 +554,7 @@ impl Engine {
 pub enum Purge {
     /// The row is gone.
     Purged,
-    /// The push still waits or owes a notification.
+    /// The push still waits or owes a notification, or it is the first round of a key that has later ones.
     Owing,
 }
 

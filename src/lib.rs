@@ -16,6 +16,7 @@ pub mod engine;
 
 pub mod clock;
 pub mod limits;
+mod outgoing;
 
 pub mod notify;
 pub mod store;

@@ -8,6 +8,13 @@ pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
 /// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 
+/// A body above this is large, in bytes: many times what the registry sends.
+pub const LARGE_BODY_BYTES: usize = 16 * 1024;
+
+/// Most large bodies in memory at the same time: with the copies made of each, some tens of MiB. One more is answered with 503
+/// at once; waiting would let those who hold theirs back hold up the others.
+pub const LARGE_BODIES_MAX: usize = 64;
+
 /// Longest `id` of a notification, in bytes; the registry's have 36. A row keeps one for each region and round, and all of
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
@@ -83,6 +90,9 @@ pub const LEASE: Duration = Duration::from_secs(30);
 
 /// An attempt is not begun with less than this left of its lease: its time-out plus seconds of clock skew.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// Most by which the clocks of two processes are taken to differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// Time-out of one attempt at a notification, reply included.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,11 +2,14 @@
 //!
 //! Guarantees: every engine call runs as a task of its own on the one multi-thread runtime, so a caller that goes away does
 //! not cancel it half-way and storage connections are driven by a runtime that never blocks; a panic in it becomes a
-//! [`Failure`] and an error line; deliveries start only after the call that owes them has returned; `drain` waits for all.
+//! [`Failure`] and an error line; deliveries start only after the engine's call that owes them has returned, whether or not
+//! its caller is still there; `drain` waits for all.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info, warn};
@@ -71,11 +74,15 @@ impl Service {
     /// # Errors
     /// The arrival is not on record anywhere.
     pub async fn arrive(&self, arrival: Arrival) -> Result<Arrive, Failure> {
-        let mut arrive = self.run(|engine| async move { engine.arrive(&arrival).await }).await?;
-        if let Arrive::Done(done) = &mut arrive {
-            self.start(std::mem::take(&mut done.jobs));
-        }
-        Ok(arrive)
+        let this = self.clone();
+        self.run(|engine| async move {
+            let mut arrive = engine.arrive(&arrival).await?;
+            if let Arrive::Done(done) = &mut arrive {
+                this.start(std::mem::take(&mut done.jobs));
+            }
+            Ok(arrive)
+        })
+        .await
     }
 
     /// Handles a text of the timer queue; `id` is the queue's id of its message, when known.
@@ -86,14 +93,21 @@ impl Service {
         let Some(message) = Message::parse(&text) else {
             return self.set_aside(text).await;
         };
-        let done = self.run(|engine| async move { engine.fire(&message, id.as_deref()).await }).await?;
-        Ok(Handled::Done(self.finish(done).what.word()))
+        let done = self.operate(|engine| async move { engine.fire(&message, id.as_deref()).await }).await?;
+        Ok(Handled::Done(done.what.word()))
     }
 
     async fn set_aside(&self, text: String) -> Result<Handled, Failure> {
         let bytes = text.len();
-        let timers = Arc::clone(&self.timers);
-        self.run(|_| async move { timers.set_aside(&text).await }).await?;
+        let (timers, clock) = (Arc::clone(&self.timers), Arc::clone(&self.clock));
+        // A put, the queue's creation and another put, each with its retries, could outlast the host's patience.
+        let bounded = async move {
+            match select(pin!(timers.set_aside(&text)), clock.sleep(limits::TIMER_CALL_BUDGET)).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Failure::Unavailable("the poison queue takes too long".into())),
+            }
+        };
+        self.run(|_| bounded).await?;
         error!(
             bytes,
             "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there"
@@ -106,7 +120,7 @@ impl Service {
     /// # Errors
     /// [`Failure`].
     pub async fn terminate(&self, id: PushId) -> Result<Done, Failure> {
-        self.run(|engine| async move { engine.terminate(&id).await }).await.map(|done| self.finish(done))
+        self.operate(|engine| async move { engine.terminate(&id).await }).await
     }
 
     /// Sends notifications of a push again.
@@ -114,13 +128,23 @@ impl Service {
     /// # Errors
     /// [`Failure`].
     pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
-        let call = |engine: Arc<Engine>| async move { engine.redeliver(&id, target.as_deref()).await };
-        self.run(call).await.map(|done| self.finish(done))
+        self.operate(|engine| async move { engine.redeliver(&id, target.as_deref()).await }).await
     }
 
-    fn finish(&self, mut done: Done) -> Done {
-        self.start(std::mem::take(&mut done.jobs));
-        done
+    /// Runs a call and starts the deliveries it owes, in the same task: a caller that goes away would otherwise leave what
+    /// it has claimed to the end of the lease.
+    async fn operate<F>(&self, call: impl FnOnce(Arc<Engine>) -> F) -> Result<Done, Failure>
+    where
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
+        let this = self.clone();
+        let call = call(Arc::clone(&self.engine));
+        self.run(|_| async move {
+            let mut done = call.await?;
+            this.start(std::mem::take(&mut done.jobs));
+            Ok(done)
+        })
+        .await
     }
 
     fn start(&self, jobs: Vec<Job>) {

@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -31,7 +31,9 @@ pub fn install(under_host: bool, filter: Option<&str>) -> Result<(), String> {
         Some(Ok(targets)) => targets.clone(),
         Some(Err(_)) | None => Targets::new().with_default(Level::INFO),
     };
-    let targets = base.with_targets(quiet.map(|name| (name, Level::WARN)));
+    // What strangers send that is not HTTP would be one error line each, which nobody can act on.
+    let targets =
+        base.with_targets(quiet.map(|name| (name, Level::WARN))).with_target("actix_http::h1", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(targets);
     if under_host {
         let writer = std::io::stderr.with_max_level(Level::WARN).or_else(std::io::stdout);

@@ -82,8 +82,7 @@ fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service
     let described = settings.described.clone();
     let broken = |failure: crate::store::Failure| vec![Fault::hidden("AzureWebJobsStorage", failure.to_string())];
     let storage = backends::azure(account).map_err(broken)?;
-    let service = backends::service(settings, &storage, runtime.clone()).map_err(broken)?;
-    Ok((service, described))
+    Ok((backends::service(settings, &storage, runtime.clone()), described))
 }
 
 /// The effective settings and what is doubtful about them.

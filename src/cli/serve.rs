@@ -126,7 +126,7 @@ async fn until_signal(
 ) -> Result<(), End> {
     let clock = Arc::new(SystemClock);
     let described = settings.described.clone();
-    let service = backends::service(settings, storage, tokio::runtime::Handle::current())?;
+    let service = backends::service(settings, storage, tokio::runtime::Handle::current());
     service.start_upkeep();
     let (stop, stopped) = watch::channel(false);
     let polling = tokio::spawn(poll::run(Arc::clone(&storage.inbox), service.clone(), clock.clone(), stopped));

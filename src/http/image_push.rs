@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::error::Problem;
 use super::query::{self, NoRegion};
-use super::{Web, push_url, read};
+use super::{Body, Web, push_url, read};
 use crate::engine::Arrive;
 use crate::limits;
 use crate::push::arrival::{self, Arrival, Notification};
@@ -26,7 +26,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             let service = service?;
             let received = web.clock.now();
             let region = region(request, web)?;
-            let bytes = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
+            let Body { bytes, place: _place } = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
             let notification = arrival::parse(&bytes)?;
             let (id, subject) = match notification {
                 Notification::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),

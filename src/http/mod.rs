@@ -21,10 +21,12 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::StreamExt;
 use serde_json::json;
 use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Described;
+use crate::limits;
 use crate::service::Service;
 use error::Problem;
 
@@ -128,13 +130,23 @@ fn invocation_id(request: &HttpRequest) -> Option<String> {
     plain.then(|| last.to_owned())
 }
 
+/// Places for large bodies, of the whole process.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(limits::LARGE_BODIES_MAX);
+
+/// A body, and its place among the large ones as long as it is worked on.
+struct Body {
+    bytes: Vec<u8>,
+    place: Option<SemaphorePermit<'static>>,
+}
+
 /// Reads a body of at most `max` bytes, within [`BODY_TIME_MAX`].
-async fn read(mut body: web::Payload, max: usize) -> Result<Vec<u8>, Problem> {
+async fn read(mut body: web::Payload, max: usize) -> Result<Body, Problem> {
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {max} bytes."))
     };
     let all = async {
         let mut bytes = Vec::new();
+        let mut place = None;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|_| {
                 Problem::new(StatusCode::BAD_REQUEST, "body_broken", "The body broke off before its end.")
@@ -142,9 +154,15 @@ async fn read(mut body: web::Payload, max: usize) -> Result<Vec<u8>, Problem> {
             if bytes.len() + chunk.len() > max {
                 return Err(too_large());
             }
+            if place.is_none() && bytes.len() + chunk.len() > limits::LARGE_BODY_BYTES {
+                place = Some(LARGE_BODIES.try_acquire().map_err(|_| {
+                    let message = "Too many large bodies are being worked on; try again.";
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_large_bodies", message)
+                })?);
+            }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes)
+        Ok(Body { bytes, place })
     };
     tokio::time::timeout(BODY_TIME_MAX, all).await.unwrap_or_else(|_| {
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", "The body did not arrive in time."))

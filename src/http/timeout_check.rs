@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::envelope;
 use super::error::Problem;
-use super::{Web, read};
+use super::{Body, Web, read};
 use crate::limits;
 use crate::service::Handled;
 
@@ -18,8 +18,8 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
         return Err(Problem::method("POST"));
     }
     let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
-    let body = read(body, limits::ENVELOPE_BYTES_MAX).await?;
-    let invocation = envelope::read(&body).map_err(|why| {
+    let Body { bytes, place: _place } = read(body, limits::ENVELOPE_BYTES_MAX).await?;
+    let invocation = envelope::read(&bytes).map_err(|why| {
         error!(why, "a queue-trigger call could not be read; the host will try it again");
         Problem::bad_request("envelope", why)
     })?;

@@ -23,6 +23,7 @@ use super::{Notifier, guard, reply, signature};
 use crate::clock::{self, Clock, Instant};
 use crate::config::targets::TargetSettings;
 use crate::limits;
+use crate::outgoing::Outgoing;
 use crate::push::state::Row;
 use crate::push::{AttemptResult, Claim};
 
@@ -45,8 +46,8 @@ impl Default for Options {
 pub struct HttpNotifier {
     targets: HashMap<String, Receiver>,
     /// For targets that may be on a private network, and for those that may not.
-    anywhere: Client,
-    public: Client,
+    anywhere: Outgoing,
+    public: Outgoing,
     clock: Arc<dyn Clock>,
     options: Options,
 }
@@ -58,18 +59,17 @@ struct Receiver {
 
 impl HttpNotifier {
     /// A notifier for `targets`, whose names are distinct. Must live on a tokio runtime with I/O and time.
-    ///
-    /// # Errors
-    /// The HTTP client cannot be set up, for example for want of usable root certificates.
-    pub fn new(targets: Vec<TargetSettings>, clock: Arc<dyn Clock>, options: Options) -> Result<Self, String> {
+    #[must_use]
+    pub fn new(targets: Vec<TargetSettings>, clock: Arc<dyn Clock>, options: Options) -> Self {
         let options = Options { attempt_timeout: options.attempt_timeout.min(limits::ATTEMPT_TIMEOUT), ..options };
         let each = places(targets.len());
-        let client = |private_allowed| client(private_allowed, &options).map_err(|e| format!("no HTTP client: {e}"));
-        let (anywhere, public) = (client(true)?, client(false)?);
+        let timeout = options.attempt_timeout;
+        let client = |private_allowed| Outgoing::new(move || client(private_allowed, timeout));
+        let (anywhere, public) = (client(true), client(false));
         let receiver = |settings: TargetSettings| {
             (settings.policy.name.clone(), Receiver { settings, places: Semaphore::new(each) })
         };
-        Ok(Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options })
+        Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options }
     }
 
     /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt.
@@ -96,6 +96,10 @@ impl HttpNotifier {
             Err(problem) => return reply::failed(problem),
         };
         let client = if settings.allow_private { &self.anywhere } else { &self.public };
+        let client = match client.client().await {
+            Ok(client) => client,
+            Err(problem) => return reply::failed(problem),
+        };
         let sent = client.post(settings.url.clone()).headers(headers).body(message.body).send().await;
         match sent {
             Ok(mut response) => {
@@ -132,7 +136,8 @@ impl Notifier for HttpNotifier {
             return reply::failed(format!("target `{}` is not configured here", claim.target));
         };
         let Some(_place) = self.place(receiver, claim.lease_until).await else {
-            return reply::failed("not sent: earlier notifications to this target are still under way");
+            let reason = "not sent: earlier notifications to this target are still under way".to_owned();
+            return AttemptResult::NotBegun { reason };
         };
         self.send(&receiver.settings, row, claim).await
     }
@@ -144,9 +149,9 @@ fn places(targets: usize) -> usize {
     (limits::DELIVERIES_AT_ONCE_MAX / targets.max(1)).clamp(1, limits::DELIVERIES_PER_TARGET_MAX)
 }
 
-fn client(private_allowed: bool, options: &Options) -> reqwest::Result<Client> {
+fn client(private_allowed: bool, timeout: Duration) -> reqwest::Result<Client> {
     Client::builder()
-        .timeout(options.attempt_timeout)
+        .timeout(timeout)
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()

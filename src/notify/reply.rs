@@ -89,7 +89,9 @@ mod tests {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         match result(Format::Acr, StatusCode::SERVICE_UNAVAILABLE, &headers, b"", now) {
             AttemptResult::Failed { retry_after, .. } => retry_after,
-            AttemptResult::Confirmed { .. } | AttemptResult::Refused { .. } => panic!("a failure"),
+            AttemptResult::Confirmed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. } => {
+                panic!("a failure")
+            }
         }
     }
 

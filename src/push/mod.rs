@@ -227,6 +227,11 @@ pub enum AttemptResult {
         /// The receiver's own wish, unclamped.
         retry_after: Option<std::time::Duration>,
     },
+    /// Nothing was sent: earlier notifications to this target took every place until the lease was nearly over.
+    NotBegun {
+        /// Short, without secrets.
+        reason: String,
+    },
     /// The receiver does not want this notification ever (410 Gone).
     Refused {
         /// Short, without secrets.

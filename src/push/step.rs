@@ -241,7 +241,10 @@ fn claim_due(settled: &mut Settled, now: Instant) -> Vec<Claim> {
 /// unless this was a spare and the one named in the row is still to come: then nothing is armed, so that spares die out.
 fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     let spare = match (fired.message, &row.timer) {
-        (Some(message), Some(timer)) => !fired.revived && message != timer.id && timer.due > now,
+        (Some(message), Some(timer)) => {
+            // Not when the one in charge is nearly due: by another clock it may be so already, and be used up.
+            !fired.revived && message != timer.id && timer.due > clock::after(now, limits::CLOCK_SKEW)
+        }
         (None, _) | (_, None) => false,
     };
     let mut step = match &row.phase {
@@ -280,7 +283,10 @@ fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, policy: &Policy
         (Delivery::Owed { .. } | Delivery::Exhausted { .. }, AttemptResult::Confirmed { status }) => {
             (What::Confirmed, Delivery::Confirmed { attempt: attempted.claim, at: now, status: *status })
         }
-        (Delivery::Exhausted { .. }, AttemptResult::Failed { .. } | AttemptResult::Refused { .. }) => return stale(),
+        (
+            Delivery::Exhausted { .. },
+            AttemptResult::Failed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. },
+        ) => return stale(),
         (Delivery::Owed { claims, lease_until, .. }, _) if *claims != attempted.claim || lease_until.is_none() => {
             return stale();
         }
@@ -303,6 +309,22 @@ fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, policy: &Policy
                     },
                 ),
             }
+        }
+        // It waits as after a failure, since whatever keeps the target busy needs the time; but only attempts use up the
+        // schedule's last wait, so nothing is given up untried.
+        (Delivery::Owed { claims, failures, lapses, .. }, AttemptResult::NotBegun { reason }) => {
+            let waits = u32::try_from(policy.schedule.len()).unwrap_or(u32::MAX);
+            let failures = (failures + 1).min(waits.saturating_sub(1)).max(*failures);
+            let delay = backoff::delay(&policy.schedule, &row.id, &attempted.target, failures.max(1), None);
+            let delivery = Delivery::Owed {
+                claims: *claims,
+                failures,
+                lapses: *lapses,
+                not_before: clock::after(now, delay.unwrap_or(limits::LEASE)),
+                lease_until: None,
+                last_error: Some(reason.clone()),
+            };
+            (What::Retry, delivery)
         }
     };
     entry.delivery = delivery;

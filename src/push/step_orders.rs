@@ -272,7 +272,7 @@ fn actions() -> impl Strategy<Value = Vec<(Do, i64)>> {
     let action = prop_oneof![
         6 => (0..2usize, 0..4usize, prop_oneof![3 => Just(0i64), 1 => 0..150i64]).prop_map(|(region, id, spilled)| Do::Arrive { region, id, spilled }),
         3 => (0..4usize).prop_map(Do::Timer),
-        4 => (0..2usize, 0..3usize, 0..4u32, 0..3usize).prop_map(|(target, notice, claim, result)| Do::Result { target, notice, claim, result }),
+        4 => (0..2usize, 0..3usize, 0..4u32, 0..4usize).prop_map(|(target, notice, claim, result)| Do::Result { target, notice, claim, result }),
         1 => Just(Do::Terminate),
         1 => Just(Do::Redeliver),
     ];
@@ -307,6 +307,7 @@ proptest! {
                         AttemptResult::Confirmed { status: 200 },
                         AttemptResult::Failed { reason: "x".into(), retry_after: None },
                         AttemptResult::Refused { reason: "y".into() },
+                        AttemptResult::NotBegun { reason: "z".into() },
                     ][result].clone(),
                 }),
                 Do::Terminate => {

@@ -33,6 +33,7 @@ use self::policies::{AsciiJson, TtlForever};
 use super::Failure;
 use crate::clock::{self, Clock};
 use crate::config::storage::{Account, Credential, is_loopback};
+use crate::outgoing::Outgoing;
 
 /// Time to connect. A replica of the service answers within milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,24 +79,16 @@ impl Connection {
     /// Prepares to talk to `account`; sends nothing yet. Waits go through `clock`.
     ///
     /// # Errors
-    /// [`Failure::Corrupt`] when the credential cannot be used or the TLS set-up of this machine is broken.
+    /// [`Failure::Corrupt`] when the credential cannot be used.
     pub fn open(account: &Account, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let emulated = account.tables.starts_with("http:") || is_loopback(&account.tables);
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .pool_idle_timeout(if emulated { EMULATOR_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
-            .redirect(reqwest::redirect::Policy::none());
-        if emulated {
-            client = client.no_proxy();
-        }
-        let http = Http(client.build().map_err(|_| no_client())?);
+        let http = Http(Outgoing::new(move || client(emulated)));
         let credential = match &account.credential {
             Credential::SharedKey(key) => StorageCredentials::access_key(account.name.clone(), key.clone()),
             Credential::Sas(sas) => StorageCredentials::sas_token(sas)
                 .map_err(|_| Failure::Corrupt("the shared access signature cannot be read".into()))?,
             Credential::Identity(identity) => {
-                let credential = ManagedIdentity::new(identity.clone(), Arc::clone(&clock)).map_err(|_| no_client())?;
+                let credential = ManagedIdentity::new(identity.clone(), Arc::clone(&clock));
                 StorageCredentials::token_credential(Arc::new(credential))
             }
         };
@@ -149,8 +142,16 @@ impl Connection {
     }
 }
 
-fn no_client() -> Failure {
-    Failure::Corrupt("no HTTPS client can be set up on this machine".into())
+fn client(emulated: bool) -> reqwest::Result<reqwest::Client> {
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .pool_idle_timeout(if emulated { EMULATOR_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
+        .redirect(reqwest::redirect::Policy::none());
+    if emulated {
+        client = client.no_proxy();
+    }
+    client.build()
 }
 
 /// The tries of one logical call.
@@ -230,7 +231,7 @@ pub(crate) fn failure(service: &str, error: &azure_core::Error) -> Failure {
                 _ => Failure::Corrupt(format!("{service} does not accept what it was sent (status {status}{code})")),
             }
         }
-        // Only `Http` and the identity credential make these, from words without secrets.
+        // Only `Http` and the identity credential make these, from words without secrets. A client that cannot be made is one.
         ErrorKind::Io => Failure::Unavailable(format!("{service} cannot be reached: {error}")),
         ErrorKind::DataConversion => {
             Failure::Unavailable(format!("{service} gave an answer that cannot be understood"))
@@ -282,14 +283,15 @@ fn io(words: &'static str) -> azure_core::Error {
 
 /// The crates' transport: pooled and timed, redirects not followed.
 #[derive(Debug)]
-struct Http(reqwest::Client);
+struct Http(Outgoing);
 
 #[async_trait]
 impl HttpClient for Http {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
-        let mut outgoing = self.0.request(method, request.url().clone());
+        let client = self.0.client().await.map_err(io)?;
+        let mut outgoing = client.request(method, request.url().clone());
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }

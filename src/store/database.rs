@@ -17,6 +17,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, ffi};
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Failure;
 use super::file::{adopt, at_open, connect, fault, own};
+use super::reserved::Reservations;
 use crate::clock::Instant;
 use crate::limits;
 
@@ -44,6 +47,11 @@ pub(crate) fn instant(slot: i64) -> Instant {
     Instant::from_timestamp_millis(slot >> TIE_BITS).unwrap_or(Instant::MAX_UTC)
 }
 
+/// The slot of an instant that is tried first for `tie`.
+pub(crate) fn first_slot(at: Instant, tie: i64) -> i64 {
+    slot(at) | (tie & (TIES - 1))
+}
+
 /// Calls `occupy` with one slot of an instant after the other, beginning at `tie`, until it takes one.
 pub(crate) fn occupy<T>(
     at: Instant,
@@ -51,7 +59,7 @@ pub(crate) fn occupy<T>(
     mut occupy: impl FnMut(i64) -> rusqlite::Result<Option<T>>,
 ) -> rusqlite::Result<T> {
     for step in 0..TIES {
-        if let Some(done) = occupy(slot(at) | ((tie + step) & (TIES - 1)))? {
+        if let Some(done) = occupy(first_slot(at, tie + step))? {
             return Ok(done);
         }
     }
@@ -63,15 +71,24 @@ pub(crate) fn occupy<T>(
 pub(crate) struct Writer {
     /// The writing connection, inside the batch's transaction.
     pub(crate) connection: Connection,
-    number: i64,
+    numbers: Numbers,
     flushing: bool,
+}
+
+/// Write numbers, also for what is decided before it is written.
+#[derive(Clone)]
+struct Numbers(Arc<AtomicI64>);
+
+impl Numbers {
+    fn next(&self) -> i64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 impl Writer {
     /// A number that no write of this file ever had.
     pub(crate) fn number(&mut self) -> i64 {
-        self.number += 1;
-        self.number
+        self.numbers.next()
     }
 }
 
@@ -116,6 +133,8 @@ pub(crate) struct Database {
     reads: Option<Queue<Connection>>,
     threads: Vec<JoinHandle<()>>,
     next_timer: watch::Receiver<Option<Instant>>,
+    numbers: Numbers,
+    pub(crate) reservations: Reservations,
     /// Held until both threads have ended.
     _owner: File,
 }
@@ -150,7 +169,8 @@ impl Database {
         reader.pragma_update(None, "query_only", true).map_err(fail)?;
 
         let (next, next_timer) = watch::channel(next_timer(&connection).map_err(fail)?);
-        let writer = Writer { connection, number: openings << NUMBER_BITS, flushing: true };
+        let numbers = Numbers(Arc::new(AtomicI64::new(openings << NUMBER_BITS)));
+        let writer = Writer { connection, numbers: numbers.clone(), flushing: true };
         let (writes, waiting_writes) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let (reads, waiting_reads) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let for_reader = name.clone();
@@ -158,7 +178,13 @@ impl Database {
             spawn("embedded-writer", move || write_all(writer, waiting_writes, &next, &name))?,
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
         ];
-        Ok(Self { writes: Some(writes), reads: Some(reads), threads, next_timer, _owner: owner })
+        let reservations = Reservations::default();
+        Ok(Self { writes: Some(writes), reads: Some(reads), threads, next_timer, numbers, reservations, _owner: owner })
+    }
+
+    /// A number that no write of this file ever had.
+    pub(crate) fn number(&self) -> i64 {
+        self.numbers.next()
     }
 
     /// Runs `work` in the next batch. It may be run again from the start when another operation of the batch fails.

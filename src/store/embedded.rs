@@ -2,7 +2,7 @@
 //!
 //! Guarantees, beside those of [`Store`]: what was answered survives a kill and a power cut (see the database's module),
 //! and a row and its place in the time index are one record, so that there are no orphans and [`Store::index`] has nothing
-//! to do.
+//! to do. A timer reserved for a row is written in the row's own transaction: there is never one without the other.
 //!
 //! Races handled: two writers of one row meet on the writer's thread, where the comparison and the write are one
 //! statement. A write whose answer is lost with its caller is simply there; the next attempt of that caller conflicts.
@@ -20,7 +20,7 @@ use super::{Expected, Failure, Page, Put, Store, Version, Versioned};
 use crate::clock::{Clock, Instant};
 use crate::push::state::Row;
 use crate::push::{Key, PushId, hex, record};
-use crate::timers::embedded::EmbeddedTimers;
+use crate::timers::embedded::{EmbeddedTimers, place};
 
 /// Marks this store's own cursors.
 const CURSOR_PREFIX: &str = "s";
@@ -28,6 +28,7 @@ const CURSOR_PREFIX: &str = "s";
 /// See the module.
 pub struct EmbeddedStore {
     database: Arc<Database>,
+    clock: Arc<dyn Clock>,
 }
 
 impl EmbeddedStore {
@@ -40,7 +41,8 @@ impl EmbeddedStore {
     /// another program keeps it busy.
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<(Self, EmbeddedTimers), Failure> {
         let database = Arc::new(Database::open(path.as_ref())?);
-        Ok((Self { database: Arc::clone(&database) }, EmbeddedTimers::new(database, clock)))
+        let store = Self { database: Arc::clone(&database), clock: Arc::clone(&clock) };
+        Ok((store, EmbeddedTimers::new(database, clock)))
     }
 
     async fn find(
@@ -144,12 +146,25 @@ impl Store for EmbeddedStore {
             },
         };
         let (id, opened, body) = (packed(&row.id.key, row.id.round), row.opened, record::encode(row));
-        self.database
-            .write(move |writer| match expected {
-                None => insert(writer, &id, opened, &body),
-                Some(write) => update(writer, &id, write, &body),
-            })
-            .await
+        let timer = row.timer.as_ref().and_then(|timer| timer.id.parse().ok());
+        let reserved = timer.and_then(|timer| Some((timer, Arc::new(self.database.reservations.take(timer)?))));
+        let with = reserved.clone();
+        let put = self.database.write(move |writer| {
+            let put = match expected {
+                None => insert(writer, &id, opened, &body)?,
+                Some(write) => update(writer, &id, write, &body)?,
+            };
+            if let (Put::Written(_), Some((timer, reserved))) = (&put, &with) {
+                place(writer, *timer, reserved)?;
+            }
+            Ok(put)
+        });
+        let put = put.await;
+        // After a failure nobody tries again with this timer, and whether it was placed is as unknown as the row.
+        if let (Ok(Put::Conflict), Some((timer, reserved))) = (&put, reserved) {
+            self.database.reservations.add(timer, Arc::unwrap_or_clone(reserved), self.clock.now());
+        }
+        put
     }
 
     async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {

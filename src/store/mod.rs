@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub mod embedded;
 mod file;
 pub mod memory;
+pub(crate) mod reserved;
 pub mod table;
 
 use async_trait::async_trait;

@@ -22,7 +22,8 @@ use rusqlite::{ErrorCode, params};
 use super::{Armed, Failure, Inbox, Message, Received, Timers};
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
-use crate::store::database::{Database, Writer, occupy, slot};
+use crate::store::database::{Database, Writer, first_slot, occupy, slot};
+use crate::store::reserved::Reserved;
 
 /// See the module.
 pub struct EmbeddedTimers {
@@ -31,8 +32,8 @@ pub struct EmbeddedTimers {
 }
 
 /// Where a message is and which write put it there; its text is the receipt.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
     id: i64,
     slot: i64,
     receipt: i64,
@@ -59,6 +60,15 @@ impl EmbeddedTimers {
         clock::after(self.clock.now(), delay.min(limits::TIMER_DELAY_MAX))
     }
 
+    /// A timer that the write of its row will place. Its handle names the first slot it will try; in the very rare case that
+    /// another message has that one, the handle fits nothing, and the timer is a spare.
+    fn reserve(&self, message: &Message, delay: Duration, replaces: Option<Place>) -> Armed {
+        let (number, visible) = (self.database.number(), self.visible(delay));
+        let reserved = Reserved { visible, text: message.text(), replaces };
+        self.database.reservations.add(number, reserved, self.clock.now());
+        Place { id: number, slot: first_slot(visible, number), receipt: number }.handle()
+    }
+
     /// Texts in the poison queue, oldest first, at most `limit`.
     ///
     /// # Errors
@@ -76,8 +86,21 @@ impl EmbeddedTimers {
     }
 }
 
+/// Places a timer with its row, see [`crate::store::reserved`]. That the one it replaces is gone already, or being handled, is
+/// fine: whoever handles it finds another one in charge.
+pub(crate) fn place(writer: &mut Writer, number: i64, reserved: &Reserved) -> rusqlite::Result<()> {
+    if let Some(at) = reserved.replaces {
+        delete(writer, at)?;
+    }
+    insert(writer, number, &reserved.text, reserved.visible).map(drop)
+}
+
 fn arm(writer: &mut Writer, text: &str, visible: Instant) -> rusqlite::Result<Place> {
     let number = writer.number();
+    insert(writer, number, text, visible)
+}
+
+fn insert(writer: &mut Writer, number: i64, text: &str, visible: Instant) -> rusqlite::Result<Place> {
     let mut insert = writer.connection.prepare_cached(
         "INSERT INTO timers (slot, id, receipt, dequeues, text) VALUES (?1, ?2, ?2, 0, ?3) ON CONFLICT DO NOTHING",
     )?;
@@ -131,8 +154,24 @@ impl Timers for EmbeddedTimers {
         Ok(moved.map(Place::handle))
     }
 
+    async fn arm_for_row(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
+        Ok(self.reserve(message, delay, None))
+    }
+
+    async fn shift_for_row(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
+        let Some(from) = Place::parse(timer) else { return Ok(None) };
+        let replaces = match self.database.reservations.take(from.id) {
+            Some(waiting) => waiting.replaces,
+            None => Some(from),
+        };
+        Ok(Some(self.reserve(message, delay, replaces)))
+    }
+
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
         let Some(at) = Place::parse(timer) else { return Ok(()) };
+        if self.database.reservations.take(at.id).is_some() {
+            return Ok(());
+        }
         self.database.write(move |writer| delete(writer, at).map(drop)).await
     }
 

@@ -1,6 +1,7 @@
-//! Timers in a list: the plainest reading of the contract, with the queue's whole seconds if wanted. For tests and
-//! measurements; nothing survives the process.
+//! Timers in a map by id and a set by time: the plainest reading of the contract that does not grow slow with the number of
+//! timers, with the queue's whole seconds if wanted. For tests and measurements; nothing survives the process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +21,14 @@ pub struct MemoryTimers {
 
 #[derive(Default)]
 struct Inner {
-    live: Vec<Stored>,
+    live: BTreeMap<String, Stored>,
+    /// The same by time: when each becomes visible, and its id.
+    order: BTreeSet<(Instant, String)>,
     poison: Vec<String>,
     counter: u64,
 }
 
 struct Stored {
-    id: String,
     receipt: String,
     text: String,
     visible: Instant,
@@ -59,13 +61,22 @@ impl MemoryTimers {
     /// When the next message can be received.
     #[must_use]
     pub fn next_visible(&self) -> Option<Instant> {
-        self.with(|inner| inner.live.iter().map(|m| m.visible).min())
+        self.with(|inner| inner.order.first().map(|(visible, _)| *visible))
     }
 }
 
 impl Inner {
-    fn mine(&mut self, timer: &Armed) -> Option<usize> {
-        self.live.iter().position(|m| m.id == timer.id && m.receipt == timer.receipt)
+    fn mine(&self, timer: &Armed) -> bool {
+        self.live.get(&timer.id).is_some_and(|stored| stored.receipt == timer.receipt)
+    }
+
+    /// Moves a message that is there to another instant.
+    fn place(&mut self, id: &str, visible: Instant) -> Option<&mut Stored> {
+        let stored = self.live.get_mut(id)?;
+        self.order.remove(&(stored.visible, id.to_owned()));
+        self.order.insert((visible, id.to_owned()));
+        stored.visible = visible;
+        Some(stored)
     }
 
     fn receipt(&mut self) -> String {
@@ -82,7 +93,8 @@ impl Timers for MemoryTimers {
             let receipt = inner.receipt();
             let id = format!("m{receipt}");
             let text = message.text();
-            inner.live.push(Stored { id: id.clone(), receipt: receipt.clone(), text, visible, dequeue_count: 0 });
+            inner.order.insert((visible, id.clone()));
+            inner.live.insert(id.clone(), Stored { receipt: receipt.clone(), text, visible, dequeue_count: 0 });
             Armed { id, receipt }
         });
         self.changed.notify_one();
@@ -92,12 +104,13 @@ impl Timers for MemoryTimers {
     async fn shift(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
         let visible = self.visible(delay);
         let shifted = self.with(|inner| {
-            let at = inner.mine(timer)?;
+            if !inner.mine(timer) {
+                return None;
+            }
             let receipt = inner.receipt();
-            let stored = &mut inner.live[at];
+            let stored = inner.place(&timer.id, visible)?;
             stored.receipt.clone_from(&receipt);
             stored.text = message.text();
-            stored.visible = visible;
             Some(Armed { id: timer.id.clone(), receipt })
         });
         self.changed.notify_one();
@@ -106,8 +119,10 @@ impl Timers for MemoryTimers {
 
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
         self.with(|inner| {
-            if let Some(at) = inner.mine(timer) {
-                inner.live.swap_remove(at);
+            if inner.mine(timer)
+                && let Some(stored) = inner.live.remove(&timer.id)
+            {
+                inner.order.remove(&(stored.visible, timer.id.clone()));
             }
         });
         Ok(())
@@ -143,21 +158,19 @@ impl Inbox for MemoryTimers {
         let now = self.clock.now();
         let hidden = clock::after(now, lease);
         Ok(self.with(|inner| {
-            let mut due: Vec<usize> = (0..inner.live.len()).filter(|&i| inner.live[i].visible <= now).collect();
-            due.sort_by_key(|&i| inner.live[i].visible);
-            due.truncate(max);
+            let visible = inner.order.iter().take_while(|(visible, _)| *visible <= now);
+            let due: Vec<String> = visible.take(max).map(|(_, id)| id.clone()).collect();
             due.into_iter()
-                .map(|i| {
+                .filter_map(|id| {
                     let receipt = inner.receipt();
-                    let stored = &mut inner.live[i];
+                    let stored = inner.place(&id, hidden)?;
                     stored.receipt.clone_from(&receipt);
-                    stored.visible = hidden;
                     stored.dequeue_count += 1;
-                    Received {
-                        handle: Armed { id: stored.id.clone(), receipt },
+                    Some(Received {
                         text: Some(stored.text.clone()),
                         dequeue_count: stored.dequeue_count,
-                    }
+                        handle: Armed { id, receipt },
+                    })
                 })
                 .collect()
         }))
@@ -166,8 +179,8 @@ impl Inbox for MemoryTimers {
     async fn release(&self, received: &Received, delay: Duration) -> Result<(), Failure> {
         let visible = self.visible(delay);
         self.with(|inner| {
-            if let Some(at) = inner.mine(&received.handle) {
-                inner.live[at].visible = visible;
+            if inner.mine(&received.handle) {
+                inner.place(&received.handle.id, visible);
             }
         });
         self.changed.notify_one();

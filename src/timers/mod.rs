@@ -129,6 +129,25 @@ pub trait Timers: Send + Sync + 'static {
     /// [`Failure`]; the timer may be armed all the same.
     async fn arm(&self, message: &Message, delay: Duration) -> Result<Armed, Failure>;
 
+    /// As [`Timers::arm`], for a row that is about to be put: durable at the latest with the first write, through the same
+    /// backend, of a row that names this timer. So a backend that writes rows and timers together may let the row's write
+    /// carry the timer. Until such a write it need not fire, and it is gone when none comes.
+    ///
+    /// # Errors
+    /// As for [`Timers::arm`].
+    async fn arm_for_row(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
+        self.arm(message, delay).await
+    }
+
+    /// As [`Timers::shift`], for a row that is about to be put: a timer under the new handle is durable, and the old one gone,
+    /// at the latest with the first write of a row that names the new one. Until then the old one fires when it always would.
+    ///
+    /// # Errors
+    /// As for [`Timers::shift`].
+    async fn shift_for_row(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
+        self.shift(timer, message, delay).await
+    }
+
     /// Moves a live timer and replaces its message; `None` when it is no longer ours to move: it fired, is being handled,
     /// or was moved or disarmed by someone else.
     ///

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Stopwatch};
 
 use global_webhook::clock::SystemClock;
+use global_webhook::push::state::{Row, TimerRef};
 use global_webhook::store::embedded::EmbeddedStore;
 use global_webhook::store::{Expected, Failure, Put, Store, Version};
 use global_webhook::timers::embedded::EmbeddedTimers;
-use global_webhook::timers::{Inbox, Timers};
+use global_webhook::timers::{Armed, Inbox, Timers};
 
 use crate::store_contract::{id, instant, row};
 use crate::timers_contract::timer;
@@ -205,4 +206,46 @@ async fn a_deadline_fires_within_milliseconds() {
     late.sort();
     // The middle one, so that a busy machine does not matter; arming took its share as well.
     assert!(late[10] < Duration::from_millis(50), "{late:?}");
+}
+
+fn naming(name: &str, timer: &Armed) -> Row {
+    let timer = TimerRef { id: timer.id.clone(), receipt: timer.receipt.clone(), due: instant(0) };
+    Row { timer: Some(timer), ..row(id(name, 1), instant(0), name) }
+}
+
+async fn ids(timers: &EmbeddedTimers) -> Vec<String> {
+    let received = timers.receive(32, Duration::from_secs(60)).await.unwrap();
+    received.into_iter().map(|received| received.handle.id).collect()
+}
+
+#[tokio::test]
+async fn a_timer_for_a_row_comes_and_goes_with_the_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, timers) = open(&folder.path().join("store.db")).unwrap();
+    let armed = timers.arm_for_row(&timer("a"), Duration::ZERO).await.unwrap();
+    let dropped = timers.arm_for_row(&timer("a"), Duration::ZERO).await.unwrap();
+    assert_eq!(ids(&timers).await, Vec::<String>::new(), "no row names it yet");
+    let wrong = Expected::Version(Version("1".into()));
+    assert_eq!(store.put(&naming("a", &armed), &wrong).await.unwrap(), Put::Conflict);
+    assert_eq!(ids(&timers).await, Vec::<String>::new(), "a conflict writes neither");
+    let Put::Written(version) = store.put(&naming("a", &armed), &Expected::Absent).await.unwrap() else {
+        panic!("conflicts")
+    };
+    assert_eq!(ids(&timers).await, std::slice::from_ref(&armed.id), "the write of the row brings it");
+    timers.disarm(&dropped).await.unwrap();
+
+    let later = timers.arm_for_row(&timer("b"), Duration::from_secs(3600)).await.unwrap();
+    let Put::Written(second) = store.put(&naming("b", &later), &Expected::Absent).await.unwrap() else {
+        panic!("conflicts")
+    };
+    let moved = timers.shift_for_row(&later, &timer("b"), Duration::from_secs(1800)).await.unwrap().unwrap();
+    let sooner = timers.shift_for_row(&moved, &timer("b"), Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(ids(&timers).await, Vec::<String>::new(), "the row still names the old one");
+    let expected = Expected::Version(second);
+    assert!(matches!(store.put(&naming("b", &sooner), &expected).await.unwrap(), Put::Written(_)));
+    assert_eq!(ids(&timers).await, std::slice::from_ref(&sooner.id));
+    assert_eq!(timers.shift(&later, &timer("b"), Duration::ZERO).await.unwrap(), None, "the old one is gone");
+    // A second write of a row that names the timer does not place it again.
+    assert!(matches!(store.put(&naming("a", &armed), &Expected::Version(version)).await.unwrap(), Put::Written(_)));
+    assert_eq!(ids(&timers).await, Vec::<String>::new());
 }

@@ -140,7 +140,7 @@ fn settings(json: &str) -> Vec<TargetSettings> {
 
 fn notifier(json: &str) -> HttpNotifier {
     let options = Options { attempt_timeout: Duration::from_millis(400), public_url: None };
-    HttpNotifier::new(settings(json), Arc::new(SystemClock), options).unwrap()
+    HttpNotifier::new(settings(json), Arc::new(SystemClock), options)
 }
 
 /// One attempt at the receiver with that URL.
@@ -152,7 +152,9 @@ async fn attempt(url: &str) -> AttemptResult {
 
 fn reason(result: AttemptResult) -> String {
     match result {
-        AttemptResult::Failed { reason, .. } | AttemptResult::Refused { reason } => reason,
+        AttemptResult::Failed { reason, .. }
+        | AttemptResult::NotBegun { reason }
+        | AttemptResult::Refused { reason } => reason,
         AttemptResult::Confirmed { status } => panic!("confirmed with {status}"),
     }
 }
@@ -279,7 +281,7 @@ async fn an_endless_reply_is_cut_off() {
             AttemptResult::Failed { reason, .. } => {
                 assert!(reason.starts_with("500") && reason.len() < 400, "{reason}")
             }
-            AttemptResult::Refused { .. } => panic!("refused"),
+            AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. } => panic!("not failed"),
         }
         // What was written are the buffers of the connection, which ended as soon as enough was read.
         assert!(written.recv().await.unwrap() < 50_000_000);
@@ -324,7 +326,7 @@ async fn private_addresses_are_refused_where_the_target_says_so() {
     for (url, why) in [(&named, "refused: the name resolves to"), (&url, "refused: a private address")] {
         let mut targets = settings(&format!(r#"[{{"name":"t","url":"{url}"}}]"#));
         targets[0].allow_private = false;
-        let guarded = HttpNotifier::new(targets, Arc::new(SystemClock), Options::default()).unwrap();
+        let guarded = HttpNotifier::new(targets, Arc::new(SystemClock), Options::default());
         let reason = reason(guarded.attempt(&row(), &claim("t")).await);
         assert!(reason.contains(why) && reason.contains("private"), "{reason}");
     }
@@ -370,7 +372,7 @@ async fn a_target_that_hangs_delays_no_other_and_overruns_no_lease() {
     let (quick, _seen) = saying("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let json = format!(r#"[{{"name":"slow","url":"{slow}"}},{{"name":"quick","url":"{quick}"}}]"#);
     let options = Options { attempt_timeout: Duration::from_secs(1), public_url: None };
-    let notifier = Arc::new(HttpNotifier::new(settings(&json), Arc::new(SystemClock), options).unwrap());
+    let notifier = Arc::new(HttpNotifier::new(settings(&json), Arc::new(SystemClock), options));
     let row = Arc::new(row());
     // Just enough lease to wait a little for a place.
     let short = after(SystemClock.now(), limits::LEASE_MARGIN + Duration::from_millis(300));

@@ -168,7 +168,8 @@ impl State {
 
     /// Every committed row that owes something has a message that will see to it, or a living process about to arm one.
     pub(crate) fn check_covered(&mut self) {
-        let skew = chrono::Duration::milliseconds(2 * SKEW_MAX);
+        // A spare acts when the timer in charge is due or nearly so, by whichever clock.
+        let nearly = chrono::Duration::from_std(limits::CLOCK_SKEW).unwrap() - chrono::Duration::milliseconds(SKEW_MAX);
         let mut uncovered = None;
         for (id, seen) in &self.checks.rows {
             let Some(wake) = seen.row.wake() else { continue };
@@ -180,7 +181,7 @@ impl State {
                 Message::Timer(timer) if timer.push == *id => seen.row.timer.as_ref().is_none_or(|named| {
                     let fires = self.instant()
                         + chrono::Duration::milliseconds(i64::try_from(visible.max(self.now) - self.now).unwrap());
-                    named.id == message_id || never_spare(message) || named.due + skew <= fires
+                    named.id == message_id || never_spare(message) || named.due <= fires + nearly
                 }),
                 Message::Timer(_) | Message::Spill(_) => false,
             };

@@ -64,13 +64,15 @@ pub(crate) struct Faults {
     pub(crate) receiver: u64,
     /// A delivery waits before it begins.
     pub(crate) tardy: u64,
+    /// No fault: rows and timers share a file, and a row's write carries its timer.
+    pub(crate) one_file: bool,
 }
 
 impl Faults {
     /// Some kinds of fault, each at a strength of its own; one seed in eight has none.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         if rng.chance(125) {
-            return Self::default();
+            return Self { one_file: rng.chance(500), ..Self::default() };
         }
         let mut some = |strengths: &[u64]| if rng.chance(500) { rng.pick(strengths) } else { 0 };
         Self {
@@ -86,6 +88,7 @@ impl Faults {
             undeleted: some(&[50, 300]),
             receiver: some(&[100, 500, 900]),
             tardy: some(&[100, 500]),
+            one_file: rng.chance(500),
         }
     }
 }

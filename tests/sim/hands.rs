@@ -56,6 +56,19 @@ impl Hands {
         Until { world: &self.world, at, registered: false }
     }
 
+    fn one_file(&self) -> bool {
+        self.world.lock().faults.one_file
+    }
+
+    fn reserve(&self, message: &Message, delay: Duration, replaces: Option<Armed>) -> Armed {
+        let mut state = self.world.lock();
+        let (receipt, visible) = (state.number(), state.visible(delay));
+        let id = format!("m{receipt}");
+        let reserved = Reserved { receipt, message: message.clone(), visible, replaces };
+        state.reserved.insert(id.clone(), reserved);
+        Armed { id, receipt: receipt.to_string() }
+    }
+
     /// A call that may go wrong. Its effect is the world's business from the moment it is sent.
     async fn call<R: Send + 'static>(
         &self,
@@ -70,7 +83,8 @@ impl Hands {
             let out = (state.now / 1000 % 60) < if store { faults.store_outage } else { faults.queue_outage };
             let fails = out || state.rng.chance(faults.fails_before);
             let lost = state.rng.chance(faults.fails_after);
-            let slow = if state.rng.chance(faults.slow) { FLIGHT_MAX } else { 20 };
+            let longest = state.rng.pick(&[1500, FLIGHT_MAX]);
+            let slow = if state.rng.chance(faults.slow) { longest } else { 20 };
             let lands_at = state.now + state.rng.within(1..slow);
             let slow = if state.rng.chance(500) { slow } else { 20 };
             let answer_at = lands_at + state.rng.within(1..slow);
@@ -130,14 +144,23 @@ impl Store for Hands {
 
     async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
         let (row, expected, process, life) = (row.clone(), expected.clone(), self.process, self.life);
-        self.call("put", move |state| {
+        let reserved = row.timer.as_ref().and_then(|t| self.world.lock().reserved.remove_entry(&t.id));
+        let with = reserved.clone();
+        let put = self.call("put", move |state| {
             let put = state.store.put(&row, &expected).now_or_never().unwrap()?;
             if let Put::Written(_) = put {
+                if let Some((id, reserved)) = with {
+                    state.place(id, reserved);
+                }
                 state.committed(row, (process, life));
             }
             Ok(put)
-        })
-        .await?
+        });
+        let put = put.await?;
+        if let (Ok(Put::Conflict), Some((id, reserved))) = (&put, reserved) {
+            self.world.lock().reserved.insert(id, reserved);
+        }
+        put
     }
 
     async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {
@@ -171,6 +194,15 @@ pub(crate) struct Queued {
     pub(crate) taken: u32,
 }
 
+/// A timer to place with a row.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserved {
+    receipt: u64,
+    message: Message,
+    visible: u64,
+    replaces: Option<Armed>,
+}
+
 impl State {
     fn visible(&self, delay: Duration) -> u64 {
         self.now + delay.min(limits::TIMER_DELAY_MAX).as_secs() * 1000
@@ -179,11 +211,23 @@ impl State {
     pub(crate) fn enqueue(&mut self, message: Message, delay: Duration) -> Armed {
         let (receipt, visible) = (self.number(), self.visible(delay));
         let id = format!("m{receipt}");
+        self.queued(id.clone(), receipt, message, visible);
+        Armed { id, receipt: receipt.to_string() }
+    }
+
+    fn queued(&mut self, id: String, receipt: u64, message: Message, visible: u64) {
         self.trace(|| format!("queue {id} visible {visible} {message:?}"));
         self.checks.armed(&message);
         self.queue.push(Queued { id: id.clone(), receipt, message, visible, taken: 0 });
-        self.schedule(visible, Event::Due(id.clone()));
-        Armed { id, receipt: receipt.to_string() }
+        self.schedule(visible, Event::Due(id));
+    }
+
+    fn place(&mut self, id: String, reserved: Reserved) {
+        let Reserved { receipt, message, visible, replaces } = reserved;
+        if let Some(at) = replaces.and_then(|old| self.find(&old.id, &old.receipt)) {
+            self.queue.remove(at);
+        }
+        self.queued(id, receipt, message, visible);
     }
 
     pub(crate) fn find(&mut self, id: &str, receipt: &str) -> Option<usize> {
@@ -212,7 +256,26 @@ impl Timers for Hands {
         .await
     }
 
+    async fn arm_for_row(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
+        if !self.one_file() {
+            return self.arm(message, delay).await;
+        }
+        Ok(self.reserve(message, delay, None))
+    }
+
+    async fn shift_for_row(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
+        if !self.one_file() {
+            return self.shift(timer, message, delay).await;
+        }
+        let waiting = self.world.lock().reserved.remove(&timer.id);
+        let replaces = waiting.map_or_else(|| Some(timer.clone()), |waiting| waiting.replaces);
+        Ok(Some(self.reserve(message, delay, replaces)))
+    }
+
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
+        if self.world.lock().reserved.remove(&timer.id).is_some() {
+            return Ok(());
+        }
         let timer = timer.clone();
         self.call("disarm", move |state| {
             if let Some(at) = state.find(&timer.id, &timer.receipt) {

@@ -20,11 +20,11 @@ use global_webhook::timers::{Message, Timers};
 
 use crate::checks::Checks;
 use crate::faults::{Faults, Rng, SKEW_MAX};
-use crate::hands::{Hands, Queued};
+use crate::hands::{Hands, Queued, Reserved};
 use crate::model::Model;
 
 /// Times a message is handed out before the host sets it aside as poison.
-const TRIES_MAX: u32 = 8;
+const TRIES_MAX: u32 = 5;
 /// How long the host hides a message it handed out, in milliseconds.
 const HOST_LEASE: u64 = 60_000;
 /// Steps after which a world that still does not rest never will.
@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) polled: u64,
     pub(crate) store: MemoryStore,
     pub(crate) queue: Vec<Queued>,
+    /// Timers that the write of their row will place, by id.
+    pub(crate) reserved: BTreeMap<String, Reserved>,
     pub(crate) poison: Vec<Queued>,
     pub(crate) checks: Checks,
     pub(crate) model: Model,
@@ -160,9 +162,9 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Arc<Self> {
         let mut rng = Rng::new(seed);
         let faults = Faults::draw(&mut rng);
-        let skewed = rng.chance(500);
+        let skewed = rng.chance(700);
         let skew = |rng: &mut Rng| i64::try_from(rng.within(0..2 * SKEW_MAX.unsigned_abs())).unwrap() - SKEW_MAX;
-        let processes = (0..rng.within(1..4))
+        let processes = (0..rng.within(1..5).min(3))
             .map(|_| Process { alive: true, life: 0, skew: if skewed { skew(&mut rng) } else { 0 } })
             .collect();
         let policy = policy(&mut rng);
@@ -174,6 +176,7 @@ impl World {
                 polled: 0,
                 store: MemoryStore::default(),
                 queue: Vec::new(),
+                reserved: BTreeMap::new(),
                 poison: Vec::new(),
                 checks: Checks::default(),
                 model: Model::new(policy),
@@ -243,7 +246,9 @@ impl World {
                 Event::Calm => {
                     let mut state = self.lock();
                     state.trace(|| "all faults end".into());
-                    (state.faults, state.calm) = (Faults::default(), Some(state.now));
+                    let one_file = state.faults.one_file;
+                    state.faults = Faults { one_file, ..Faults::default() };
+                    state.calm = Some(state.now);
                 }
             }
             loop {
@@ -473,7 +478,7 @@ fn policy(rng: &mut Rng) -> Policy {
         filter: Filter::default(),
     });
     let targets = targets.collect();
-    let timeout = Duration::from_secs(rng.pick(&[1, 2, 5, 30, 120, 120, 600, 8 * 86_400, 20 * 86_400]));
+    let timeout = Duration::from_secs(rng.pick(&[1, 2, 3, 5, 30, 120, 600, 8 * 86_400, 20 * 86_400]));
     let waits = rng.within(0..5);
     Policy {
         regions: regions.collect(),

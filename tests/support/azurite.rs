@@ -3,12 +3,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::free_port;
 
 /// Accounts of one emulator.
 const ACCOUNTS: usize = 512;
@@ -47,7 +49,7 @@ impl Azurite {
         install();
         let folder = std::env::temp_dir().join(format!("azurite-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&folder).expect("a folder for Azurite");
-        let [queues, tables, blobs] = free_ports();
+        let [queues, tables, blobs] = [(); 3].map(|()| free_port());
         let taken = AtomicUsize::new(0);
         let azurite = Self { queues, tables, blobs, folder, remove_after, taken, child: Mutex::new(None) };
         azurite.restart();
@@ -185,11 +187,6 @@ fn no_node(cause: &std::io::Error) -> ! {
         "these tests run against Azurite, which needs Node 20 or newer with npm on the PATH ({cause}): \
          install it from https://nodejs.org or with your package manager, then run the tests again"
     )
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|s| s.local_addr().expect("its address").port())
 }
 
 /// Whether something speaks HTTP there. `mark` shows up in its log.

@@ -727,6 +727,7 @@ pub fn reply(data: &[u8]) {
                     let delay = backoff::delay(&backoff::SCHEDULE, &id, "t", 1, retry_after).expect("a wait");
                     assert!((Duration::from_secs(4)..=limits::RETRY_AFTER_MAX).contains(&delay), "{delay:?}");
                 }
+                AttemptResult::NotBegun { reason } => panic!("an answer means that something was sent: {reason}"),
                 AttemptResult::Refused { reason } => {
                     assert_eq!(status, StatusCode::GONE);
                     short(&reason);

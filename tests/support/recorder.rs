@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -14,6 +15,7 @@ use super::http::{Connection, Head};
 pub struct Recorder {
     seen: Arc<Mutex<Vec<Received>>>,
     answers: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    delay: Duration,
 }
 
 /// Head and body of a request.
@@ -22,6 +24,11 @@ pub type Received = (Head, Vec<u8>);
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 impl Recorder {
+    /// One that answers after `delay`.
+    pub fn slow(delay: Duration) -> Self {
+        Self { delay, ..Self::default() }
+    }
+
     /// Listens on a free port of the loopback.
     pub async fn listen(&self) -> u16 {
         self.listen_on(0).await
@@ -43,7 +50,8 @@ impl Recorder {
 
     async fn serve(&self, mut connection: Connection) {
         while let Ok(Some(head)) = connection.head().await {
-            let body = connection.body(head.request_framing().unwrap()).await.unwrap();
+            // A caller that is killed in the middle has sent nothing.
+            let Ok(body) = connection.body(head.request_framing().unwrap()).await else { return };
             let is_probe = head.start.starts_with("GET / ");
             let answer = if is_probe { None } else { self.answers.lock().unwrap().pop_front() };
             if !is_probe {
@@ -53,7 +61,12 @@ impl Recorder {
             if answer.is_empty() {
                 return;
             }
-            connection.write(&answer).await.unwrap();
+            if !self.delay.is_zero() {
+                super::pause(self.delay).await;
+            }
+            if connection.write(&answer).await.is_err() {
+                return;
+            }
         }
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::azurite::azurite;
-use super::eventually;
+use super::caller::{Caller, is_at_rest};
 use super::host::{Host, HostOptions, Serves};
+use super::{eventually, free_port};
 
 /// Time for anything that happens at once on an idle machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -60,6 +61,8 @@ impl Service {
                     let mut options = HostOptions::spawned(&settings).queue(account, QUEUE).only(serves);
                     options.rules.max_polling_interval = Duration::from_millis(500);
                     options.rules.visibility_timeout = Duration::from_secs(2);
+                    // As host.json has it: an outage must not poison what waits for its end.
+                    options.rules.max_dequeue_count = 100;
                     options.rules.lease = Duration::from_secs(10);
                     options
                 };
@@ -91,6 +94,27 @@ impl Service {
         }
     }
 
+    /// Number of its processes.
+    pub fn processes(&self) -> usize {
+        match &self.parts {
+            Parts::Hosts { .. } => 2,
+            Parts::Serve(_) => 1,
+        }
+    }
+
+    /// SIGKILL to one of its processes, and a new start of it. The first one takes the HTTP calls.
+    pub async fn kill_and_restart_one(&mut self, index: usize) {
+        match &mut self.parts {
+            Parts::Hosts { http, queue } => if index == 0 { http } else { queue }.restart_handler().await,
+            Parts::Serve(serve) => serve.kill_and_restart().await,
+        }
+    }
+
+    /// A caller that outlives its processes.
+    pub fn caller(&self) -> Caller {
+        Caller::of(self.base_url())
+    }
+
     /// Everything its processes have written.
     pub fn output(&self) -> String {
         match &self.parts {
@@ -118,9 +142,7 @@ impl Service {
         let mut last = Value::Null;
         eventually(&format!("push {id} comes to rest"), LIMIT, async || {
             last = self.status(id).await;
-            let owing = |n: &Value| n["state"] == "owed";
-            last["runtimeStatus"] == "Completed"
-                && last["customStatus"]["notifications"].as_array().is_some_and(|all| !all.iter().any(owing))
+            is_at_rest(&last)
         })
         .await;
         last
@@ -190,7 +212,7 @@ impl Serve {
     /// Starts `serve` on a free port with an embedded store of its own, and waits until it listens.
     pub async fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port();
         let settings: Vec<_> = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let child = spawn(folder.path(), port, &settings, &arguments);
@@ -212,6 +234,17 @@ impl Serve {
     /// Where callers reach it.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(n, _)| n != name);
+        self.settings.push((name.into(), value.into()));
     }
 
     /// SIGKILL, and a new start on the same port and file.

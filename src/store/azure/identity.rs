@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::clock::{self, Clock, Instant};
 use crate::config::storage::Identity;
+use crate::outgoing::Outgoing;
 
 /// A token is renewed this long before its end.
 const RENEW_EARLY: Duration = Duration::from_secs(5 * 60);
@@ -37,7 +38,7 @@ const RESOURCE: &str = "https://storage.azure.com";
 /// See the module.
 pub(super) struct ManagedIdentity {
     identity: Identity,
-    client: reqwest::Client,
+    client: Outgoing,
     clock: Arc<dyn Clock>,
     kept: Mutex<Option<Kept>>,
 }
@@ -62,14 +63,8 @@ struct Answer {
 }
 
 impl ManagedIdentity {
-    pub(super) fn new(identity: Identity, clock: Arc<dyn Clock>) -> reqwest::Result<Self> {
-        // The endpoint is on this machine; a proxy would only lose the request.
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { identity, client, clock, kept: Mutex::new(None) })
+    pub(super) fn new(identity: Identity, clock: Arc<dyn Clock>) -> Self {
+        Self { identity, client: Outgoing::new(client), clock, kept: Mutex::new(None) }
     }
 
     async fn ask(&self) -> azure_core::Result<Kept> {
@@ -77,8 +72,9 @@ impl ManagedIdentity {
         if let Some(id) = &self.identity.client_id {
             query.push(("client_id", id));
         }
+        let client = self.client.client().await.map_err(super::io)?;
         let request =
-            self.client.get(&self.identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &self.identity.header);
+            client.get(&self.identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &self.identity.header);
         let mut answer = request.send().await.map_err(super::connection_trouble)?;
         let status = answer.status();
         let mut body = Vec::new();
@@ -102,6 +98,11 @@ impl ManagedIdentity {
         let renew_at = (ends - RENEW_EARLY).max(clock::after(self.clock.now(), RENEW_PAUSE));
         Ok(Kept { token, ends, renew_at })
     }
+}
+
+/// The endpoint is on this machine; a proxy would only lose the request.
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()
 }
 
 #[async_trait]

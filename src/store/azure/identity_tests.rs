@@ -55,7 +55,7 @@ fn token(name: &str, ends: i64, quote: &str) -> (u16, String) {
 fn credential(endpoint: String, client_id: Option<&str>) -> (Arc<Standing>, ManagedIdentity) {
     let clock = Arc::new(Standing(Shared::new(at(0))));
     let identity = Identity { client_id: client_id.map(str::to_owned), endpoint, header: "proof".into() };
-    let credential = ManagedIdentity::new(identity, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let credential = ManagedIdentity::new(identity, Arc::clone(&clock) as Arc<dyn Clock>);
     (clock, credential)
 }
 

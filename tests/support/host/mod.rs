@@ -31,7 +31,7 @@ pub use process::Stream;
 pub use queue::{Queue, QueueAccess};
 pub use trigger::{Invocation, QueueRules};
 
-use super::pause;
+use super::{free_port, pause};
 use pool::Pool;
 use process::{Output, Process, Start};
 
@@ -122,7 +122,7 @@ impl HostOptions {
             serves: Serves::Http,
             routes: vec![
                 Route::new("ImagePush", &["GET", "POST"]),
-                Route::new("pushes/{id}/{op?}", &["GET", "POST", "DELETE"]),
+                Route::new("pushes/{id?}/{operation?}", &["GET", "POST", "DELETE"]),
             ],
             key: None,
             queue: None,
@@ -157,7 +157,7 @@ impl Host {
         let (port, start) = match options.handler {
             Handler::Attached(port) => (port, None),
             Handler::Spawned { exe, settings } => {
-                let port = free_port().await;
+                let port = free_port();
                 (port, Some(Start { exe, settings, port, own_parent: options.own_parent }))
             }
         };
@@ -342,9 +342,4 @@ impl Drop for Host {
             assert!(hangs.is_empty(), "answers that hang the host: {hangs:#?}");
         }
     }
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    listener.local_addr().expect("an address").port()
 }
