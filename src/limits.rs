@@ -46,6 +46,10 @@ pub const TARGET_HEADER_BYTES_MAX: usize = 4096;
 /// Longest repository or tag pattern, in bytes; as long as a repository's name may be under the OCI rules.
 pub const PATTERN_BYTES_MAX: usize = 255;
 
+/// Most patterns without braces that one pattern may stand for: `{a,b}/{c,d}` stands for four. The matcher tries them one
+/// after another at every place a `*` can end, so that ten groups with stars in them could take many seconds of one arrival.
+pub const PATTERN_READINGS_MAX: usize = 64;
+
 /// Most rules. Each is tried, in order, for the first arrival of a push.
 pub const RULES_MAX: usize = 100;
 
