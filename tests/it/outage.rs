@@ -238,7 +238,7 @@ async fn strangers_hold_nobody_up(deployment: Deployment) {
     }
     let service = Service::start_on(deployment, &borrowed(&settings), Some(&account)).await;
     let image = Image::new("team/shop", "crowded");
-    let (code, answer) = service.push("a", &image).await;
+    let (code, answer) = service.push_until_taken("a", &image).await;
     assert_eq!(code, 202, "{answer}");
     let status = service.at_rest(answer["id"].as_str().expect("an id")).await;
     assert_eq!(status["output"]["outcome"], "timed_out");
@@ -264,10 +264,10 @@ async fn storage_restarted_under_pushes_in_flight_loses_nothing() {
     let images: Vec<Image> = (0..12).map(|n| Image::new("team/shop", &format!("t{n}"))).collect();
     let mut ids = Vec::new();
     for image in &images {
-        let (code, answer) = service.push("a", image).await;
+        let (code, answer) = service.push_until_taken("a", image).await;
         assert_eq!(code, 202);
         ids.push(answer["id"].as_str().expect("an id").to_owned());
-        assert_eq!(service.push("b", image).await.0, 202);
+        assert_eq!(service.push_until_taken("b", image).await.0, 202);
     }
     tokio::task::block_in_place(|| own.stop());
     assert_eq!(service.push("c", &images[0]).await.0, 503);
