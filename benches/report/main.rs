@@ -32,6 +32,9 @@ mod ports;
 use std::path::Path;
 use std::time::Duration;
 
+// The shared support asks its parent for one.
+use process::free_port;
+
 /// How much is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {

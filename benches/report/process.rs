@@ -12,9 +12,11 @@ pub(crate) struct Process {
     pub(crate) port: u16,
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, below those that the system gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    let of = |id: uuid::Uuid| 10_000 + u16::try_from(id.as_u128() % 20_000).expect("a small number");
+    let mut ports = std::iter::repeat_with(|| of(uuid::Uuid::new_v4()));
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 impl Process {

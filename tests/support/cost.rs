@@ -102,7 +102,7 @@ impl Handler {
     fn start(azurite: &Azurite, account: &str, regions: usize, receiver: u16) -> Self {
         let looks = || azurite.requests(account).iter().filter(|line| line.contains("-poison/messages")).count();
         let before = looks();
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = super::free_port();
         let names: Vec<String> = (0..regions).map(|r| format!("region{r}")).collect();
         let child = Command::new(env!("CARGO_BIN_EXE_global-webhook"))
             .env_clear()
