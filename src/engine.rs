@@ -376,7 +376,8 @@ impl Engine {
         let image = row.map(|r| r.subject.image());
         let missing = row
             .filter(|_| matches!(what, What::Settled(_)))
-            .map(|r| r.missing_at_settling().into_iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+            .map(|r| r.missing_at_settling().into_iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+            .filter(|missing| !missing.is_empty());
         info!(
             push.id = push,
             region = Some(region).filter(|r| !r.is_empty()),

@@ -46,6 +46,10 @@ pub const TARGET_HEADER_BYTES_MAX: usize = 4096;
 /// Longest repository or tag pattern, in bytes; as long as a repository's name may be under the OCI rules.
 pub const PATTERN_BYTES_MAX: usize = 255;
 
+/// Most patterns without braces that one pattern may stand for: `{a,b}/{c,d}` stands for four. The matcher tries them one
+/// after another at every place a `*` can end, so that ten groups with stars in them could take many seconds of one arrival.
+pub const PATTERN_READINGS_MAX: usize = 64;
+
 /// Most rules. Each is tried, in order, for the first arrival of a push.
 pub const RULES_MAX: usize = 100;
 
@@ -132,6 +136,10 @@ pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 
 /// How often a process looks for its own timers in the poison queue.
 pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// So many brought back in one look mean that more may lie there, and the next look follows at once. Half of what one look at
+/// the queue takes in, since strangers take room too.
+pub const REVIVE_MANY: usize = 512;
 
 /// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
 pub const REMEMBERED_ROWS_MAX: usize = 1024;

@@ -179,7 +179,13 @@ impl Service {
             loop {
                 match this.timers.revive().await {
                     Ok(0) => {}
-                    Ok(revived) => warn!(revived, "timers of ours were in the poison queue and are live again; look for earlier errors of TimeoutCheck"),
+                    Ok(revived) => {
+                        warn!(revived, "timers of ours were in the poison queue and are live again; look for earlier errors of TimeoutCheck");
+                        // After a long outage there may be more than one look takes in, all of them overdue.
+                        if revived >= limits::REVIVE_MANY {
+                            continue;
+                        }
+                    }
                     Err(cause) => warn!(%cause, "the poison queue could not be looked into"),
                 }
                 this.clock.sleep(limits::REVIVE_INTERVAL).await;

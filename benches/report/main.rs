@@ -26,6 +26,8 @@ mod table;
 mod azurite;
 #[path = "../../tests/support/cost.rs"]
 mod cost;
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 
 use std::path::Path;
 use std::time::Duration;

@@ -148,6 +148,11 @@ impl<'f> Members<'f> {
             self.faults.push(Fault::of(at, &pattern, format!("is not a pattern that can be used: {e}")));
             return None;
         }
+        let (count, max) = (readings(&pattern), limits::PATTERN_READINGS_MAX);
+        if count > max {
+            self.fault(name, format!("its braces stand for {count} patterns; {max} are allowed"));
+            return None;
+        }
         Some(pattern)
     }
 
@@ -175,6 +180,32 @@ impl<'f> Members<'f> {
             self.faults.push(Fault::hidden(at, format!("is no member here; the members are {known}")));
         }
     }
+}
+
+/// How many patterns without braces a well-formed pattern stands for.
+fn readings(pattern: &str) -> usize {
+    // For each open group: what its finished alternatives come to, and what stood before it.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut here = 1usize;
+    let mut bytes = pattern.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'{' => open.push((0, std::mem::replace(&mut here, 1))),
+            b',' => {
+                if let Some((sum, _)) = open.last_mut() {
+                    *sum = sum.saturating_add(std::mem::replace(&mut here, 1));
+                }
+            }
+            b'}' => {
+                if let Some((sum, before)) = open.pop() {
+                    here = sum.saturating_add(here).saturating_mul(before);
+                }
+            }
+            _ => {}
+        }
+    }
+    here
 }
 
 /// `text`, cut to what a name may have, for messages.

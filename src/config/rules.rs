@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_stands_for_few_others() {
+        for good in ["{a,*}{a,*}{a,*}{a,*}{a,*}{a,*}", "{a,{b,c}}/{d,e}", "a,b", "\\\\{a,b\\\\}"] {
+            assert_eq!(read(&format!(r#"[{{"tag":"{good}"}}]"#)).1, [""; 0], "{good}");
+        }
+        // Ten seconds for one text of 2048 bytes.
+        let slow = "**/{a,a,a,*}{*,*,*,*,*}{*,*,*,*,*}{a,*}*{a,a,a,*}{a*,*}[a]{*a*a*a,*a*}{*a*,*}{a,a,a,*}";
+        assert_eq!(
+            read(&format!(r#"[{{"name":"x","repository":"{slow}"}}]"#)).1,
+            ["WebhookRules, rule 1 `x`, `repository`: its braces stand for 25600 patterns; 64 are allowed"]
+        );
+        assert!(read(r#"[{"tag":"{a,{b,c}}{a,b}{a,b}{a,b}{a,b}{a,b}"}]"#).1[0].contains("for 96 patterns"));
+    }
+
+    #[test]
     fn every_fault_is_reported_at_once() {
         let (rules, faults) = read(
             r#"[{"name":"a","repositry":"x"}, {"tag":"[a","actions":"pull","timeout":"soon"}, {"regions":["a","A",""]},

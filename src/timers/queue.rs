@@ -24,6 +24,7 @@ use azure_storage_queues::operations::Message as Taken;
 use azure_storage_queues::{PopReceipt, PopReceiptClient, QueueClient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::try_join_all;
 
 use self::known::Known;
 use super::{Armed, Failure, Inbox, Message, Received, Timers};
@@ -222,17 +223,21 @@ impl Timers for QueueTimers {
             if page.is_empty() {
                 break;
             }
+            let mut ours = Vec::new();
             for taken in page {
                 let message = decode(&taken.message_text).and_then(|text| Message::parse(&text));
                 let handle = Armed { id: taken.message_id, receipt: taken.pop_receipt };
-                let Some(message) = message else {
-                    foreign.push((handle, taken.message_text));
-                    continue;
-                };
-                self.arm(&message.revived(), Duration::ZERO).await?;
-                self.delete(&self.poison, &handle).await?;
-                revived += 1;
+                match message {
+                    Some(message) => ours.push((handle, message.revived())),
+                    None => foreign.push((handle, taken.message_text)),
+                }
             }
+            // A page at once: after a long outage there are many, and all of them are overdue.
+            let revivals = ours.iter().map(async |(handle, message)| {
+                self.arm(message, Duration::ZERO).await?;
+                self.delete(&self.poison, handle).await
+            });
+            revived += try_join_all(revivals).await?.len();
         }
         // Back where an operator can see them; where that fails, the end of the lease does the same.
         for (handle, raw) in foreign {

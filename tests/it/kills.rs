@@ -29,7 +29,7 @@ async fn killed_after_every_answer(deployment: Deployment) {
         let image = Image::new("shop", &format!("t{round}"));
         let lone = Image::new(&format!("lone{round}"), "short");
         for (region, image) in [("a", &image), ("a", &lone), ("b", &image)] {
-            let (code, answer) = service.push(region, image).await;
+            let (code, answer) = service.push_until_taken(region, image).await;
             assert_eq!(code, 202);
             service.kill_and_restart().await;
             ids.push(answer["id"].as_str().expect("an id").to_owned());

@@ -193,6 +193,35 @@ async fn a_poisoned_timer_lives_again_after_a_start() {
     .await;
 }
 
+/// After a long outage everything that was due lies in the poison queue, more than one look takes in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes more than a minute of Azurite's time"]
+async fn any_number_of_poisoned_timers_lives_again_without_a_pause() {
+    const TIMERS: usize = 1100;
+    let account = on_azurite(Azurite::account).await;
+    let (queue, poison) = (queue(&account), queue(&account).poison());
+    poison.create().await.expect("the poison queue");
+    let mut puts = tokio::task::JoinSet::new();
+    for part in 0..8 {
+        let poison = poison.clone();
+        puts.spawn(async move {
+            for n in (part..TIMERS).step_by(8) {
+                let id = format!("{n:040x}-1");
+                let text = format!(r#"{{"v":1,"push":"{id}","due":"2026-11-22T10:00:00Z","reason":"deadline"}}"#);
+                poison.put(text.as_bytes()).await.expect("a put");
+            }
+        });
+    }
+    while let Some(put) = puts.join_next().await {
+        put.expect("a put");
+    }
+    let (_receiver, settings) = settings("0:5:0").await;
+    let service = Service::start_on(Deployment::ServeAzure, &borrowed(&settings), Some(&account)).await;
+    eventually("the poison queue is empty", LIMIT * 4, async || poison.count().await == Ok(0)).await;
+    assert!(queue.count().await.is_ok());
+    assert!(!service.output().contains("ERROR"), "{}", service.output());
+}
+
 async fn strangers_hold_nobody_up(deployment: Deployment) {
     const STRANGERS: u32 = 200;
     let (_receiver, settings) = settings("0:0:2").await;
@@ -209,7 +238,7 @@ async fn strangers_hold_nobody_up(deployment: Deployment) {
     }
     let service = Service::start_on(deployment, &borrowed(&settings), Some(&account)).await;
     let image = Image::new("team/shop", "crowded");
-    let (code, answer) = service.push("a", &image).await;
+    let (code, answer) = service.push_until_taken("a", &image).await;
     assert_eq!(code, 202, "{answer}");
     let status = service.at_rest(answer["id"].as_str().expect("an id")).await;
     assert_eq!(status["output"]["outcome"], "timed_out");
@@ -235,10 +264,10 @@ async fn storage_restarted_under_pushes_in_flight_loses_nothing() {
     let images: Vec<Image> = (0..12).map(|n| Image::new("team/shop", &format!("t{n}"))).collect();
     let mut ids = Vec::new();
     for image in &images {
-        let (code, answer) = service.push("a", image).await;
+        let (code, answer) = service.push_until_taken("a", image).await;
         assert_eq!(code, 202);
         ids.push(answer["id"].as_str().expect("an id").to_owned());
-        assert_eq!(service.push("b", image).await.0, 202);
+        assert_eq!(service.push_until_taken("b", image).await.0, 202);
     }
     tokio::task::block_in_place(|| own.stop());
     assert_eq!(service.push("c", &images[0]).await.0, 503);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::free_port;
+use super::ports::free_port;
 
 /// Accounts of one emulator.
 const ACCOUNTS: usize = 512;

@@ -7,11 +7,14 @@ pub mod dice;
 pub mod gate;
 pub mod host;
 pub mod http;
+pub mod ports;
 pub mod recorder;
 pub mod service;
 pub mod wire;
 
 use std::time::Duration;
+
+pub use ports::free_port;
 
 use chrono::{DateTime, Utc};
 
@@ -37,14 +40,6 @@ pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFn
         assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
         pause(Duration::from_millis(20)).await;
     }
-}
-
-/// A port of the loopback that nothing listens on, below those that the system gives to outgoing connections: a process that
-/// is killed and started again must find its port free.
-pub fn free_port() -> u16 {
-    let of = |id: uuid::Uuid| 10_000 + u16::try_from(id.as_u128() % 20_000).expect("a small number");
-    let mut ports = std::iter::repeat_with(|| of(uuid::Uuid::new_v4()));
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Most memory a process has had resident, in KiB.

@@ -131,6 +131,18 @@ impl Service {
         (status, json_of(answer).await)
     }
 
+    /// As [`Service::push`], but tries again while storage cannot be reached: an emulator that shares two cores with other
+    /// tests may be slower than the two seconds an arrival has, which is not what the caller's test is about.
+    pub async fn push_until_taken(&self, region: &str, image: &Image) -> (u16, Value) {
+        let mut last = (503, Value::Null);
+        eventually("storage takes the arrival", LIMIT, async || {
+            last = self.push(region, image).await;
+            last.0 != 503
+        })
+        .await;
+        last
+    }
+
     /// The status document of a push.
     pub async fn status(&self, id: &str) -> Value {
         let url = format!("{}/api/pushes/{id}", self.base_url());
