@@ -1,5 +1,4 @@
-//! What a push costs in storage requests, the one figure of the benchmarks that no noise can change, and the size of a
-//! release binary when there is one.
+//! What a push costs in storage requests: the one figure of the benchmarks that no noise can change.
 
 use crate::support::azurite::azurite;
 use crate::support::cost;
