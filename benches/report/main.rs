@@ -35,6 +35,10 @@ use std::time::Duration;
 // The shared support asks its parent for one.
 use process::free_port;
 
+/// The allocator of the binary that ships, here for the floors as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How much is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
