@@ -320,7 +320,7 @@ impl Engine {
                 Some(_) | None => Expected::Absent,
             };
             let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;
-            match self.store.put(&next, &expected).await? {
+            match self.commit(&next, &expected, &mut held).await? {
                 Put::Conflict => {
                     self.remembered.lost(of.key());
                     conflicts += 1;
@@ -344,6 +344,16 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A write that the store refuses for good leaves no timer behind: no row names it, and a message that comes again for the
+    /// same refusal would leave one each time. After any other failure the row may be there and name it.
+    async fn commit(&self, next: &Row, expected: &Expected, held: &mut Option<Held>) -> Result<Put, Failure> {
+        let put = self.store.put(next, expected).await;
+        if let Err(Failure::Corrupt(_)) = &put {
+            self.drop_spare(held.take()).await;
+        }
+        put
     }
 
     async fn read(&self, of: Of<'_>) -> Result<Option<Versioned>, Failure> {

@@ -19,7 +19,7 @@ ENGINE, COVERING, STEP = "src/engine.rs", "src/engine/cover.rs", "src/push/step.
 STATE, LIMITS = "src/push/state.rs", "src/limits.rs"
 
 COVER = "            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;\n"
-PUT = "            match self.store.put(&next, &expected).await? {\n"
+PUT = "            match self.commit(&next, &expected, &mut held).await? {\n"
 JOBS = "jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));"
 
 # name: [(file, text that stands there exactly once, text to put in its place), ...]
