@@ -102,7 +102,7 @@ pub trait Store: Send + Sync + 'static {
     /// Writes `row` if `expected` is what is stored. Durable when it returns [`Put::Written`].
     ///
     /// # Errors
-    /// [`Failure`]; whether the row was written is then unknown.
+    /// `Corrupt` when the store refused the row and nothing was written; after `Unavailable` it may be there or still land.
     async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure>;
 
     /// Removes the row and its index entry if `version` is what is stored; `false` when something else is.

@@ -145,6 +145,14 @@ fn versioned(entity: &Entity) -> Result<Versioned, Failure> {
     Ok(Versioned { row, version: entity.stamp().version() })
 }
 
+/// A refusal says that nothing was written only when no earlier try may have been.
+fn in_doubt(failure: Failure, unsure: bool) -> Failure {
+    match failure {
+        Failure::Corrupt(cause) if unsure => Failure::Unavailable(cause),
+        failure => failure,
+    }
+}
+
 #[async_trait]
 impl Store for TableStore {
     async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
@@ -198,11 +206,14 @@ impl Store for TableStore {
             };
             match (status(&error), expected) {
                 (Some(409 | 412), _) | (Some(404), Expected::Version(_)) => {
-                    return if unsure { self.settle(&row.id, &write, base_write).await } else { Ok(Put::Conflict) };
+                    if !unsure {
+                        return Ok(Put::Conflict);
+                    }
+                    return self.settle(&row.id, &write, base_write).await.map_err(|f| in_doubt(f, unsure));
                 }
                 (Some(404), Expected::Absent) if !created => {
                     created = true;
-                    self.create().await?;
+                    self.create().await.map_err(|f| in_doubt(f, unsure))?;
                 }
                 _ if is_transient(&error) => {
                     unsure = true;
@@ -210,7 +221,7 @@ impl Store for TableStore {
                         return Err(failure(&error));
                     }
                 }
-                _ => return Err(failure(&error)),
+                _ => return Err(in_doubt(failure(&error), unsure)),
             }
         }
     }
