@@ -149,7 +149,7 @@ fn versioned(entity: &Entity) -> Result<Versioned, Failure> {
 fn in_doubt(failure: Failure, unsure: bool) -> Failure {
     match failure {
         Failure::Corrupt(cause) if unsure => Failure::Unavailable(cause),
-        failure => failure,
+        Failure::Corrupt(_) | Failure::Unavailable(_) => failure,
     }
 }
 
