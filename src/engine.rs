@@ -169,9 +169,9 @@ impl Engine {
         }
         // Both stand in for a timer that is dead although the row may name it.
         let revived = matches!(timer.reason, Reason::Revived | Reason::Unseen);
-        let fired = Fired { message: message_id, revived };
+        let fired = Fired { message: message_id, revived, revision: timer.revision };
         let done = self.run(Of::Push(&timer.push), &Input::Timer(fired)).await?;
-        if done.what == What::UnknownPush && timer.reason != Reason::Unseen {
+        if matches!(done.what, What::UnknownPush | What::Ahead) && timer.reason != Reason::Unseen {
             let again = Timer { reason: Reason::Unseen, ..timer.clone() };
             self.timers.arm(&Message::Timer(again), limits::UNSEEN_RECHECK).await?;
         }

@@ -59,7 +59,7 @@ impl Engine {
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
         let reason = if next.settled().is_some() { Reason::Delivery } else { Reason::Deadline };
-        let message = Message::Timer(Timer { push: next.id.clone(), due: wake, reason });
+        let message = Message::Timer(Timer { push: next.id.clone(), due: wake, reason, revision: next.revision });
         let delay = clock::until(now, wake);
         let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
         if let Some(timer) = current.filter(|t| t.due > wake) {
@@ -101,7 +101,8 @@ impl Engine {
             let delay = clock::until(self.clock.now(), timer.due);
             if delay <= limits::EARLY_TIMER_WAIT {
                 // After the first one rather than with it, which would only make two of every one.
-                let message = Message::Timer(Timer { push: row.id.clone(), due: timer.due, reason: Reason::Unseen });
+                let (push, due, revision) = (row.id.clone(), timer.due, row.revision);
+                let message = Message::Timer(Timer { push, due, reason: Reason::Unseen, revision });
                 self.timers.arm(&message, delay + 2 * limits::EARLY_TIMER_WAIT).await?;
             }
         }

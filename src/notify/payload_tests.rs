@@ -63,6 +63,7 @@ fn row(notice: Notice) -> Row {
         }),
         timer: None,
         updated: at(9999),
+        revision: 1,
     }
 }
 

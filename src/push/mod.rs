@@ -197,6 +197,8 @@ pub struct Fired<'a> {
     /// The timer stands in for the one named in the row, which is dead: it was brought back from the poison queue under a
     /// new id, or the named one fired before the row named it.
     pub revived: bool,
+    /// The row's revision that the timer was armed for; 0 when that says nothing any more.
+    pub revision: u64,
 }
 
 /// Result of one attempt, with the claim that allowed it.
@@ -294,6 +296,8 @@ pub enum What {
     UnknownPush,
     /// Not due yet, or another timer covers it.
     Early,
+    /// The timer belongs to a write of the row that did not come about, or not yet.
+    Ahead,
     /// Nothing is owed.
     Idle,
     /// Notifications were claimed for an attempt.
@@ -325,6 +329,7 @@ impl What {
             Self::UnknownRegion => "unknown_region",
             Self::UnknownPush => "unknown_push",
             Self::Early => "early",
+            Self::Ahead => "ahead",
             Self::Idle => "idle",
             Self::Claimed => "claimed",
             Self::Confirmed => "confirmed",

@@ -121,13 +121,14 @@ pub(crate) mod tests {
             parts in (".*", ".*", prop::option::of(".*"), ".*", ".*"),
             round in 1u32.., times in (instant(), instant(), instant()), arrived in arrivals(), phase in phase(),
             timer in prop::option::of((".*", ".*", instant())), id_mode in any::<bool>(), rule in prop::option::of(".*"),
+            revision in any::<u64>(),
         ) -> Row {
             let (registry, repository, tag, digest, payload) = parts;
             Row {
                 id: PushId { key: Key::of(&[&repository]), round },
                 correlation: if id_mode { Correlation::Id } else { Correlation::Content },
                 subject: Subject { registry, repository, tag, digest, action: "push".into() },
-                payload, rule, phase,
+                payload, rule, phase, revision,
                 opened: times.0, deadline: times.1, updated: times.2,
                 regions: arrived.keys().cloned().chain([Region::parse("x").unwrap()]).collect(),
                 prior: arrived.iter().map(|(r, a)| (r.clone(), a.id.clone())).collect(),

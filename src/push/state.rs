@@ -40,6 +40,10 @@ pub struct Row {
     pub timer: Option<TimerRef>,
     /// When the row last changed.
     pub updated: Instant,
+    /// How often the row was written, from 1. A timer carries the revision that it was armed for: one that is ahead of its
+    /// row belongs to a write that did not come about, or not yet.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// One region's arrival.

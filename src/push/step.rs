@@ -44,6 +44,7 @@ impl Step {
 
     fn changed(what: What, mut next: Row, now: Instant, claims: Vec<Claim>) -> Self {
         next.updated = now;
+        next.revision += 1;
         Self { what, wake: next.wake(), next: Some(next), rearm: false, claims, again: false }
     }
 
@@ -95,6 +96,7 @@ fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy
         phase: Phase::Waiting,
         timer: None,
         updated: now,
+        revision: 0,
     };
     if row.missing().is_empty() {
         settle(row, Outcome::Replicated, false, now, policy)
@@ -239,14 +241,18 @@ fn claim_due(settled: &mut Settled, now: Instant) -> Vec<Claim> {
 
 /// Does whatever the row owes at this instant. A fired timer is used up, so whatever is owed later needs another one —
 /// unless this was a spare and the one named in the row is still to come: then nothing is armed, so that spares die out.
+///
+/// A timer that is ahead of the row does nothing at all. What it was armed for did not come about, so the row is covered as
+/// it was before; and were it to act while writes fail, each of its failures would leave one timer more.
 fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
-    let spare = match (fired.message, &row.timer) {
-        (Some(message), Some(timer)) => {
-            // Not when the one in charge is nearly due: by another clock it may be so already, and be used up.
-            !fired.revived && message != timer.id && timer.due > clock::after(now, limits::CLOCK_SKEW)
-        }
-        (None, _) | (_, None) => false,
-    };
+    let called = |id: &str| !fired.revived && fired.message.is_none_or(|message| message == id);
+    let named = row.timer.as_ref().is_some_and(|timer| called(&timer.id));
+    if fired.revision > row.revision && !named {
+        return Step::unchanged(What::Ahead, row.wake());
+    }
+    // Not when the one in charge is nearly due: by another clock it may be so already, and be used up.
+    let later = row.timer.as_ref().is_some_and(|timer| timer.due > clock::after(now, limits::CLOCK_SKEW));
+    let spare = later && !named && !fired.revived;
     let mut step = match &row.phase {
         Phase::Waiting if now >= row.deadline => settle(row.clone(), Outcome::TimedOut, false, now, policy),
         Phase::Waiting => Step::unchanged(What::Early, row.wake()),
@@ -266,7 +272,7 @@ fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     step.rearm = step.wake.is_some() && !spare;
     if step.rearm && step.next.is_none() {
         // The row must name the new timer, or a spare could not be told from it.
-        step.next = Some(row.clone());
+        step.next = Some(Row { revision: row.revision + 1, ..row.clone() });
     }
     step
 }

@@ -76,7 +76,7 @@ pub(super) fn arrival(name: &str, id: &str, received: i64) -> Arrival {
 #[derive(Debug, Clone)]
 pub(super) enum In {
     Arrival(Arrival),
-    Timer { message: Option<&'static str>, revived: bool },
+    Timer { message: Option<&'static str>, revived: bool, revision: u64 },
     Attempted(Attempted),
     Terminate,
     Redeliver(Option<&'static str>),
@@ -86,7 +86,9 @@ impl In {
     pub(super) fn input(&self) -> Input<'_> {
         match self {
             Self::Arrival(arrival) => Input::Arrival(arrival),
-            Self::Timer { message, revived } => Input::Timer(Fired { message: *message, revived: *revived }),
+            Self::Timer { message, revived, revision } => {
+                Input::Timer(Fired { message: *message, revived: *revived, revision: *revision })
+            }
             Self::Attempted(attempted) => Input::Attempted(attempted),
             Self::Terminate => Input::Terminate,
             Self::Redeliver(target) => Input::Redeliver(*target),
@@ -102,10 +104,15 @@ fn about(repository: &str, name: &str, id: &str, received: i64) -> In {
     In::Arrival(Arrival { subject: subject(repository), ..arrival(name, id, received) })
 }
 
-const NAMED: In = In::Timer { message: Some("m"), revived: false };
-const SPARE: In = In::Timer { message: Some("spare"), revived: false };
-const REVIVED: In = In::Timer { message: Some("new"), revived: true };
-const NAMELESS: In = In::Timer { message: None, revived: false };
+const NAMED: In = In::Timer { message: Some("m"), revived: false, revision: 1 };
+const SPARE: In = In::Timer { message: Some("spare"), revived: false, revision: 1 };
+const REVIVED: In = In::Timer { message: Some("new"), revived: true, revision: 0 };
+const NAMELESS: In = In::Timer { message: None, revived: false, revision: 1 };
+const AHEAD: In = In::Timer { message: Some("spare"), revived: false, revision: 99 };
+const AHEAD_AGAIN: In = In::Timer { message: Some("new"), revived: true, revision: 99 };
+/// Shifted for a write that did not come about: it keeps the id by which the row names it.
+const SHIFTED: In = In::Timer { message: Some("m"), revived: false, revision: 99 };
+const SHIFTED_NAMELESS: In = In::Timer { message: None, revived: false, revision: 99 };
 
 fn result(target: &str, claim: u32, result: AttemptResult) -> In {
     In::Attempted(Attempted { target: target.into(), notice: Notice::Replicated, claim, result })
@@ -275,6 +282,15 @@ fn timers() {
         ("done", REVIVED, 100, ("idle", false, None, false, &[])),
         ("refused", NAMED, 100, ("idle", false, None, false, &[])),
         ("superseded", NAMED, 40, ("claimed", true, Some(70), true, both)),
+        // Whatever is due: what armed it did not come about, and the row is covered as it was before.
+        ("waiting", AHEAD, 50, ("ahead", false, Some(100), false, &[])),
+        ("waiting", AHEAD, 100, ("ahead", false, Some(100), false, &[])),
+        ("waiting", AHEAD_AGAIN, 100, ("ahead", false, Some(100), false, &[])),
+        ("replicated", AHEAD, 40, ("ahead", false, Some(40), false, &[])),
+        ("done", AHEAD, 100, ("ahead", false, None, false, &[])),
+        ("waiting", SHIFTED, 99, ("early", true, Some(100), true, &[])),
+        ("waiting", SHIFTED, 100, ("timed_out", true, Some(130), true, &["t"])),
+        ("waiting", SHIFTED_NAMELESS, 100, ("timed_out", true, Some(130), true, &["t"])),
     ];
     for (state, input, now, expected) in table {
         check(state, input, *now, *expected, &p);

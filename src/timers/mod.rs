@@ -36,6 +36,9 @@ pub struct Timer {
     pub due: Instant,
     /// Why it was armed, for the log; only [`Reason::Unseen`] and [`Reason::Revived`] change what is done.
     pub reason: Reason,
+    /// The row's revision that it was armed for. 0 when it was brought back from the poison queue: the row may name it by its
+    /// old id, so nothing follows from the revision any more.
+    pub revision: u64,
 }
 
 /// Why a timer was armed.
@@ -46,7 +49,8 @@ pub enum Reason {
     Deadline,
     /// A lease ends or an attempt is due.
     Delivery,
-    /// The push was not there, or its row named another timer, when its timer fired; this is the second and last look.
+    /// The push was not there, or its row was not yet the one that its timer was armed for, when that fired; this is the second
+    /// and last look.
     Unseen,
     /// Brought back from the poison queue.
     Revived,
@@ -70,8 +74,18 @@ impl Reason {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Wire {
-    Timer { v: u32, push: PushId, due: Instant, reason: Reason },
-    Spill { v: u32, arrival: Box<Arrival> },
+    Timer {
+        v: u32,
+        push: PushId,
+        due: Instant,
+        reason: Reason,
+        #[serde(default)]
+        revision: u64,
+    },
+    Spill {
+        v: u32,
+        arrival: Box<Arrival>,
+    },
 }
 
 const VERSION: u32 = 1;
@@ -81,8 +95,8 @@ impl Message {
     #[must_use]
     pub fn text(&self) -> String {
         let wire = match self {
-            Self::Timer(Timer { push, due, reason }) => {
-                Wire::Timer { v: VERSION, push: push.clone(), due: *due, reason: *reason }
+            Self::Timer(Timer { push, due, reason, revision }) => {
+                Wire::Timer { v: VERSION, push: push.clone(), due: *due, reason: *reason, revision: *revision }
             }
             Self::Spill(arrival) => Wire::Spill { v: VERSION, arrival: arrival.clone() },
         };
@@ -94,7 +108,9 @@ impl Message {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match serde_json::from_str(text).ok()? {
-            Wire::Timer { v: VERSION, push, due, reason } => Some(Self::Timer(Timer { push, due, reason })),
+            Wire::Timer { v: VERSION, push, due, reason, revision } => {
+                Some(Self::Timer(Timer { push, due, reason, revision }))
+            }
             Wire::Spill { v: VERSION, arrival } => Some(Self::Spill(arrival)),
             Wire::Timer { .. } | Wire::Spill { .. } => None,
         }
@@ -104,7 +120,7 @@ impl Message {
     #[must_use]
     pub fn revived(self) -> Self {
         match self {
-            Self::Timer(timer) => Self::Timer(Timer { reason: Reason::Revived, ..timer }),
+            Self::Timer(timer) => Self::Timer(Timer { reason: Reason::Revived, revision: 0, ..timer }),
             Self::Spill(arrival) => Self::Spill(arrival),
         }
     }
@@ -230,7 +246,7 @@ mod tests {
         #[test]
         fn messages_survive_their_text(row in row(), which in 0usize..4) {
             let reasons = [Reason::Deadline, Reason::Delivery, Reason::Unseen, Reason::Revived];
-            let timer = Message::Timer(Timer { push: row.id.clone(), due: row.deadline, reason: reasons[which] });
+            let timer = Message::Timer(Timer { push: row.id.clone(), due: row.deadline, reason: reasons[which], revision: row.revision });
             prop_assert_eq!(Message::parse(&timer.text()), Some(timer));
             let spill = Message::Spill(Box::new(Arrival {
                 region: Region::parse("x").unwrap(), received: row.opened, id: row.payload.clone(), subject: row.subject, payload: row.payload,
@@ -262,7 +278,8 @@ mod tests {
     #[test]
     fn no_member_collides_with_the_hosts_metadata() {
         let push = PushId { key: Key::of(&["x"]), round: 1 };
-        let text = Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline }).text();
+        let text =
+            Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1 }).text();
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
         let taken = [
             "id",

@@ -17,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(300);
 
 pub(crate) fn timer(name: &str) -> Message {
     let push = PushId { key: Key::of(&[name]), round: 1 };
-    Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline })
+    Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1 })
 }
 
 #[tokio::test]

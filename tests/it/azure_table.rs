@@ -53,6 +53,7 @@ pub(crate) fn row(name: &str, round: u32, payload: &str) -> Row {
         phase: Phase::Waiting,
         timer: None,
         updated: opened,
+        revision: 1,
     }
 }
 

@@ -123,6 +123,7 @@ fn row() -> Row {
         }),
         timer: None,
         updated: now,
+        revision: 1,
     }
 }
 

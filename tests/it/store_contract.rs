@@ -49,6 +49,7 @@ pub(crate) fn row(id: PushId, opened: Instant, payload: &str) -> Row {
         phase: Phase::Waiting,
         timer: None,
         updated: opened,
+        revision: 1,
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Checks {
     notification_ids: BTreeMap<(PushId, &'static str), String>,
     armed: BTreeMap<PushId, u64>,
     spills: u64,
+    /// Most timers that one push had alive at the same time.
+    alive: usize,
 }
 
 pub(crate) struct Seen {
@@ -171,6 +173,7 @@ impl State {
         // A spare acts when the timer in charge is due or nearly so, by whichever clock.
         let nearly = chrono::Duration::from_std(limits::CLOCK_SKEW).unwrap() - chrono::Duration::milliseconds(SKEW_MAX);
         let mut uncovered = None;
+        let mut most = 0;
         for (id, seen) in &self.checks.rows {
             let Some(wake) = seen.row.wake() else { continue };
             let latest = i64::try_from(self.now)
@@ -181,7 +184,8 @@ impl State {
                 Message::Timer(timer) if timer.push == *id => seen.row.timer.as_ref().is_none_or(|named| {
                     let fires = self.instant()
                         + chrono::Duration::milliseconds(i64::try_from(visible.max(self.now) - self.now).unwrap());
-                    named.id == message_id || never_spare(message) || named.due <= fires + nearly
+                    let ahead = timer.revision > seen.row.revision;
+                    named.id == message_id || !ahead && (never_spare(message) || named.due <= fires + nearly)
                 }),
                 Message::Timer(_) | Message::Spill(_) => false,
             };
@@ -197,10 +201,12 @@ impl State {
             let alive = self.queue.iter().filter(|m| matches!(&m.message, Message::Timer(t) if t.push == *id)).count();
             let longest = self.model.policy.timeout.min(limits::TIMER_DELAY_MAX).max(limits::RETRY_AFTER_MAX) * 2;
             let settled = self.calm.is_some_and(|since| u128::from(self.now - since) > longest.as_millis());
+            most = most.max(alive);
             if alive > if settled { ALIVE_CALM_MAX } else { ALIVE_MAX } {
                 uncovered = Some(format!("{id} has {alive} timers alive"));
             }
         }
+        self.checks.alive = self.checks.alive.max(most);
         if let Some(cause) = uncovered {
             self.fail(cause);
         }
@@ -252,6 +258,7 @@ impl State {
             return Err("messages are left at rest".into());
         }
         report.spilled = self.checks.spills;
+        report.timers_alive = self.checks.alive;
         report.attempts = self.checks.attempted.len() as u64;
         for (id, seen) in &self.checks.rows {
             let Some(settled) = seen.row.settled() else { return Err(format!("{id} never settled")) };

@@ -1,5 +1,6 @@
 //! Schedules that seeds have found, told step by step, so that they stay found when seeds come to mean something else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use global_webhook::notify::Notifier;
 use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Filter, Policy, Target};
 use global_webhook::push::state::{Phase, Row};
-use global_webhook::push::{Arrival, AttemptResult, Claim, Notice, Region, Subject};
+use global_webhook::push::{Arrival, AttemptResult, Claim, Key, Notice, PushId, Region, Subject};
 use global_webhook::store::memory::MemoryStore;
-use global_webhook::store::{Expected, Failure, Store as _};
+use global_webhook::store::{Expected, Failure, Page, Put, Store, Version, Versioned};
 use global_webhook::timers::{Armed, Message, Timers};
 
 type Meanwhile = Box<dyn FnOnce(&str, &Message) + Send>;
@@ -82,9 +83,44 @@ impl Notifier for Deaf {
     }
 }
 
+/// Rows in memory that can be read while writes fail.
+#[derive(Default)]
+struct Rows {
+    inner: MemoryStore,
+    out: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Rows {
+    async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
+        self.inner.latest(key).await
+    }
+    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
+        self.inner.get(id).await
+    }
+    async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure> {
+        self.inner.index(id, opened).await
+    }
+    async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
+        if self.out.load(Ordering::Relaxed) {
+            return Err(Failure::Unavailable("writes fail".into()));
+        }
+        self.inner.put(row, expected).await
+    }
+    async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {
+        self.inner.remove(row, version).await
+    }
+    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
+        self.inner.list(limit, cursor).await
+    }
+    async fn prepare(&self) -> Result<(), Failure> {
+        self.inner.prepare().await
+    }
+}
+
 struct Stage {
     queue: Arc<Queue>,
-    store: Arc<MemoryStore>,
+    store: Arc<Rows>,
 }
 
 impl Stage {
@@ -157,12 +193,38 @@ fn a_timer_that_fires_before_the_row_names_it_is_made_good() {
         *clock.0.lock().unwrap() = 100_500;
     }));
     fire(&ours, &first, &timer);
-    assert_eq!(*what.lock().unwrap(), Some("early"));
+    assert_eq!(*what.lock().unwrap(), Some("ahead"));
     let key = arrival(&our_clock, "a", "1").key(Correlation::Content);
     let row = stage.store.latest(&key).now_or_never().unwrap().unwrap().unwrap().row;
-    let last = stage.last_armed();
-    assert_ne!(row.timer.unwrap().id, "m2", "the timer that the row names is dead");
-    assert_ne!(last.0, "m2", "nothing was armed in its place");
+    assert_eq!(row.timer.unwrap().id, "m2", "the row names the timer that fired too soon");
+    let (second_look, message, _) = stage.last_armed();
+    assert_ne!(second_look, "m2", "nothing was armed in its place");
+    assert_eq!(fire(&ours, &second_look, &message).what.word(), "timed_out");
+}
+
+/// Found by seed 557191. Rows can be read and not written, and every timer is due: each call arms a timer for a write that
+/// then fails, and its own message comes again. Were those timers to do the same, their number would double with every turn.
+#[test]
+fn timers_do_not_multiply_while_writes_fail() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    let (first, message, _) = {
+        arrive(&ours, &arrival(&clock, "a", "1"));
+        stage.last_armed()
+    };
+    *clock.0.lock().unwrap() = 100_500;
+    stage.store.out.store(true, Ordering::Relaxed);
+    let mut live = vec![(first.clone(), message.clone())];
+    for turn in 1..=12 {
+        let known = stage.queue.armed.lock().unwrap().len();
+        live.retain(|(id, message)| ours.fire(message, Some(id)).now_or_never().unwrap().is_err());
+        let armed = stage.queue.armed.lock().unwrap()[known..].to_vec();
+        live.extend(armed.into_iter().map(|(id, message, _)| (id, message)));
+        assert!(live.iter().any(|(id, _)| *id == first), "the named timer is gone at turn {turn}");
+        assert!(live.len() <= 3, "{} timers at turn {turn}: {live:?}", live.len());
+    }
+    stage.store.out.store(false, Ordering::Relaxed);
+    assert_eq!(fire(&ours, &first, &message).what.word(), "timed_out");
 }
 
 /// Found by seed 412. A process that takes itself for the only one arms a timer for round 1 of a key it does not know, loses

@@ -95,6 +95,7 @@ pub(crate) struct Report {
     pub(crate) crashes: u64,
     pub(crate) timers: u64,
     pub(crate) timers_of_one_push: u64,
+    pub(crate) timers_alive: usize,
     pub(crate) steps: u64,
 }
 
@@ -111,6 +112,7 @@ impl Report {
         self.crashes += other.crashes;
         self.timers += other.timers;
         self.timers_of_one_push = self.timers_of_one_push.max(other.timers_of_one_push);
+        self.timers_alive = self.timers_alive.max(other.timers_alive);
         self.steps += other.steps;
     }
 }

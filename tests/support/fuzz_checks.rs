@@ -797,5 +797,6 @@ fn settled_row(subject: Subject, payload: String) -> Row {
         }),
         timer: None,
         updated: Instant::UNIX_EPOCH,
+        revision: 1,
     }
 }
