@@ -33,10 +33,10 @@ use crate::limits;
 use crate::notify::Notifier;
 use crate::push::state::Row;
 use crate::push::{Arrival, Attempted, Claim, Fired, Input, Key, Policy, PushId, Step, What, step};
-use crate::store::{Expected, Failure, Page, Put, Store, Versioned};
+use crate::store::{Expected, Failure, Page, Put, Store};
 use crate::timers::{Message, Reason, Timer, Timers};
 use cover::Held;
-use remembered::Remembered;
+use remembered::{Known, Remembered};
 
 /// The service: settings, and hands to act with.
 pub struct Engine {
@@ -54,7 +54,7 @@ pub struct Done {
     /// The last step's word.
     pub what: What,
     /// The row as it is now; `None` for an unknown push or one that was not started.
-    pub row: Option<Row>,
+    pub row: Option<Arc<Row>>,
     /// Attempts to make, each by [`Engine::deliver`] in a task of its own after the answer is out.
     pub jobs: Vec<Job>,
 }
@@ -62,7 +62,7 @@ pub struct Done {
 /// One attempt to make.
 #[derive(Debug, Clone)]
 pub struct Job {
-    row: Row,
+    row: Arc<Row>,
     claim: Claim,
 }
 
@@ -297,7 +297,7 @@ impl Engine {
                 self.remembered.learn(of, stored.is_some());
             }
             let now = self.clock.now();
-            let row = stored.as_ref().map(|s| &s.row);
+            let row = stored.as_ref().map(|s| &*s.row);
             let Step { what, next, wake, rearm, claims, again } = step(row, input, now, &self.policy);
             let wait = wake.map(|wake| clock::until(now, wake)).filter(|_| rearm && what == What::Early);
             if let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= limits::EARLY_TIMER_WAIT) {
@@ -332,8 +332,8 @@ impl Engine {
                 Put::Written(version) => {
                     self.committed(&mut held, &next, replaced).await?;
                     self.log(of, input, &what, Some(&next), began);
-                    jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));
-                    let stored = Versioned { row: next, version };
+                    let stored = Known { row: Arc::new(next), version };
+                    jobs.extend(claims.into_iter().map(|claim| Job { row: Arc::clone(&stored.row), claim }));
                     self.remembered.keep(&stored);
                     if !again {
                         return Ok(Done { what, row: Some(stored.row), jobs });
@@ -356,7 +356,7 @@ impl Engine {
         put
     }
 
-    async fn read(&self, of: Of<'_>) -> Result<Option<Versioned>, Failure> {
+    async fn read(&self, of: Of<'_>) -> Result<Option<Known>, Failure> {
         let read = match of {
             Of::Newest(key) => self.store.latest(key).await,
             Of::Push(id) => self.store.get(id).await,
@@ -364,7 +364,7 @@ impl Engine {
         if let Err(Failure::Corrupt(cause)) = &read {
             error!(push.key = of.key().as_str(), cause, "rows cannot be read until somebody acts on this");
         }
-        read
+        Ok(read?.map(Known::from))
     }
 
     /// One line for each step that was taken.

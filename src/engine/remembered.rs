@@ -5,22 +5,36 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
 use super::Of;
 use crate::limits;
 use crate::push::Key;
-use crate::store::Versioned;
+use crate::push::state::Row;
+use crate::store::{Version, Versioned};
 
 /// After this many unremembered keys in a row that turned out to have no row, this process takes itself for the only one
 /// and inserts a first row without reading before. One that was there after all costs a conflict and begins the count anew.
 const ALONE_AFTER: u32 = 16;
 
+/// A row as it was read or written last, shared with whoever answers or delivers from it.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) row: Arc<Row>,
+    pub(super) version: Version,
+}
+
+impl From<Versioned> for Known {
+    fn from(Versioned { row, version }: Versioned) -> Self {
+        Self { row: Arc::new(row), version }
+    }
+}
+
 /// See the module.
 pub(super) struct Remembered {
-    rows: Mutex<LruCache<Key, Versioned>>,
+    rows: Mutex<LruCache<Key, Known>>,
     /// How many keys in a row that were not remembered were not stored either.
     strangers_absent: AtomicU32,
 }
@@ -34,7 +48,7 @@ impl Default for Remembered {
 }
 
 impl Remembered {
-    fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Versioned>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Known>) -> T) -> T {
         f(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -52,7 +66,7 @@ impl Remembered {
         }
     }
 
-    pub(super) fn recall(&self, of: Of<'_>) -> Option<Versioned> {
+    pub(super) fn recall(&self, of: Of<'_>) -> Option<Known> {
         self.with(|rows| {
             let stored = rows.get(of.key())?;
             match of {
@@ -63,7 +77,7 @@ impl Remembered {
     }
 
     /// Keeps a row that was just written, unless it owes nothing, is large, or a later round is known.
-    pub(super) fn keep(&self, stored: &Versioned) {
+    pub(super) fn keep(&self, stored: &Known) {
         let key = &stored.row.id.key;
         let useful = stored.row.wake().is_some() && stored.row.payload.len() <= limits::REMEMBERED_PAYLOAD_BYTES_MAX;
         self.with(|rows| {

@@ -10,9 +10,9 @@ use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, push_url, query};
 use crate::clock::Instant;
-use crate::engine::Purge;
+use crate::engine::{Done, Purge};
+use crate::push::PushId;
 use crate::push::state::{Delivery, Entry, Outcome, Row};
-use crate::push::{PushId, What};
 use crate::service::Service;
 
 /// Pushes of one page when `limit` does not say otherwise, and at most.
@@ -39,12 +39,12 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         ([_], _) => Err(Problem::method("GET, DELETE")),
         ([id, "terminate"], &Method::POST) => {
             let done = service.terminate(parse(id)?).await?;
-            operated(request, done.what, done.row)
+            operated(request, &done)
         }
         ([id, "redeliver"], &Method::POST) => {
             let target = query(request, "target").into_iter().next();
             let done = service.redeliver(parse(id)?, target).await?;
-            operated(request, done.what, done.row)
+            operated(request, &done)
         }
         ([_, "terminate" | "redeliver"], _) => Err(Problem::method("POST")),
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
@@ -68,10 +68,10 @@ async fn purge(id: PushId, service: &Service) -> Result<Option<Purge>, Problem> 
     Ok(service.run(|engine| async move { engine.purge(&id).await }).await?)
 }
 
-fn operated(request: &HttpRequest, what: What, row: Option<Row>) -> Result<HttpResponse, Problem> {
-    let row = row.ok_or_else(Problem::unknown_push)?;
+fn operated(request: &HttpRequest, done: &Done) -> Result<HttpResponse, Problem> {
+    let row = done.row.as_ref().ok_or_else(Problem::unknown_push)?;
     Ok(HttpResponse::Accepted()
-        .json(json!({ "did": what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string(), "") })))
+        .json(json!({ "did": done.what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string(), "") })))
 }
 
 async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {

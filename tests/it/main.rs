@@ -34,6 +34,7 @@ mod requests;
 mod scenarios;
 mod seeds;
 mod send;
+mod service;
 mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;

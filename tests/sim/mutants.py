@@ -20,7 +20,7 @@ STATE, LIMITS = "src/push/state.rs", "src/limits.rs"
 
 COVER = "            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;\n"
 PUT = "            match self.commit(&next, &expected, &mut held).await? {\n"
-JOBS = "jobs.extend(claims.into_iter().map(|claim| Job { row: next.clone(), claim }));"
+JOBS = "jobs.extend(claims.into_iter().map(|claim| Job { row: Arc::clone(&stored.row), claim }));"
 
 # name: [(file, text that stands there exactly once, text to put in its place), ...]
 MUTANTS = {
@@ -40,13 +40,15 @@ MUTANTS = {
                             ("src/store/memory.rs", "fn versioned(", "fn rows_are_guarded() -> bool {\n    false\n}\n\nfn versioned(")],
     "no backstop behind a delivery": [(COVERING, "let Some(wake) = wake else {", "let Some(wake) = wake.filter(|_| next.settled().is_none()) else {")],
     "backstop only in the row": [(COVERING, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current.filter(|t| t.due > wake) {\n            if next.settled().is_some() {\n                next.timer = Some(TimerRef { due, ..timer });\n                return Ok(None);\n            }")],
-    "answer before commit": [(ENGINE, PUT, "            if matches!(input, Input::Arrival(_)) && !again && claims.is_empty() {\n                return Ok(Done { what, row: Some(next), jobs });\n            }\n" + PUT)],
-    "deliver before commit": [(ENGINE, PUT, "            " + JOBS.replace("into_iter()", "iter().cloned()") + "\n" + PUT),
+    "answer before commit": [(ENGINE, PUT, "            if matches!(input, Input::Arrival(_)) && !again && claims.is_empty() {\n                return Ok(Done { what, row: Some(Arc::new(next)), jobs });\n            }\n" + PUT)],
+    "deliver before commit": [(ENGINE, PUT, "            " + JOBS.replace("into_iter()", "iter().cloned()").replace("Arc::clone(&stored.row)", "Arc::new(next.clone())") + "\n" + PUT),
                               (ENGINE, "                    " + JOBS + "\n", "")],
     "trust a remembered row": [(ENGINE, "                if !fresh {\n", "                if !fresh && false {\n")],
     "disarm before commit": [(ENGINE, PUT, "            if let Some(old) = replaced.clone() {\n                let _ = self.timers.disarm(&crate::timers::Armed { id: old.id, receipt: old.receipt }).await;\n            }\n" + PUT)],
     "shift later before commit": [(COVERING, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current {")],
-    "no second look at an unseen push": [(ENGINE, "done.what == What::UnknownPush && timer.reason != Reason::Unseen", "false && timer.reason != Reason::Unseen")],
+    "no second look at an unseen push": [(ENGINE, "matches!(done.what, What::UnknownPush | What::Ahead) && timer.reason != Reason::Unseen", "matches!(done.what, What::Ahead) && timer.reason != Reason::Unseen")],
+    "no second look at a timer ahead of its row": [(ENGINE, "What::UnknownPush | What::Ahead) &&", "What::UnknownPush) &&")],
+    "a timer of the same revision is ahead": [(STEP, "fired.revision > row.revision", "fired.revision >= row.revision")],
     "reuse a living lease": [(STEP, "if now < lease_until.unwrap_or(*not_before) {", "if now < *not_before {")],
     "leases too short for an attempt": [(LIMITS, "pub const LEASE_MARGIN: Duration = Duration::from_secs(15);", "pub const LEASE_MARGIN: Duration = Duration::from_secs(0);")],
     "a new id for every attempt": [(STATE, "let opened = self.opened.timestamp_millis();", "let opened = self.updated.timestamp_millis();")],
@@ -64,7 +66,7 @@ MUTANTS = {
         (LIMITS, "pub const CLOCK_SKEW: Duration = Duration::from_secs(5);", "pub const CLOCK_SKEW: Duration = Duration::from_secs(0);")],
     "another round's timer is good enough": [(COVERING, "filter(|h| h.push == next.id && ", "filter(|h| ")],
     "an unknown id is not of the old round": [(STATE, "self.prior.values().any(|known| known == id)", "self.prior.is_empty() && id.is_empty()")],
-    "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(next), jobs });\n                    }\n")],
+    "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(Arc::new(next)), jobs });\n                    }\n")],
 }
 
 

@@ -250,7 +250,7 @@ fn a_timer_armed_for_one_round_is_not_named_in_another() {
 
     let row = arrive(&ours, &arrival(&our_clock, "a", "2")).row.unwrap();
     assert_eq!(row.id.round, 2);
-    let named = row.timer.unwrap().id;
+    let named = row.timer.as_ref().unwrap().id.clone();
     let armed = stage.queue.armed.lock().unwrap();
     let (_, message, _) = armed.iter().find(|(id, _, _)| *id == named).unwrap();
     let Message::Timer(timer) = message else { panic!() };
