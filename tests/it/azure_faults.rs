@@ -53,6 +53,22 @@ async fn a_write_whose_answers_are_all_lost_is_unknown() {
     assert_eq!(direct.get(&row.id).await.unwrap().unwrap().row, row);
 }
 
+/// A refusal alone says that nothing was written, and its timer may go. After a try whose answer was lost it says nothing
+/// of that kind: the row stands, and names its timer.
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_written() {
+    let (proxy, store, direct) = relayed().await;
+    let row = row("a", 1, "one");
+    proxy.lose(0, 1);
+    proxy.refuse(1);
+    let put = store.put(&row, &Expected::Absent).await;
+    assert!(matches!(put, Err(Failure::Unavailable(_))), "{put:?}");
+    assert_eq!(direct.get(&row.id).await.unwrap().unwrap().row, row);
+    proxy.refuse(1);
+    let put = store.put(&row, &Expected::Absent).await;
+    assert!(matches!(put, Err(Failure::Corrupt(_))), "{put:?}");
+}
+
 #[tokio::test]
 async fn a_lost_write_is_found_under_what_others_built_on_it() {
     let (proxy, store, direct) = relayed().await;

@@ -1,5 +1,5 @@
 //! A relay between a client and a server of this machine that loses answers: the request goes through, the server acts on
-//! it, and the client's connection breaks instead of bringing the answer.
+//! it, and the client's connection breaks, or a refusal comes, instead of the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,23 +11,32 @@ use tokio::net::{TcpListener, TcpStream};
 /// A running relay; it ends with the runtime of the test.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    skip: Arc<AtomicUsize>,
-    lose: Arc<AtomicUsize>,
-    lost: Arc<AtomicUsize>,
+    plan: Arc<Plan>,
 }
+
+/// What is still to be done to answers, in this order.
+#[derive(Default)]
+struct Plan {
+    skip: AtomicUsize,
+    lose: AtomicUsize,
+    refuse: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 impl Proxy {
     /// Relays to `server`.
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let proxy = Self { address, skip: Arc::default(), lose: Arc::default(), lost: Arc::default() };
-        let (skip, lose, lost) = (Arc::clone(&proxy.skip), Arc::clone(&proxy.lose), Arc::clone(&proxy.lost));
+        let proxy = Self { address, plan: Arc::default() };
+        let plan = Arc::clone(&proxy.plan);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (skip, lose, lost) = (Arc::clone(&skip), Arc::clone(&lose), Arc::clone(&lost));
+                let plan = Arc::clone(&plan);
                 tokio::spawn(async move {
-                    let _ = relay(client, server, &skip, &lose, &lost).await;
+                    let _ = relay(client, server, &plan).await;
                 });
             }
         });
@@ -41,13 +50,18 @@ impl Proxy {
 
     /// Loses the next `count` answers after letting `skip` through.
     pub(crate) fn lose(&self, skip: usize, count: usize) {
-        self.skip.store(skip, Ordering::SeqCst);
-        self.lose.store(count, Ordering::SeqCst);
+        self.plan.skip.store(skip, Ordering::SeqCst);
+        self.plan.lose.store(count, Ordering::SeqCst);
+    }
+
+    /// Puts a refusal in the place of so many answers, those after the lost ones.
+    pub(crate) fn refuse(&self, count: usize) {
+        self.plan.refuse.store(count, Ordering::SeqCst);
     }
 
     /// How many answers were lost so far.
     pub(crate) fn lost(&self) -> usize {
-        self.lost.load(Ordering::SeqCst)
+        self.plan.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -55,13 +69,7 @@ fn take(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
-async fn relay(
-    mut client: TcpStream,
-    server: SocketAddr,
-    skip: &AtomicUsize,
-    lose: &AtomicUsize,
-    lost: &AtomicUsize,
-) -> std::io::Result<()> {
+async fn relay(mut client: TcpStream, server: SocketAddr, plan: &Plan) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
     // Whether the bytes that come from the server begin an answer, rather than continue one.
@@ -75,9 +83,14 @@ async fn relay(
             n = server.read(&mut down) => {
                 let n = n?;
                 if n == 0 { return Ok(()) }
-                if std::mem::take(&mut fresh) && !take(skip) && take(lose) {
-                    lost.fetch_add(1, Ordering::SeqCst);
-                    return Ok(());
+                if std::mem::take(&mut fresh) && !take(&plan.skip) {
+                    if take(&plan.lose) {
+                        plan.lost.fetch_add(1, Ordering::SeqCst);
+                        return Ok(());
+                    }
+                    if take(&plan.refuse) {
+                        return client.write_all(REFUSAL).await;
+                    }
                 }
                 client.write_all(&down[..n]).await?;
             }
