@@ -119,14 +119,14 @@ impl Engine {
         let input = Input::Arrival(arrival);
         // Here and below in a box: the loop's state is large, and each wrapper around it would copy it.
         let run = Box::pin(self.run(Of::Newest(&key), &input));
-        let cause = match self.within(limits::ARRIVAL_ROW_BUDGET, run).await {
+        let done = self.within(limits::ARRIVAL_ROW_BUDGET, run).await;
+        let cause = match self.forget_after(&key, done) {
             Ok(done) => return Ok(Arrive::Done(Box::new(done))),
             Err(cause) => cause,
         };
         if !self.policy.known_regions().contains(&&arrival.region) {
             return Err(cause);
         }
-        self.remembered.forget(&key);
         let message = Message::Spill(Box::new(arrival.clone()));
         if message.text().len() > limits::MESSAGE_BYTES_MAX {
             error!(push.key = key.as_str(), region = %arrival.region, %cause, "arrival refused: its row cannot be written and it is too large for the queue");
@@ -150,16 +150,30 @@ impl Engine {
     /// # Errors
     /// The message must be given back, to fire again.
     pub async fn fire(&self, message: &Message, message_id: Option<&str>) -> Result<Done, Failure> {
+        let key = match message {
+            Message::Timer(timer) => timer.push.key.clone(),
+            Message::Spill(arrival) => arrival.key(self.policy.correlation),
+        };
         let call = async {
             match message {
                 Message::Timer(timer) => self.fire_timer(timer, message_id).await,
                 Message::Spill(arrival) => {
-                    let key = arrival.key(self.policy.correlation);
+                    // The row that could not be written then may be there by now: nothing is to be guessed.
+                    self.remembered.lost(&key);
                     self.run(Of::Newest(&key), &Input::Arrival(arrival)).await
                 }
             }
         };
-        self.within(limits::TIMER_CALL_BUDGET, Box::pin(call)).await
+        let done = self.within(limits::TIMER_CALL_BUDGET, Box::pin(call)).await;
+        self.forget_after(&key, done)
+    }
+
+    /// A call that failed may have met a row that is out of date, and would do so again.
+    fn forget_after<T>(&self, key: &Key, result: Result<T, Failure>) -> Result<T, Failure> {
+        if result.is_err() {
+            self.remembered.lost(key);
+        }
+        result
     }
 
     async fn fire_timer(&self, timer: &Timer, message_id: Option<&str>) -> Result<Done, Failure> {
@@ -189,7 +203,8 @@ impl Engine {
         let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
         let input = Input::Attempted(&attempted);
         let run = Box::pin(self.run(Of::Push(&row.id), &input));
-        if let Err(cause) = self.within(limits::RESULT_BUDGET, run).await {
+        let done = self.within(limits::RESULT_BUDGET, run).await;
+        if let Err(cause) = self.forget_after(&row.id.key, done) {
             warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, %cause, "the result of an attempt could not be recorded; it will be made again with the same id");
         }
     }

@@ -18,6 +18,8 @@ use crate::timers::{Armed, Message, Reason, Timer};
 pub(super) struct Held {
     /// The push that its message is about.
     push: PushId,
+    /// The row's revision that its message carries.
+    revision: u64,
     timer: TimerRef,
     /// Not named in any row yet, so nobody can rely on it.
     new: bool,
@@ -25,8 +27,25 @@ pub(super) struct Held {
 
 impl Engine {
     /// Sees to it that a live timer covers `wake` before the row is committed, names it in the row, and indexes a new row.
-    /// Returns the timer that is not needed any more once the commit is through.
+    /// Returns the timer that is not needed any more once the commit is through. When it fails no row will name what was
+    /// armed, and nothing is left armed, as far as that can be told.
     pub(super) async fn cover(
+        &self,
+        next: &mut Row,
+        wake: Option<Instant>,
+        rearm: bool,
+        held: &mut Option<Held>,
+        expected: &Expected,
+        now: Instant,
+    ) -> Result<Option<TimerRef>, Failure> {
+        let covered = self.name_timer(next, wake, rearm, held, expected, now).await;
+        if covered.is_err() {
+            self.drop_spare(held.take()).await;
+        }
+        covered
+    }
+
+    async fn name_timer(
         &self,
         next: &mut Row,
         wake: Option<Instant>,
@@ -54,7 +73,10 @@ impl Engine {
         }
         // One that is due within the queue's resolution may have fired and been used up.
         let soon = clock::after(now, limits::EARLY_TIMER_WAIT);
-        if let Some(held) = held.as_ref().filter(|h| h.push == next.id && h.timer.due <= wake && h.timer.due > soon) {
+        // Nor may its message be ahead of the row that names it, as that of a push that was purged and begun again would be.
+        let fits =
+            |h: &&Held| h.push == next.id && h.revision <= next.revision && h.timer.due <= wake && h.timer.due > soon;
+        if let Some(held) = held.as_ref().filter(fits) {
             index.await?;
             return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
         }
@@ -67,7 +89,7 @@ impl Engine {
             if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                *held = Some(Held { push: next.id.clone(), timer, new: false });
+                *held = Some(Held { push: next.id.clone(), revision: next.revision, timer, new: false });
                 return Ok(None);
             }
         }
@@ -76,7 +98,7 @@ impl Engine {
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
         let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
-        let spare = held.replace(Held { push: next.id.clone(), timer, new: true });
+        let spare = held.replace(Held { push: next.id.clone(), revision: next.revision, timer, new: true });
         self.drop_spare(spare).await;
         indexed?;
         Ok(replaced)

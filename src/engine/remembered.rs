@@ -96,7 +96,7 @@ impl Remembered {
         self.with(|rows| rows.pop(key));
     }
 
-    /// A write conflicted: somebody else writes too.
+    /// A write conflicted or failed: somebody else writes too, or may have.
     pub(super) fn lost(&self, key: &Key) {
         self.forget(key);
         self.strangers_absent.store(0, Ordering::Relaxed);

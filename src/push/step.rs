@@ -250,8 +250,9 @@ fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     if fired.revision > row.revision && !named {
         return Step::unchanged(What::Ahead, row.wake());
     }
-    // Not when the one in charge is nearly due: by another clock it may be so already, and be used up.
-    let later = row.timer.as_ref().is_some_and(|timer| timer.due > clock::after(now, limits::CLOCK_SKEW));
+    // Not when the one in charge is nearly due: by another clock, and early as the queue is, it may be used up already.
+    let nearly = clock::after(now, limits::CLOCK_SKEW + limits::EARLY_TIMER_WAIT);
+    let later = row.timer.as_ref().is_some_and(|timer| timer.due > nearly);
     let spare = later && !named && !fired.revived;
     let mut step = match &row.phase {
         Phase::Waiting if now >= row.deadline => settle(row.clone(), Outcome::TimedOut, false, now, policy),

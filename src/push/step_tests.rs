@@ -258,16 +258,16 @@ fn timers() {
     let table: &[(&str, In, i64, Expected<'_>)] = &[
         ("none", NAMED, 0, ("unknown_push", false, None, false, &[])),
         ("waiting", NAMED, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", SPARE, 94, ("early", false, Some(100), false, &[])),
+        ("waiting", SPARE, 93, ("early", false, Some(100), false, &[])),
         // The named one is due by a clock that is ahead, and may have been used up before the row named it.
-        ("waiting", SPARE, 95, ("early", true, Some(100), true, &[])),
+        ("waiting", SPARE, 94, ("early", true, Some(100), true, &[])),
         ("waiting", REVIVED, 99, ("early", true, Some(100), true, &[])),
         ("waiting", NAMELESS, 99, ("early", true, Some(100), true, &[])),
         ("waiting", NAMED, 100, ("timed_out", true, Some(130), true, &["t"])),
         // The named timer is due as well, and may be dead: whoever comes first acts and arms.
         ("waiting", SPARE, 100, ("timed_out", true, Some(130), true, &["t"])),
         ("replicated", NAMED, 39, ("early", true, Some(40), true, &[])),
-        ("replicated", SPARE, 34, ("early", false, Some(40), false, &[])),
+        ("replicated", SPARE, 33, ("early", false, Some(40), false, &[])),
         ("replicated", NAMED, 40, ("claimed", true, Some(70), true, both)),
         ("one confirmed", NAMED, 40, ("claimed", true, Some(70), true, &["t"])),
         (

@@ -10,12 +10,10 @@ use global_webhook::timers::Message;
 
 use crate::faults::SKEW_MAX;
 use crate::hands::never_spare;
-use crate::world::{Event, Report, State};
+use crate::world::{Report, State};
 
 /// How much later than needed a timer may be, in milliseconds: a message may be in somebody's hands for a while.
 const COVER_SLACK: i64 = 120_000;
-/// How long a living process may take to arm again for a row that it committed after its timer was used up.
-const GRACE: u64 = 40_000;
 /// Timers that one push may have alive at the same time: in a storm, where most messages are handed out several times, and
 /// once the storm is over and the spares had the longest wait that anything asks for to die.
 const ALIVE_MAX: usize = 150;
@@ -40,8 +38,8 @@ pub(crate) struct Checks {
 
 pub(crate) struct Seen {
     pub(crate) row: Row,
-    writer: (usize, u32),
-    committed: u64,
+    /// The task that wrote it, which may be about to arm again.
+    writer: u64,
 }
 
 impl Checks {
@@ -138,12 +136,12 @@ fn transition(before: Option<&Row>, next: &Row) -> Result<(), String> {
 
 impl State {
     /// A row was written.
-    pub(crate) fn committed(&mut self, row: Row, writer: (usize, u32)) {
+    pub(crate) fn committed(&mut self, row: Row, process: usize, writer: u64) {
         self.trace(|| {
             let phase = row.settled().map_or("waiting".into(), |s| {
                 format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>())
             });
-            format!("p{} commits {} timer {:?} {phase}", writer.0, row.id, row.timer.as_ref().map(|t| (&t.id, t.due)))
+            format!("p{process} commits {} timer {:?} {phase}", row.id, row.timer.as_ref().map(|t| (&t.id, t.due)))
         });
         let before = self.checks.rows.get(&row.id).map(|seen| &seen.row);
         if let Err(cause) = transition(before, &row) {
@@ -163,15 +161,14 @@ impl State {
                 self.checks.claimed.insert(((row.id.clone(), entry.target.clone(), entry.notice.word()), claims));
             }
         }
-        let committed = self.now;
-        self.schedule(committed + GRACE + 1, Event::Look);
-        self.checks.rows.insert(row.id.clone(), Seen { row, writer, committed });
+        self.checks.rows.insert(row.id.clone(), Seen { row, writer });
     }
 
     /// Every committed row that owes something has a message that will see to it, or a living process about to arm one.
     pub(crate) fn check_covered(&mut self) {
         // A spare acts when the timer in charge is due or nearly so, by whichever clock.
-        let nearly = chrono::Duration::from_std(limits::CLOCK_SKEW).unwrap() - chrono::Duration::milliseconds(SKEW_MAX);
+        let nearly = limits::CLOCK_SKEW + limits::EARLY_TIMER_WAIT;
+        let nearly = chrono::Duration::from_std(nearly).unwrap() - chrono::Duration::milliseconds(SKEW_MAX);
         let mut uncovered = None;
         let mut most = 0;
         for (id, seen) in &self.checks.rows {
@@ -194,7 +191,7 @@ impl State {
                 .iter()
                 .any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id, m.visible));
             let dead = || self.poison.iter().any(|m| matches!(&m.message, Message::Timer(t) if t.push == *id));
-            let pending = || self.lives(seen.writer.0, seen.writer.1) && self.now <= seen.committed + GRACE;
+            let pending = || self.running.contains(&seen.writer);
             if !live && !dead() && !pending() {
                 uncovered = Some(format!("{id} owes something at {wake} and no timer covers it"));
             }

@@ -52,6 +52,8 @@ pub(crate) struct Faults {
     /// Out of a minute, the seconds in which no call to the store, or the queue, gets through.
     pub(crate) store_outage: u64,
     pub(crate) queue_outage: u64,
+    /// While the store is out, rows can be read all the same.
+    pub(crate) reads_work: bool,
     /// A message is taken for so short that others take it while it is being handled.
     pub(crate) short_lease: u64,
     /// A fired message is handed over late.
@@ -80,7 +82,7 @@ impl Faults {
             fails_after: some(&[10, 50, 200]),
             slow: some(&[10, 50, 300]),
             crash: some(&[2, 10, 30]),
-            store_outage: some(&[5, 20, 40]),
+            store_outage: some(&[5, 20, 40, 60]),
             queue_outage: some(&[5, 20, 40]),
             short_lease: some(&[20, 200, 500]),
             late: some(&[50, 300]),
@@ -88,6 +90,7 @@ impl Faults {
             undeleted: some(&[50, 300]),
             receiver: some(&[100, 500, 900]),
             tardy: some(&[100, 500]),
+            reads_work: rng.chance(300),
             one_file: rng.chance(500),
         }
     }

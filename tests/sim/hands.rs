@@ -79,8 +79,12 @@ impl Hands {
         let (answer_at, lost) = {
             let mut state = self.world.lock();
             let faults = state.faults.clone();
-            let store = matches!(name, "get" | "latest" | "put" | "index" | "remove");
-            let out = (state.now / 1000 % 60) < if store { faults.store_outage } else { faults.queue_outage };
+            let outage = match name {
+                "get" | "latest" if faults.reads_work => 0,
+                "get" | "latest" | "put" | "index" | "remove" => faults.store_outage,
+                _ => faults.queue_outage,
+            };
+            let out = (state.now / 1000 % 60) < outage;
             let fails = out || state.rng.chance(faults.fails_before);
             let lost = state.rng.chance(faults.fails_after);
             let longest = state.rng.pick(&[1500, FLIGHT_MAX]);
@@ -143,7 +147,7 @@ impl Store for Hands {
     }
 
     async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
-        let (row, expected, process, life) = (row.clone(), expected.clone(), self.process, self.life);
+        let (row, expected, process, writer) = (row.clone(), expected.clone(), self.process, self.world.lock().polled);
         let reserved = row.timer.as_ref().and_then(|t| self.world.lock().reserved.remove_entry(&t.id));
         let with = reserved.clone();
         let put = self.call("put", move |state| {
@@ -152,7 +156,7 @@ impl Store for Hands {
                 if let Some((id, reserved)) = with {
                     state.place(id, reserved);
                 }
-                state.committed(row, (process, life));
+                state.committed(row, process, writer);
             }
             Ok(put)
         });

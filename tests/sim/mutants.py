@@ -48,6 +48,7 @@ MUTANTS = {
     "shift later before commit": [(COVERING, "if let Some(timer) = current.filter(|t| t.due > wake) {", "if let Some(timer) = current {")],
     "no second look at an unseen push": [(ENGINE, "matches!(done.what, What::UnknownPush | What::Ahead) && timer.reason != Reason::Unseen", "matches!(done.what, What::Ahead) && timer.reason != Reason::Unseen")],
     "no second look at a timer ahead of its row": [(ENGINE, "What::UnknownPush | What::Ahead) &&", "What::UnknownPush) &&")],
+    "a timer ahead of its row acts": [(STEP, "if fired.revision > row.revision", "if false && fired.revision > row.revision")],
     "a timer of the same revision is ahead": [(STEP, "fired.revision > row.revision", "fired.revision >= row.revision")],
     "reuse a living lease": [(STEP, "if now < lease_until.unwrap_or(*not_before) {", "if now < *not_before {")],
     "leases too short for an attempt": [(LIMITS, "pub const LEASE_MARGIN: Duration = Duration::from_secs(15);", "pub const LEASE_MARGIN: Duration = Duration::from_secs(0);")],

@@ -227,6 +227,33 @@ fn timers_do_not_multiply_while_writes_fail() {
     assert_eq!(fire(&ours, &first, &message).what.word(), "timed_out");
 }
 
+/// Found in review. A process that takes itself for the only one forgets a row that it could not write, and the arrival that
+/// it spilled comes back again and again. Were it to guess each time that there is no row, each try would leave a timer of
+/// the first revision, which is not ahead of anything and acts like the one that is named.
+#[test]
+fn a_spilled_arrival_does_not_guess_that_its_push_is_new() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    for n in 0..20 {
+        let mut stranger = arrival(&clock, "a", "1");
+        stranger.subject.repository = format!("other{n}");
+        arrive(&ours, &stranger);
+    }
+    arrive(&ours, &arrival(&clock, "a", "1"));
+    stage.store.out.store(true, Ordering::Relaxed);
+    let second = arrival(&clock, "b", "1");
+    assert!(matches!(ours.arrive(&second).now_or_never(), Some(Ok(Arrive::Spilled(_)))));
+    let (spill, message, _) = stage.last_armed();
+    for _ in 0..5 {
+        assert!(ours.fire(&message, Some(&spill)).now_or_never().unwrap().is_err());
+        let (_, message, _) = stage.last_armed();
+        let Message::Timer(timer) = message else { panic!("nothing was armed") };
+        assert_eq!(timer.revision, 2, "a timer for the first revision of a row that is there");
+    }
+    stage.store.out.store(false, Ordering::Relaxed);
+    assert_eq!(fire(&ours, &spill, &message).what.word(), "replicated");
+}
+
 /// Found by seed 412. A process that takes itself for the only one arms a timer for round 1 of a key it does not know, loses
 /// the insert, and opens round 2 instead. The timer of round 1 must not be named in round 2's row: it would look at round 1.
 #[test]

@@ -2,7 +2,7 @@
 //! that hands out fired messages, and an executor that polls one task at a time in an order the seed decides.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,7 +42,6 @@ pub(crate) enum Event {
     Arrive(Box<Arrival>),
     Operate(Key, bool),
     Revive,
-    Look,
     Calm,
 }
 
@@ -60,6 +59,8 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) polled: u64,
+    /// Tasks that have not ended.
+    pub(crate) running: BTreeSet<u64>,
     pub(crate) store: MemoryStore,
     pub(crate) queue: Vec<Queued>,
     /// Timers that the write of their row will place, by id.
@@ -176,6 +177,7 @@ impl World {
                 rng,
                 faults,
                 polled: 0,
+                running: BTreeSet::new(),
                 store: MemoryStore::default(),
                 queue: Vec::new(),
                 reserved: BTreeMap::new(),
@@ -231,6 +233,7 @@ impl World {
                     if self.crash(process) {
                         report.crashes += 1;
                         tasks.retain(|_, (p, _, _)| *p != process);
+                        self.lock().running = tasks.keys().copied().collect();
                     }
                 }
                 Event::Restart(process) => {
@@ -244,7 +247,6 @@ impl World {
                 Event::Arrive(arrival) => self.send(*arrival, &engines),
                 Event::Operate(key, redeliver) => self.operate(&key, redeliver, &engines),
                 Event::Revive => self.revive(),
-                Event::Look => {}
                 Event::Calm => {
                     let mut state = self.lock();
                     state.trace(|| "all faults end".into());
@@ -260,6 +262,7 @@ impl World {
                 }
                 for task in spawned {
                     let number = self.lock().number();
+                    self.lock().running.insert(number);
                     tasks.insert(number, task);
                     self.poll(number, &mut tasks);
                 }
@@ -288,6 +291,7 @@ impl World {
         self.lock().polled = number;
         if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             tasks.remove(&number);
+            self.lock().running.remove(&number);
         }
     }
 
@@ -542,7 +546,8 @@ impl State {
                 }
             }
         }
-        let calm = self.rng.within(end / 2..end + 200_000);
+        let longest = if self.rng.chance(50) { 1_200_000 } else { 200_000 };
+        let calm = self.rng.within(end / 2..end + longest);
         self.schedule(calm, Event::Calm);
         self.schedule(60_000, Event::Revive);
     }
