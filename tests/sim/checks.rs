@@ -18,8 +18,10 @@ const COVER_SLACK: i64 = 120_000;
 /// once the storm is over and the spares had the longest wait that anything asks for to die.
 const ALIVE_MAX: usize = 150;
 const ALIVE_CALM_MAX: usize = 4;
-/// Timers that one push may be armed in its life, beyond six for each claim.
-const ARMED_MAX: u64 = 400;
+/// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults, as
+/// arrivals that wait on the queue try again and again.
+const ARMED_MAX: u64 = 200;
+const ARMED_PER_MINUTE_MAX: u64 = 50;
 
 type Told = (PushId, String, &'static str);
 
@@ -282,7 +284,8 @@ impl State {
             let armed = self.checks.armed.get(id).copied().unwrap_or_default();
             report.timers += armed;
             report.timers_of_one_push = report.timers_of_one_push.max(armed);
-            if armed > ARMED_MAX + 6 * claims {
+            let minutes = self.calm.unwrap_or_default().div_ceil(60_000);
+            if armed > ARMED_MAX + ARMED_PER_MINUTE_MAX * minutes + 6 * claims {
                 return Err(format!("{armed} timers were armed for {id} and its {claims} claims"));
             }
         }
