@@ -2,11 +2,12 @@
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
 use serde_json::json;
 
 use super::error::Problem;
 use super::query::{self, NoRegion};
-use super::{Body, Web, push_url, read};
+use super::{Body, Web, push_urls, read};
 use crate::engine::Arrive;
 use crate::limits;
 use crate::push::arrival::{self, Arrival, Notification};
@@ -88,15 +89,24 @@ fn ignored(reason: &str) -> HttpResponse {
 }
 
 /// The document the Durable Functions original answered with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted<'a> {
+    id: &'a str,
+    status_query_get_uri: &'a str,
+    purge_history_delete_uri: &'a str,
+    terminate_post_uri: &'a str,
+}
+
 fn accepted(request: &HttpRequest, id: &str) -> HttpResponse {
-    let status = push_url(request, id, "");
+    let [status, terminate] = push_urls(request, id, ["", "/terminate"]);
     HttpResponse::Accepted()
         .insert_header((header::LOCATION, status.as_str()))
         .insert_header((header::RETRY_AFTER, STATUS_RETRY_AFTER))
-        .json(json!({
-            "id": id,
-            "statusQueryGetUri": status,
-            "purgeHistoryDeleteUri": status,
-            "terminatePostUri": push_url(request, id, "terminate"),
-        }))
+        .json(Accepted {
+            id,
+            status_query_get_uri: &status,
+            purge_history_delete_uri: &status,
+            terminate_post_uri: &terminate,
+        })
 }

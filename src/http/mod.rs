@@ -183,10 +183,16 @@ fn base_url(request: &HttpRequest) -> String {
 }
 
 /// The address of a push, with the caller's own `code` if it came in the query.
-fn push_url(request: &HttpRequest, id: &str, operation: &str) -> String {
+fn push_url(request: &HttpRequest, id: &str) -> String {
+    let [status] = push_urls(request, id, [""]);
+    status
+}
+
+/// The addresses of a push and of what can be done to it, likewise; each operation begins with a slash.
+fn push_urls<const N: usize>(request: &HttpRequest, id: &str, operations: [&str; N]) -> [String; N] {
     let code = query(request, "code").into_iter().next();
     let code =
         code.map(|code| format!("?code={}", form_urlencoded::byte_serialize(code.as_bytes()).collect::<String>()));
-    let slash = if operation.is_empty() { "" } else { "/" };
-    format!("{}/{PREFIX}/pushes/{id}{slash}{operation}{}", base_url(request), code.unwrap_or_default())
+    let (base, code) = (base_url(request), code.unwrap_or_default());
+    operations.map(|operation| format!("{base}/{PREFIX}/pushes/{id}{operation}{code}"))
 }

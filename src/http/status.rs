@@ -71,7 +71,7 @@ async fn purge(id: PushId, service: &Service) -> Result<Option<Purge>, Problem> 
 fn operated(request: &HttpRequest, done: &Done) -> Result<HttpResponse, Problem> {
     let row = done.row.as_ref().ok_or_else(Problem::unknown_push)?;
     Ok(HttpResponse::Accepted()
-        .json(json!({ "did": done.what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string(), "") })))
+        .json(json!({ "did": done.what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string()) })))
 }
 
 async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
@@ -88,7 +88,7 @@ async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, 
         .iter()
         .map(|(id, opened)| {
             let id = id.to_string();
-            json!({ "instanceId": id, "createdTime": time(*opened), "statusQueryGetUri": push_url(request, &id, "") })
+            json!({ "instanceId": id, "createdTime": time(*opened), "statusQueryGetUri": push_url(request, &id) })
         })
         .collect();
     Ok(HttpResponse::Ok().json(json!({ "pushes": pushes, "next": page.next })))
@@ -100,7 +100,7 @@ fn answer(request: &HttpRequest, row: &Row) -> HttpResponse {
         return HttpResponse::Ok().json(body);
     }
     HttpResponse::Accepted()
-        .insert_header((header::LOCATION, push_url(request, &row.id.to_string(), "")))
+        .insert_header((header::LOCATION, push_url(request, &row.id.to_string())))
         .insert_header((header::RETRY_AFTER, STATUS_RETRY_AFTER))
         .json(body)
 }

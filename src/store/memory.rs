@@ -1,6 +1,6 @@
 //! Rows in a map: the plainest reading of the contract. For tests and measurements; nothing survives the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -18,7 +18,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    rows: BTreeMap<PushId, (Row, u64)>,
+    /// Rounds of each key, in boxes, since a map's node has room for many.
+    rows: HashMap<Key, BTreeMap<u32, Box<(Row, u64)>>>,
     index: BTreeMap<(Instant, PushId), ()>,
     writes: u64,
 }
@@ -29,19 +30,18 @@ impl MemoryStore {
     }
 }
 
-fn versioned((row, write): &(Row, u64)) -> Versioned {
-    Versioned { row: row.clone(), version: Version(write.to_string()) }
+fn versioned(stored: &(Row, u64)) -> Versioned {
+    Versioned { row: stored.0.clone(), version: Version(stored.1.to_string()) }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
-        let range = PushId { key: key.clone(), round: 0 }..=PushId { key: key.clone(), round: u32::MAX };
-        Ok(self.with(|inner| inner.rows.range(range).next_back().map(|(_, stored)| versioned(stored))))
+        Ok(self.with(|inner| inner.rows.get(key)?.last_key_value().map(|(_, stored)| versioned(stored.as_ref()))))
     }
 
     async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
-        Ok(self.with(|inner| inner.rows.get(id).map(versioned)))
+        Ok(self.with(|inner| inner.rows.get(&id.key)?.get(&id.round).map(|stored| versioned(stored))))
     }
 
     async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure> {
@@ -51,7 +51,8 @@ impl Store for MemoryStore {
 
     async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
         Ok(self.with(|inner| {
-            let stored = inner.rows.get(&row.id).map(|(_, write)| Version(write.to_string()));
+            let rounds = inner.rows.entry(row.id.key.clone()).or_default();
+            let stored = rounds.get(&row.id.round).map(|stored| Version(stored.1.to_string()));
             let fits = match (expected, stored) {
                 (Expected::Absent, None) => true,
                 (Expected::Version(version), Some(stored)) => *version == stored,
@@ -61,19 +62,20 @@ impl Store for MemoryStore {
                 return Put::Conflict;
             }
             inner.writes += 1;
-            inner.rows.insert(row.id.clone(), (row.clone(), inner.writes));
+            rounds.insert(row.id.round, Box::new((row.clone(), inner.writes)));
             Put::Written(Version(inner.writes.to_string()))
         }))
     }
 
     async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {
-        Ok(self.with(|inner| match inner.rows.get(&row.id) {
-            Some((_, write)) if write.to_string() == version.0 => {
-                inner.rows.remove(&row.id);
+        Ok(self.with(|inner| {
+            let rounds = inner.rows.entry(row.id.key.clone()).or_default();
+            let fits = rounds.get(&row.id.round).is_some_and(|stored| stored.1.to_string() == version.0);
+            if fits {
+                rounds.remove(&row.id.round);
                 inner.index.remove(&(row.opened, row.id.clone()));
-                true
             }
-            Some(_) | None => false,
+            fits
         }))
     }
 
