@@ -11,8 +11,11 @@
 //!   the next round or disarmed.
 //! - A timer shifted for a commit that then fails: timers are only ever shifted to an *earlier* instant, so the stored row
 //!   is looked at too soon rather than too late. To wait longer, a new timer is armed and the old one disarmed afterwards.
-//! - A timer that fires before the row names it: it finds no row and looks a second time ([`Reason::Unseen`]), or it finds
-//!   another timer in charge and dies; a commit that ends so late that this may have happened arms once more.
+//! - A timer that fires before the row names it: it finds no row, or one of a revision before its own, and looks a second
+//!   time ([`Reason::Unseen`]). One that was armed for a write that conflicted and is used for the next may find another
+//!   timer in charge and die; a commit that ends so late that this may have happened arms once more.
+//! - Writes that fail while reads succeed: each call leaves the timer that it armed, since the write may still land, but such
+//!   a timer is ahead of the row, looks a second time and dies. So their number grows with the calls, not with itself.
 //! - A remembered row that is out of date: it may only lead to a write, which then conflicts. Before anything is answered
 //!   without a write, the row is read afresh.
 //!

@@ -276,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_was_brought_back_is_ahead_of_no_row() {
+        let timer = Timer { push: row_id(), due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 7 };
+        let Message::Timer(back) = Message::Timer(timer.clone()).revived() else { panic!("still a timer") };
+        assert_eq!(back, Timer { reason: Reason::Revived, revision: 0, ..timer });
+        // One that an earlier build queued says nothing of revisions.
+        let text = format!(r#"{{"v":1,"push":"{}","due":"2026-11-22T10:00:00Z","reason":"deadline"}}"#, row_id());
+        assert!(matches!(Message::parse(&text), Some(Message::Timer(Timer { revision: 0, .. }))));
+    }
+
+    fn row_id() -> PushId {
+        PushId { key: Key::of(&["x"]), round: 1 }
+    }
+
+    #[test]
     fn no_member_collides_with_the_hosts_metadata() {
         let push = PushId { key: Key::of(&["x"]), round: 1 };
         let text =

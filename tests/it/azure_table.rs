@@ -1,21 +1,18 @@
 //! What only the Table Storage store promises, on Azurite.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::TimeZone as _;
-use global_webhook::clock::{Instant, SystemClock, after};
+use global_webhook::clock::SystemClock;
 use global_webhook::config::Source;
 use global_webhook::config::storage::account;
 use global_webhook::limits;
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::{Key, Phase, PushId, Region, Row, Subject};
+use global_webhook::push::{Key, Row, Subject};
 use global_webhook::store::azure::Connection;
 use global_webhook::store::table::{TABLE, TableStore};
 use global_webhook::store::{Expected, Put, Store as _, Version};
 
 use crate::raw::Raw;
+use crate::store_contract::{self, id, instant};
 use crate::support::azurite::azurite;
 
 /// Opens the account of a connection string.
@@ -27,34 +24,11 @@ pub(crate) fn open(connection_string: &str) -> Connection {
     Connection::open(&account.unwrap(), Arc::new(SystemClock)).unwrap()
 }
 
-pub(crate) fn instant(seconds: i64) -> Instant {
-    chrono::Utc.timestamp_opt(1_760_000_000 + seconds, 123_000_000).unwrap()
-}
-
+/// A row with texts that have to be escaped in one place or another.
 pub(crate) fn row(name: &str, round: u32, payload: &str) -> Row {
-    let opened = instant(0);
-    Row {
-        id: PushId { key: Key::of(&[name]), round },
-        correlation: Correlation::Content,
-        subject: Subject {
-            registry: "demo.azurecr.io".into(),
-            repository: "shop/cart".into(),
-            tag: Some("it's v1 – ü".into()),
-            digest: "sha256:00".into(),
-            action: "push".into(),
-        },
-        payload: payload.into(),
-        opened,
-        deadline: after(opened, Duration::from_secs(120)),
-        regions: vec![Region::parse("northeurope").unwrap()],
-        rule: None,
-        arrived: BTreeMap::new(),
-        prior: BTreeMap::new(),
-        phase: Phase::Waiting,
-        timer: None,
-        updated: opened,
-        revision: 1,
-    }
+    let plain = store_contract::row(id(name, round), instant(0), payload);
+    let subject = Subject { tag: Some("it's v1 – ü".into()), ..plain.subject };
+    Row { subject, ..plain }
 }
 
 pub(crate) async fn written(store: &TableStore, row: &Row, expected: Expected) -> Version {

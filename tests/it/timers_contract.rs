@@ -281,7 +281,7 @@ async fn reviving_brings_back_ours_and_leaves_the_rest(fresh: Fresh) {
     assert!(taken.iter().all(|r| r.dequeue_count == 1));
     let mut texts: Vec<String> = taken.iter().map(|r| message(r).text()).collect();
     texts.sort();
-    let revived = |name: &str| with_reason(&timer(name), Reason::Revived).text();
+    let revived = |name: &str| timer(name).revived().text();
     let mut expected = [revived("a"), revived("b"), spill("{}").text()];
     expected.sort();
     assert_eq!(texts, expected);
@@ -368,7 +368,7 @@ async fn preparing_again_changes_nothing(fresh: Fresh) {
     assert_eq!(message(&fresh.take_one(LONG).await), timer("a"));
 }
 
-/// Runs every case against the queues that `$fresh` makes; `None` skips one, which `$fresh` must say aloud.
+/// Runs every case against the queues that `$fresh` makes.
 macro_rules! timers_contract {
     ($module:ident, $fresh:path) => {
         timers_contract! { $module, $fresh:
@@ -399,9 +399,7 @@ macro_rules! timers_contract {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let fresh: Option<super::Fresh> = $fresh().await;
-                    let Some(fresh) = fresh else { return };
-                    super::$case(fresh).await;
+                    super::$case($fresh()).await;
                 }
             )*
         }
@@ -427,25 +425,25 @@ impl Poison for EmbeddedTimers {
     }
 }
 
-fn memory(resolution: Duration) -> std::future::Ready<Option<Fresh>> {
+fn memory(resolution: Duration) -> Fresh {
     let timers = Arc::new(MemoryTimers::new(Arc::new(SystemClock), resolution));
-    std::future::ready(Some(Fresh { poison: timers.clone(), timers, resolution, _keep: Box::new(()) }))
+    Fresh { poison: timers.clone(), timers, resolution, _keep: Box::new(()) }
 }
 
-fn memory_timers() -> std::future::Ready<Option<Fresh>> {
+fn memory_timers() -> Fresh {
     memory(Duration::from_millis(1))
 }
 
-fn memory_timers_in_whole_seconds() -> std::future::Ready<Option<Fresh>> {
+fn memory_timers_in_whole_seconds() -> Fresh {
     memory(SECOND)
 }
 
-fn embedded_timers() -> std::future::Ready<Option<Fresh>> {
+fn embedded_timers() -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let (_, timers) = EmbeddedStore::open(folder.path().join("store.db"), Arc::new(SystemClock)).unwrap();
     let timers = Arc::new(timers);
     let resolution = Duration::from_millis(1);
-    std::future::ready(Some(Fresh { poison: timers.clone(), timers, resolution, _keep: Box::new(folder) }))
+    Fresh { poison: timers.clone(), timers, resolution, _keep: Box::new(folder) }
 }
 
 /// The poison queue, looked at without our code.
@@ -465,9 +463,9 @@ impl Poison for RawPoison {
     }
 }
 
-fn queue_timers() -> std::future::Ready<Option<Fresh>> {
+fn queue_timers() -> Fresh {
     let connection_string = crate::support::azurite::azurite().account();
     let timers = Arc::new(QueueTimers::new(&crate::azure_table::open(&connection_string)));
     let poison = Arc::new(RawPoison(crate::raw::Raw::of(&connection_string)));
-    std::future::ready(Some(Fresh { poison, timers, resolution: SECOND, _keep: Box::new(()) }))
+    Fresh { poison, timers, resolution: SECOND, _keep: Box::new(()) }
 }
