@@ -9,14 +9,15 @@ use chrono::DateTime;
 use futures_util::FutureExt as _;
 use global_webhook::clock::{Clock, Instant};
 use global_webhook::engine::{Arrive, Done, Engine, Purge};
+use global_webhook::limits;
 use global_webhook::notify::Notifier;
 use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Filter, Policy, Target};
-use global_webhook::push::state::{Phase, Row};
+use global_webhook::push::state::{Phase, Row, TimerRef};
 use global_webhook::push::{Arrival, AttemptResult, Claim, Key, Notice, PushId, Region, Subject};
 use global_webhook::store::memory::MemoryStore;
 use global_webhook::store::{Expected, Failure, Page, Put, Store, Version, Versioned};
-use global_webhook::timers::{Armed, Message, Timers};
+use global_webhook::timers::{Armed, Message, Timer, Timers};
 
 type Meanwhile = Box<dyn FnOnce(&str, &Message) + Send>;
 
@@ -200,6 +201,27 @@ fn a_timer_that_fires_before_the_row_names_it_is_made_good() {
     let (second_look, message, _) = stage.last_armed();
     assert_ne!(second_look, "m2", "nothing was armed in its place");
     assert_eq!(fire(&ours, &second_look, &message).what.word(), "timed_out");
+}
+
+/// A write lands so late that its timer has fired meanwhile, and its process is gone: only the second look knows of it.
+#[test]
+fn a_write_that_lands_after_its_timer_fired_is_looked_at_again() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    let row = arrive(&ours, &arrival(&clock, "a", "1")).row.unwrap();
+    let (_, message, _) = stage.last_armed();
+    let Message::Timer(timer) = message else { panic!() };
+    let late = Message::Timer(Timer { revision: row.revision + 1, ..timer });
+    assert_eq!(fire(&ours, "late", &late).what.word(), "ahead");
+    let (second, second_look, delay) = stage.last_armed();
+    assert_eq!(delay, limits::UNSEEN_RECHECK);
+
+    let stored = stage.store.get(&row.id).now_or_never().unwrap().unwrap().unwrap();
+    let named = TimerRef { id: "late".into(), ..stored.row.timer.clone().unwrap() };
+    let row = Row { timer: Some(named), revision: stored.row.revision + 1, ..stored.row };
+    stage.store.put(&row, &Expected::Version(stored.version)).now_or_never().unwrap().unwrap();
+    *clock.0.lock().unwrap() = 100_500;
+    assert_eq!(fire(&ours, &second, &second_look).what.word(), "timed_out");
 }
 
 /// Found by seed 557191. Rows can be read and not written, and every timer is due: each call arms a timer for a write that
