@@ -44,7 +44,7 @@ impl Step {
 
     fn changed(what: What, mut next: Row, now: Instant, claims: Vec<Claim>) -> Self {
         next.updated = now;
-        next.revision += 1;
+        next.revision = next.revision.saturating_add(1);
         Self { what, wake: next.wake(), next: Some(next), rearm: false, claims, again: false }
     }
 
@@ -273,7 +273,7 @@ fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     step.rearm = step.wake.is_some() && !spare;
     if step.rearm && step.next.is_none() {
         // The row must name the new timer, or a spare could not be told from it.
-        step.next = Some(Row { revision: row.revision + 1, ..row.clone() });
+        step.next = Some(Row { revision: row.revision.saturating_add(1), ..row.clone() });
     }
     step
 }
