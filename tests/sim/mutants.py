@@ -61,12 +61,13 @@ MUTANTS = {
     "spilled arrivals are lost": [(ENGINE, "let spill = self.timers.arm(&message, Duration::from_secs(1));", "let spill = async { Ok::<(), Failure>(()) };")],
     "a repeated input is not repeated": [(ENGINE, "if !again {", "if !again || true {")],
     "no budget for an arrival": [(LIMITS, "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(1200);", "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(6000);")],
-    # Three remedies for one race, each of which hides the lack of the others most of the time.
+    # Four remedies for one race, each of which hides the lack of the others most of the time.
     "trust a timer that fired before the commit": [
         (COVERING, "if delay <= limits::EARLY_TIMER_WAIT {\n                // After", "if false {\n                // After"),
         (ENGINE, "&& *wait <= limits::EARLY_TIMER_WAIT) {", "&& false) {"),
+        (ENGINE, "What::UnknownPush | What::Ahead) &&", "What::UnknownPush) &&"),
         (LIMITS, "pub const CLOCK_SKEW: Duration = Duration::from_secs(5);", "pub const CLOCK_SKEW: Duration = Duration::from_secs(0);")],
-    "another round's timer is good enough": [(COVERING, "filter(|h| h.push == next.id && ", "filter(|h| ")],
+    "another round's timer is good enough": [(COVERING, "h.push == next.id && h.revision", "h.revision")],
     "an unknown id is not of the old round": [(STATE, "self.prior.values().any(|known| known == id)", "self.prior.is_empty() && id.is_empty()")],
     "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(Arc::new(next)), jobs });\n                    }\n")],
 }
