@@ -81,14 +81,18 @@ pub enum Arrive {
 /// Which row an input is for.
 #[derive(Clone, Copy)]
 enum Of<'a> {
+    /// The newest round of a key, which may be remembered, or guessed to have none.
     Newest(&'a Key),
+    /// The newest round of a key for an arrival that was spilled: what could not be written then may be there by now, so it is
+    /// read. A guess that is wrong each time it comes again would leave a timer each time.
+    Spilled(&'a Key),
     Push(&'a PushId),
 }
 
 impl Of<'_> {
     fn key(&self) -> &Key {
         match self {
-            Self::Newest(key) => key,
+            Self::Newest(key) | Self::Spilled(key) => key,
             Self::Push(id) => &id.key,
         }
     }
@@ -160,11 +164,7 @@ impl Engine {
         let call = async {
             match message {
                 Message::Timer(timer) => self.fire_timer(timer, message_id).await,
-                Message::Spill(arrival) => {
-                    // The row that could not be written then may be there by now: nothing is to be guessed.
-                    self.remembered.lost(&key);
-                    self.run(Of::Newest(&key), &Input::Arrival(arrival)).await
-                }
+                Message::Spill(arrival) => self.run(Of::Spilled(&key), &Input::Arrival(arrival)).await,
             }
         };
         let done = self.within(limits::TIMER_CALL_BUDGET, Box::pin(call)).await;
@@ -174,7 +174,7 @@ impl Engine {
     /// A call that failed may have met a row that is out of date, and would do so again.
     fn forget_after<T>(&self, key: &Key, result: Result<T, Failure>) -> Result<T, Failure> {
         if result.is_err() {
-            self.remembered.lost(key);
+            self.remembered.forget(key);
         }
         result
     }
@@ -356,7 +356,7 @@ impl Engine {
                     if !again {
                         return Ok(Done { what, row: Some(stored.row), jobs });
                     }
-                    if matches!(of, Of::Newest(_)) {
+                    if matches!(of, Of::Newest(_) | Of::Spilled(_)) {
                         remembered = Some(stored);
                     }
                 }
@@ -376,7 +376,7 @@ impl Engine {
 
     async fn read(&self, of: Of<'_>) -> Result<Option<Known>, Failure> {
         let read = match of {
-            Of::Newest(key) => self.store.latest(key).await,
+            Of::Newest(key) | Of::Spilled(key) => self.store.latest(key).await,
             Of::Push(id) => self.store.get(id).await,
         };
         if let Err(Failure::Corrupt(cause)) = &read {
@@ -399,7 +399,7 @@ impl Engine {
         let push = match (row, of) {
             (Some(row), _) => Some(row.id.to_string()),
             (None, Of::Push(id)) => Some(id.to_string()),
-            (None, Of::Newest(_)) => None,
+            (None, Of::Newest(_) | Of::Spilled(_)) => None,
         };
         let image = row.map(|r| r.subject.image());
         let missing = row

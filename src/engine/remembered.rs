@@ -57,12 +57,13 @@ impl Remembered {
         matches!(of, Of::Newest(_)) && self.strangers_absent.load(Ordering::Relaxed) >= ALONE_AFTER
     }
 
-    /// Notes whether a key that was not remembered had a row.
+    /// Notes whether a key that was not remembered had a row when an arrival looked for it. That timers and results find
+    /// theirs says nothing of other processes.
     pub(super) fn learn(&self, of: Of<'_>, found: bool) {
-        if found {
-            self.strangers_absent.store(0, Ordering::Relaxed);
-        } else if matches!(of, Of::Newest(_)) {
-            self.strangers_absent.fetch_add(1, Ordering::Relaxed);
+        match (of, found) {
+            (Of::Newest(_), true) => self.strangers_absent.store(0, Ordering::Relaxed),
+            (Of::Newest(_), false) => drop(self.strangers_absent.fetch_add(1, Ordering::Relaxed)),
+            (Of::Spilled(_) | Of::Push(_), _) => {}
         }
     }
 
@@ -71,6 +72,7 @@ impl Remembered {
             let stored = rows.get(of.key())?;
             match of {
                 Of::Newest(_) => Some(stored.clone()),
+                Of::Spilled(_) => None,
                 Of::Push(id) => (stored.row.id == *id).then(|| stored.clone()),
             }
         })
@@ -96,7 +98,7 @@ impl Remembered {
         self.with(|rows| rows.pop(key));
     }
 
-    /// A write conflicted or failed: somebody else writes too, or may have.
+    /// A write conflicted: somebody else writes too.
     pub(super) fn lost(&self, key: &Key) {
         self.forget(key);
         self.strangers_absent.store(0, Ordering::Relaxed);

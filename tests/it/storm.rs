@@ -214,14 +214,14 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
     for push in &sent {
         // An accepted arrival may still be on the queue; then there is no row yet, and there must be one.
         if let Some(id) = &push.id {
-            while at_rest(&caller, id, limit).await.is_none() {
+            while at_rest(&service, id, limit).await.is_none() {
                 assert!(Instant::now() < limit, "lost: {:?} were accepted as {id}", push.accepted);
             }
         }
     }
     let mut statuses = BTreeMap::new();
     for id in caller.pushes().await.expect("a list") {
-        statuses.insert(id.clone(), at_rest(&caller, &id, limit).await);
+        statuses.insert(id.clone(), at_rest(&service, &id, limit).await);
     }
     let mut heard: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let mut requests = 0;
@@ -253,12 +253,12 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
 }
 
 /// The status of a push once it owes nothing; `None` for an index entry whose row was never written.
-async fn at_rest(caller: &Caller, id: &str, limit: Instant) -> Option<Value> {
+async fn at_rest(service: &Service, id: &str, limit: Instant) -> Option<Value> {
     let mut unknown = 0;
     loop {
-        match caller.status(id).await {
+        match service.caller().status(id).await {
             Some(status) if is_at_rest(&status) => return Some(status),
-            Some(status) => assert!(Instant::now() < limit, "not at rest: {status:#}"),
+            Some(status) => assert!(Instant::now() < limit, "not at rest: {status:#}\n{}", service.said_of(id)),
             // Nobody kills any more: an answer that does not come, or a row that does not, stays away.
             None if unknown >= 3 => return None,
             None => unknown += 1,

@@ -123,6 +123,17 @@ impl Service {
         }
     }
 
+    /// What its processes wrote about a push, and how its queue host's calls about it ended.
+    pub fn said_of(&self, id: &str) -> String {
+        let output = self.output();
+        let mut said: Vec<String> = output.lines().filter(|line| line.contains(id)).map(str::to_owned).collect();
+        if let Parts::Hosts { queue, .. } = &self.parts {
+            let calls = queue.invocations().into_iter().filter(|call| call.text.contains(id));
+            said.extend(calls.map(|call| format!("{call:?}")));
+        }
+        said.join("\n")
+    }
+
     /// Posts a webhook of `image` from `region` under `id` and returns status and body.
     pub async fn push(&self, region: &str, image: &Image) -> (u16, Value) {
         let url = format!("{}/api/ImagePush?region={region}", self.base_url());
