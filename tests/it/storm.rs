@@ -214,14 +214,14 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
     for push in &sent {
         // An accepted arrival may still be on the queue; then there is no row yet, and there must be one.
         if let Some(id) = &push.id {
-            while at_rest(&service, id, limit).await.is_none() {
+            while at_rest(&service, &caller, id, limit).await.is_none() {
                 assert!(Instant::now() < limit, "lost: {:?} were accepted as {id}", push.accepted);
             }
         }
     }
     let mut statuses = BTreeMap::new();
     for id in caller.pushes().await.expect("a list") {
-        statuses.insert(id.clone(), at_rest(&service, &id, limit).await);
+        statuses.insert(id.clone(), at_rest(&service, &caller, &id, limit).await);
     }
     let mut heard: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let mut requests = 0;
@@ -245,6 +245,7 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
         flowed.as_secs_f64(),
         begun.elapsed().as_secs_f64(),
     );
+    eprintln!("storm, {what}: steps {:?}", steps(&service.output()));
     assert!(kills > 0 && (trouble == Trouble::Kills || disturbances > 0), "a storm without trouble");
     drop(service);
     if let Some(own) = storage.own {
@@ -253,10 +254,10 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
 }
 
 /// The status of a push once it owes nothing; `None` for an index entry whose row was never written.
-async fn at_rest(service: &Service, id: &str, limit: Instant) -> Option<Value> {
+async fn at_rest(service: &Service, caller: &Caller, id: &str, limit: Instant) -> Option<Value> {
     let mut unknown = 0;
     loop {
-        match service.caller().status(id).await {
+        match caller.status(id).await {
             Some(status) if is_at_rest(&status) => return Some(status),
             Some(status) => assert!(Instant::now() < limit, "not at rest: {status:#}\n{}", service.said_of(id)),
             // Nobody kills any more: an answer that does not come, or a row that does not, stays away.
@@ -265,6 +266,20 @@ async fn at_rest(service: &Service, id: &str, limit: Instant) -> Option<Value> {
         }
         pause(Duration::from_millis(100)).await;
     }
+}
+
+/// How often the processes took each step, from their log.
+fn steps(output: &str) -> BTreeMap<String, usize> {
+    let mut steps = BTreeMap::new();
+    for line in output.lines() {
+        let Ok(Value::Object(line)) = serde_json::from_str(line) else { continue };
+        if let (Some(Value::String(input)), Some(Value::String(outcome))) = (line.get("input"), line.get("outcome")) {
+            *steps.entry(format!("{input} {outcome}")).or_default() += 1;
+        } else if let Some(Value::String(message)) = line.get("message") {
+            *steps.entry(message.chars().take(60).collect()).or_default() += 1;
+        }
+    }
+    steps
 }
 
 /// Everything that must hold at the end; the outcomes in words.
