@@ -59,6 +59,7 @@ MUTANTS = {
     "a spare never dies": [(STEP, "let spare = later && !named && !fired.revived;", "let spare = false && later && !named;")],
     "every early timer is a spare": [(STEP, "let spare = later && !named && !fired.revived;", "let spare = later && !fired.revived;")],
     "spilled arrivals are lost": [(ENGINE, "let spill = self.timers.arm(&message, Duration::from_secs(1));", "let spill = async { Ok::<(), Failure>(()) };")],
+    "a spilled arrival guesses": [(ENGINE, "self.run(Of::Spilled(&key)", "self.run(Of::Newest(&key)")],
     "a repeated input is not repeated": [(ENGINE, "if !again {", "if !again || true {")],
     "no budget for an arrival": [(LIMITS, "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(1200);", "pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(6000);")],
     # Four remedies for one race, each of which hides the lack of the others most of the time.
