@@ -245,7 +245,10 @@ async fn storm(what: &str, deployment: Deployment, trouble: Trouble) {
         flowed.as_secs_f64(),
         begun.elapsed().as_secs_f64(),
     );
-    eprintln!("storm, {what}: steps {:?}", steps(&service.output()));
+    let steps = steps(&service.output());
+    if !steps.is_empty() {
+        eprintln!("storm, {what}: steps {steps:?}");
+    }
     assert!(kills > 0 && (trouble == Trouble::Kills || disturbances > 0), "a storm without trouble");
     drop(service);
     if let Some(own) = storage.own {
@@ -268,7 +271,7 @@ async fn at_rest(service: &Service, caller: &Caller, id: &str, limit: Instant) -
     }
 }
 
-/// How often the processes took each step, from their log.
+/// How often the processes took each step, from their log where it is JSON: behind the host.
 fn steps(output: &str) -> BTreeMap<String, usize> {
     let mut steps = BTreeMap::new();
     for line in output.lines() {
