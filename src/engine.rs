@@ -338,7 +338,13 @@ impl Engine {
                 Some(stored) if stored.row.id == next.id => Expected::Version(stored.version.clone()),
                 Some(_) | None => Expected::Absent,
             };
-            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;
+            let replaced = match self.cover(&mut next, wake, rearm, &mut held, &expected, now).await {
+                Ok(replaced) => replaced,
+                Err(cause) => {
+                    self.drop_spare(held).await;
+                    return Err(cause);
+                }
+            };
             match self.commit(&next, &expected, &mut held).await? {
                 Put::Conflict => {
                     self.remembered.lost(of.key());

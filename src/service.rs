@@ -51,12 +51,6 @@ impl Service {
         Self { engine, timers, clock, runtime, tasks: TaskTracker::new() }
     }
 
-    /// The engine, for calls that only read.
-    #[must_use]
-    pub fn engine(&self) -> &Arc<Engine> {
-        &self.engine
-    }
-
     /// Runs `call` with the engine: as far as it gets at once here, which spares two changes of thread where the store never
     /// waits, and the rest as a task of its own.
     ///

@@ -27,25 +27,8 @@ pub(super) struct Held {
 
 impl Engine {
     /// Sees to it that a live timer covers `wake` before the row is committed, names it in the row, and indexes a new row.
-    /// Returns the timer that is not needed any more once the commit is through. When it fails no row will name what was
-    /// armed, and nothing is left armed, as far as that can be told.
+    /// Returns the timer that is not needed any more once the commit is through. When it fails, no row will name what is held.
     pub(super) async fn cover(
-        &self,
-        next: &mut Row,
-        wake: Option<Instant>,
-        rearm: bool,
-        held: &mut Option<Held>,
-        expected: &Expected,
-        now: Instant,
-    ) -> Result<Option<TimerRef>, Failure> {
-        let covered = self.name_timer(next, wake, rearm, held, expected, now).await;
-        if covered.is_err() {
-            self.drop_spare(held.take()).await;
-        }
-        covered
-    }
-
-    async fn name_timer(
         &self,
         next: &mut Row,
         wake: Option<Instant>,

@@ -62,7 +62,9 @@ impl Remembered {
     pub(super) fn learn(&self, of: Of<'_>, found: bool) {
         match (of, found) {
             (Of::Newest(_), true) => self.strangers_absent.store(0, Ordering::Relaxed),
-            (Of::Newest(_), false) => drop(self.strangers_absent.fetch_add(1, Ordering::Relaxed)),
+            (Of::Newest(_), false) => {
+                self.strangers_absent.fetch_add(1, Ordering::Relaxed);
+            }
             (Of::Spilled(_) | Of::Push(_), _) => {}
         }
     }

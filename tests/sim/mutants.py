@@ -19,7 +19,15 @@ SEEDS = int(os.environ.get("MUTANT_SEEDS", "1000"))
 ENGINE, COVERING, STEP = "src/engine.rs", "src/engine/cover.rs", "src/push/step.rs"
 STATE, LIMITS = "src/push/state.rs", "src/limits.rs"
 
-COVER = "            let replaced = self.cover(&mut next, wake, rearm, &mut held, &expected, now).await?;\n"
+COVER = """\
+            let replaced = match self.cover(&mut next, wake, rearm, &mut held, &expected, now).await {
+                Ok(replaced) => replaced,
+                Err(cause) => {
+                    self.drop_spare(held).await;
+                    return Err(cause);
+                }
+            };
+"""
 PUT = "            match self.commit(&next, &expected, &mut held).await? {\n"
 JOBS = "jobs.extend(claims.into_iter().map(|claim| Job { row: Arc::clone(&stored.row), claim }));"
 

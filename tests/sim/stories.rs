@@ -146,6 +146,17 @@ impl Stage {
         (Arc::new(Engine::new(policy, self.store.clone(), self.queue.clone(), Arc::new(Deaf), clock.clone())), clock)
     }
 
+    /// One that takes itself for the only one: it met enough keys that had no row.
+    fn lonely_process(&self) -> (Arc<Engine>, Arc<Stopped>) {
+        let (engine, clock) = self.process(0);
+        for n in 0..20 {
+            let mut stranger = arrival(&clock, "a", "1");
+            stranger.subject.repository = format!("other{n}");
+            arrive(&engine, &stranger);
+        }
+        (engine, clock)
+    }
+
     fn last_armed(&self) -> (String, Message, Duration) {
         self.queue.armed.lock().unwrap().last().unwrap().clone()
     }
@@ -255,12 +266,7 @@ fn timers_do_not_multiply_while_writes_fail() {
 #[test]
 fn a_spilled_arrival_does_not_guess_that_its_push_is_new() {
     let stage = Stage::new();
-    let (ours, clock) = stage.process(0);
-    for n in 0..20 {
-        let mut stranger = arrival(&clock, "a", "1");
-        stranger.subject.repository = format!("other{n}");
-        arrive(&ours, &stranger);
-    }
+    let (ours, clock) = stage.lonely_process();
     arrive(&ours, &arrival(&clock, "a", "1"));
     stage.store.out.store(true, Ordering::Relaxed);
     let second = arrival(&clock, "b", "1");
@@ -281,12 +287,7 @@ fn a_spilled_arrival_does_not_guess_that_its_push_is_new() {
 #[test]
 fn a_timer_armed_for_one_round_is_not_named_in_another() {
     let stage = Stage::new();
-    let (ours, our_clock) = stage.process(0);
-    for n in 0..20 {
-        let mut stranger = arrival(&our_clock, "a", "1");
-        stranger.subject.repository = format!("other{n}");
-        arrive(&ours, &stranger);
-    }
+    let (ours, our_clock) = stage.lonely_process();
     let (other, clock) = stage.process(0);
     arrive(&other, &arrival(&clock, "a", "1"));
     let done = arrive(&other, &arrival(&clock, "b", "1"));
@@ -311,12 +312,7 @@ fn a_timer_armed_for_one_round_is_not_named_in_another() {
 #[test]
 fn round_1_is_purged_last() {
     let stage = Stage::new();
-    let (ours, our_clock) = stage.process(0);
-    for n in 0..20 {
-        let mut stranger = arrival(&our_clock, "a", "1");
-        stranger.subject.repository = format!("other{n}");
-        arrive(&ours, &stranger);
-    }
+    let (ours, our_clock) = stage.lonely_process();
     let (other, clock) = stage.process(0);
     let mut ids = Vec::new();
     for round in ["1", "2"] {

@@ -51,7 +51,7 @@ impl Policy for AsciiJson {
     }
 }
 
-/// The same JSON in ASCII: outside of strings it is ASCII already, and in a string `\uXXXX` is the same character.
+/// The same JSON in ASCII: outside of strings it is ASCII already, and in a string a `\u` escape is the same character.
 fn ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len() * 2);
     for c in json.chars() {
