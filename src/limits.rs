@@ -19,6 +19,10 @@ pub const LARGE_BODIES_MAX: usize = 64;
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
 
+/// Most bytes of ids kept of webhooks that repeat a region of an open push: a hundred of the registry's ids. One more is taken
+/// for a duplicate.
+pub const REPEATED_ID_BYTES_MAX: usize = 4 * 1024;
+
 /// Longest repository, tag, digest, action or host of a notification, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
 

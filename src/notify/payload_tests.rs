@@ -52,6 +52,7 @@ fn row(notice: Notice) -> Row {
         rule: None,
         arrived: all[..in_time].iter().cloned().collect(),
         prior: BTreeMap::new(),
+        repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome,
             at: settled,

@@ -282,6 +282,8 @@ pub enum What {
     Settled(Outcome),
     /// The arrival was known already.
     Duplicate,
+    /// Its region was known, its id was not: on record for the next round of the same content.
+    Repeated,
     /// The arrival came after the push had timed out and is on record.
     Late,
     /// The last missing region arrived after the time-out.
@@ -322,6 +324,7 @@ impl What {
             Self::Settled(Outcome::Replicated) => "replicated",
             Self::Settled(Outcome::TimedOut) => "timed_out",
             Self::Duplicate => "duplicate",
+            Self::Repeated => "repeated",
             Self::Late => "late",
             Self::Recovered => "recovered",
             Self::Superseded => "superseded",

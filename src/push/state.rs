@@ -34,6 +34,11 @@ pub struct Row {
     /// Ids that the previous round knew, by region: one of them coming again belongs to that round, not to this.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prior: BTreeMap<Region, String>,
+    /// Webhooks, in order, of regions that were on record already, under ids that were not: each is a sign of another push of
+    /// the same content that overlaps this one, and counts for the next round. Their ids have at most
+    /// [`REPEATED_ID_BYTES_MAX`](crate::limits::REPEATED_ID_BYTES_MAX) bytes together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeated: Vec<(Region, Arrived)>,
     /// Waiting or settled.
     pub phase: Phase,
     /// The durable timer that covers what the push owes; `None` when it owes nothing.
@@ -166,7 +171,7 @@ pub enum Delivery {
     },
     /// The receiver answered 2xx.
     Confirmed {
-        /// Number of the attempt that did it.
+        /// Number of the last attempt that was claimed; the one that did it, unless the result of an earlier one came late.
         attempt: u32,
         /// When.
         at: Instant,
@@ -219,6 +224,12 @@ impl Row {
     #[must_use]
     pub fn of_previous_round(&self, id: &str) -> bool {
         self.prior.values().any(|known| known == id)
+    }
+
+    /// Whether the webhook of `region` with this id is one that waits for the next round.
+    #[must_use]
+    pub fn is_repeated(&self, region: &Region, id: &str) -> bool {
+        self.repeated.iter().any(|(known, arrived)| known == region && arrived.id == id)
     }
 
     /// Whether `id` came with an arrival that this push counted before it settled.

@@ -6,10 +6,12 @@
 //! [`Step::wake`]. Level-triggered: what a row owes follows from the row, never from which input came last, so a lost or
 //! repeated input cannot leave a push behind.
 
+use std::collections::BTreeMap;
+
 use super::backoff;
 use super::policy::{Plan, Policy};
 use super::state::{Arrived, Delivery, Entry, Notice, Outcome, Phase, Row, Settled};
-use super::{Arrival, AttemptResult, Attempted, Claim, Fired, Input, PushId, Step, What};
+use super::{Arrival, AttemptResult, Attempted, Claim, Fired, Input, PushId, Region, Step, What};
 use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::arrival::Correlation;
@@ -53,8 +55,9 @@ impl Step {
     }
 }
 
-/// Opens the first or the next round. Arrivals that the previous round recorded after it had settled count for this one,
-/// unless their id shows that they belong to the old.
+/// Opens the first or the next round. What the previous round recorded beside its own arrivals counts for this one, unless
+/// its id shows that it belongs to the old, or it is older than a push may take: days later it says nothing of this one.
+/// Each such webhook counts for one round; those of regions that need no other stay on record for the round after.
 fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
     let (regions, timeout, rule) = match policy.plan(&arrival.subject) {
         Plan::Ignore(rule) => {
@@ -65,23 +68,28 @@ fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy
     if !regions.contains(&arrival.region) {
         return not_awaited(arrival, policy, None);
     }
-    let mut arrived = std::collections::BTreeMap::new();
-    let mut prior = std::collections::BTreeMap::new();
+    let mut prior = BTreeMap::new();
+    let mut waiting = Vec::new();
     if let Some(previous) = previous {
-        let late = previous.settled().map(|s| &s.late).into_iter().flatten();
-        for (region, at) in late {
-            if previous.of_this_round(&at.id) {
+        let counts = |at: &Arrived| {
+            let recent = clock::until(at.at, arrival.received) < timeout;
+            !previous.of_this_round(&at.id) && (recent || at.id == arrival.id)
+        };
+        for (region, at) in previous.settled().map(|s| &s.late).into_iter().flatten() {
+            if counts(at) {
+                waiting.push((region.clone(), at.clone()));
+            } else {
                 prior.insert(region.clone(), at.id.clone());
-            } else if regions.contains(region) {
-                arrived.insert(region.clone(), at.clone());
             }
         }
+        waiting.extend(previous.repeated.iter().filter(|(_, at)| counts(at)).cloned());
         prior.extend(previous.arrived.iter().map(|(region, a)| (region.clone(), a.id.clone())));
     }
     if prior.values().any(|id| *id == arrival.id) {
         return Step::unchanged(What::Duplicate, None);
     }
-    arrived.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
+    let newest = Arrived { at: arrival.received, id: arrival.id.clone() };
+    let (arrived, repeated) = share_out(&regions, (arrival.region.clone(), newest), waiting);
     let row = Row {
         id: PushId { key: arrival.key(policy.correlation), round: previous.map_or(0, |p| p.id.round) + 1 },
         correlation: policy.correlation,
@@ -93,6 +101,7 @@ fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy
         rule,
         arrived,
         prior,
+        repeated,
         phase: Phase::Waiting,
         timer: None,
         updated: now,
@@ -103,6 +112,27 @@ fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy
     } else {
         Step::changed(What::Opened, row, now, Vec::new())
     }
+}
+
+/// What of `newest` and of what waited before it counts for the round that it opens, one for each region, and what is left.
+/// An id that is the newest one's goes before one that merely came earlier.
+fn share_out(
+    regions: &[Region],
+    newest: (Region, Arrived),
+    mut waiting: Vec<(Region, Arrived)>,
+) -> (BTreeMap<Region, Arrived>, Vec<(Region, Arrived)>) {
+    waiting.retain(|(region, at)| regions.contains(region) && (*region != newest.0 || at.id != newest.1.id));
+    let mut arrived = BTreeMap::new();
+    for region in regions.iter().filter(|region| **region != newest.0) {
+        let of_region = |(other, _): &(Region, Arrived)| other == region;
+        let same = waiting.iter().position(|one| of_region(one) && one.1.id == newest.1.id);
+        if let Some(found) = same.or_else(|| waiting.iter().position(of_region)) {
+            let (region, at) = waiting.remove(found);
+            arrived.insert(region, at);
+        }
+    }
+    arrived.insert(newest.0, newest.1);
+    (arrived, waiting)
 }
 
 /// The answer to an arrival from a region that nobody waits for.
@@ -126,7 +156,7 @@ fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Po
         return settle(row.clone(), Outcome::TimedOut, false, now, policy).again();
     }
     if duplicate {
-        return Step::unchanged(What::Duplicate, row.wake());
+        return repeated(row, arrival, now);
     }
     let mut row = row.clone();
     row.arrived.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
@@ -135,6 +165,19 @@ fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Po
     } else {
         Step::changed(What::Joined, row, now, Vec::new())
     }
+}
+
+/// A webhook of a region that an open push has on record already.
+fn repeated(row: &Row, arrival: &Arrival, now: Instant) -> Step {
+    let (region, id) = (&arrival.region, &arrival.id);
+    let known = row.of_this_round(id) || row.of_previous_round(id) || row.is_repeated(region, id);
+    let kept: usize = row.repeated.iter().map(|(_, at)| at.id.len()).sum();
+    if known || row.correlation == Correlation::Id || kept + id.len() > limits::REPEATED_ID_BYTES_MAX {
+        return Step::unchanged(What::Duplicate, row.wake());
+    }
+    let mut row = row.clone();
+    row.repeated.push((region.clone(), Arrived { at: arrival.received, id: id.clone() }));
+    Step::changed(What::Repeated, row, now, Vec::new())
 }
 
 fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
@@ -147,7 +190,7 @@ fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: In
     if !expected && !planned {
         return not_awaited(arrival, policy, row.wake());
     }
-    if row.of_previous_round(&arrival.id) {
+    if row.of_previous_round(&arrival.id) || row.is_repeated(region, &arrival.id) {
         return Step::unchanged(What::Duplicate, row.wake());
     }
     match row.arrival_of(region) {
@@ -188,7 +231,7 @@ fn settle(mut row: Row, outcome: Outcome, terminated: bool, now: Instant, policy
         outcome,
         at: now,
         terminated,
-        late: std::collections::BTreeMap::new(),
+        late: BTreeMap::new(),
         recovered: None,
         superseded: false,
         outbox: Vec::new(),
@@ -287,8 +330,13 @@ fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, policy: &Policy
     let (what, delivery) = match (&entry.delivery, &attempted.result) {
         (Delivery::Confirmed { .. }, _) => return stale(),
         // A confirmation is true whoever reports it and whenever: the receiver has the notification.
-        (Delivery::Owed { .. } | Delivery::Exhausted { .. }, AttemptResult::Confirmed { status }) => {
-            (What::Confirmed, Delivery::Confirmed { attempt: attempted.claim, at: now, status: *status })
+        // Later claims stay counted, so that their results are known for what they are after a redelivery.
+        (
+            Delivery::Owed { claims: last, .. } | Delivery::Exhausted { attempt: last, .. },
+            AttemptResult::Confirmed { status },
+        ) => {
+            let attempt = attempted.claim.max(*last);
+            (What::Confirmed, Delivery::Confirmed { attempt, at: now, status: *status })
         }
         (
             Delivery::Exhausted { .. },

@@ -201,6 +201,8 @@ struct ModelRound {
     regions: BTreeMap<String, String>,
     late: BTreeMap<String, String>,
     prior: BTreeMap<String, String>,
+    /// What may count for the next round, in order: region, id, and when it was received.
+    spare: Vec<(String, String, i64)>,
     outcome: Option<Outcome>,
 }
 
@@ -214,42 +216,61 @@ impl Model {
     fn arrive(&mut self, name: &str, id: &str, received: i64, now: i64) {
         let has = |map: &BTreeMap<String, String>| map.get(name).is_some_and(|known| known == id);
         let of_the_old = |round: &ModelRound| round.prior.values().any(|known| known == id);
+        let waits = |round: &ModelRound| round.spare.iter().any(|(region, known, _)| region == name && known == id);
         let Some(round) = self.rounds.last_mut() else {
             return self.open(name, id, received);
         };
         if round.outcome.is_none() {
             let duplicate = round.regions.contains_key(name) || of_the_old(round);
+            let seen = round.regions.values().any(|known| known == id) || of_the_old(round);
             if received < round.deadline && !(duplicate && now >= round.deadline) {
                 if !duplicate {
                     round.regions.insert(name.into(), id.into());
                     if round.regions.len() == 2 {
                         round.outcome = Some(Outcome::Replicated);
                     }
+                } else if !seen && !waits(round) {
+                    round.spare.push((name.into(), id.into(), received));
                 }
                 return;
             }
             round.outcome = Some(Outcome::TimedOut);
         }
         let known = round.regions.contains_key(name) || round.late.contains_key(name);
-        if known && round.regions.values().any(|known| known == id) || has(&round.late) || of_the_old(round) {
+        if known && round.regions.values().any(|known| known == id) || has(&round.late) || of_the_old(round) || waits(round)
+        {
             return;
         }
         if known {
             self.open(name, id, received);
         } else {
             round.late.insert(name.into(), id.into());
+            round.spare.insert(0, (name.into(), id.into(), received));
         }
     }
 
     fn open(&mut self, name: &str, id: &str, received: i64) {
         let mut next = ModelRound { deadline: received + 100, opened: received, ..ModelRound::default() };
         if let Some(old) = self.rounds.last() {
+            let mut spare = old.spare.clone();
+            spare.retain(|(_, its, at)| {
+                old.regions.values().all(|id| id != its) && (received - at < 100 || its == id)
+            });
             for (region, late) in &old.late {
-                let of_the_old = old.regions.values().any(|id| id == late);
-                let map = if of_the_old { &mut next.prior } else { &mut next.regions };
-                map.insert(region.clone(), late.clone());
+                if !spare.iter().any(|(r, its, _)| r == region && its == late) {
+                    next.prior.insert(region.clone(), late.clone());
+                }
             }
             next.prior.extend(old.regions.clone());
+            spare.retain(|(region, its, _)| region != name || its != id);
+            let other = if name == "a" { "b" } else { "a" };
+            let mut of_other = spare.iter().filter(|(region, ..)| region == other);
+            let first = of_other.clone().find(|(_, its, _)| its == id).or_else(|| of_other.next()).cloned();
+            if let Some(taken) = first {
+                next.regions.insert(other.into(), taken.1.clone());
+                spare.retain(|one| *one != taken);
+            }
+            next.spare = spare;
         }
         next.regions.insert(name.into(), id.into());
         if next.regions.len() == 2 {

@@ -32,6 +32,91 @@ fn arrivals_after_settling_seed_the_next_round_unless_they_belong_to_the_old() {
     assert_eq!(old.prior, [(region("a"), "1".to_owned()), (region("b"), "1".to_owned())].into());
 }
 
+/// The rounds that these arrivals make: whether each has settled, and the ids it counts by region.
+fn rounds(arrivals: &[(&str, &str, i64)], policy: &Policy) -> Vec<(bool, Vec<String>)> {
+    let mut rounds: Vec<Row> = Vec::new();
+    for (name, id, received) in arrivals {
+        loop {
+            let step = step(rounds.last(), &arrive(name, id, *received).input(), at(*received), policy);
+            if let Some(next) = step.next {
+                rounds.retain(|row| row.id != next.id);
+                rounds.push(next);
+            }
+            if !step.again {
+                break;
+            }
+        }
+    }
+    let ids = |row: &Row| row.arrived.values().map(|a| a.id.clone()).collect();
+    rounds.iter().map(|row| (row.settled().is_some(), ids(row))).collect()
+}
+
+#[test]
+fn pushes_that_overlap_are_each_replicated_once() {
+    let two = policy();
+    let three = Policy { regions: ["a", "b", "c"].map(region).into(), ..policy() };
+    let settled = |ids: &[&str]| (true, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    // One id everywhere, one region after the other.
+    let found = rounds(&[("a", "1", 0), ("a", "2", 1), ("b", "1", 2), ("b", "2", 3)], &two);
+    assert_eq!(found, [settled(&["1", "1"]), settled(&["2", "2"])]);
+    // Three of them, and ids that differ by region.
+    let names = [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("b", "b3")];
+    let found = rounds(&names.map(|(name, id)| (name, id, 0)), &two);
+    assert_eq!(found, [settled(&["a1", "b1"]), settled(&["a2", "b2"]), settled(&["a3", "b3"])]);
+    // An id that is known everywhere is found again whatever came between.
+    let found = rounds(&[("a", "1", 0), ("a", "2", 1), ("a", "3", 2), ("b", "3", 3), ("b", "2", 4), ("b", "1", 5)], &two);
+    assert_eq!(found, [settled(&["1", "3"]), settled(&["2", "2"])]);
+    // More than one region waits for the next round.
+    let order = [("a", "a1"), ("b", "b1"), ("b", "b2"), ("a", "a2"), ("c", "c1"), ("c", "c2")];
+    let found = rounds(&order.map(|(name, id)| (name, id, 0)), &three);
+    assert_eq!(found, [settled(&["a1", "b1", "c1"]), settled(&["a2", "b2", "c2"])]);
+}
+
+#[test]
+fn what_is_older_than_a_push_may_take_says_nothing_of_the_next() {
+    let p = policy();
+    // `b` came late, with an id of its own, and the first push was recovered by it; much later the content is pushed again.
+    for (later, complete) in [(249, true), (250, false), (100_000, false)] {
+        let mut row = after(&[(arrive("a", "a1", 0), 0), (NAMED, 100), (arrive("b", "b1", 150), 150)], &p).unwrap();
+        assert!(row.settled().unwrap().recovered.is_some());
+        for _ in 0..2 {
+            row = step(Some(&row), &arrive("a", "a2", later).input(), at(later), &p).next.unwrap();
+        }
+        assert_eq!((row.id.round, row.settled().is_some()), (2, complete), "{later}");
+        // Once more from `b`: of the old push when that cannot be told from the new one's.
+        let again = step(Some(&row), &arrive("b", "b1", later + 1).input(), at(later + 1), &p);
+        assert_eq!(again.what, What::Duplicate);
+    }
+    // Repeated while the first push waited, and left over.
+    let stale = rounds(&[("a", "a1", 0), ("a", "a2", 1), ("b", "b1", 2), ("b", "b3", 5000)], &p);
+    assert_eq!(stale[1], (false, vec!["b3".to_owned()]));
+}
+
+#[test]
+fn what_waits_for_the_next_round_is_bounded() {
+    let p = policy();
+    let mut row = after(&[(arrive("a", "1", 0), 0)], &p).unwrap();
+    let long = "x".repeat(100);
+    for n in 0..100 {
+        let step = step(Some(&row), &arrive("a", &format!("{long}{n}"), 1).input(), at(1), &p);
+        row = step.next.unwrap_or(row);
+    }
+    let bytes: usize = row.repeated.iter().map(|(_, at)| at.id.len()).sum();
+    assert!((limits::REPEATED_ID_BYTES_MAX - 102..=limits::REPEATED_ID_BYTES_MAX).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn a_confirmation_that_comes_late_keeps_the_later_claims_counted() {
+    let p = policy();
+    let row = state("one confirmed", &p).unwrap();
+    let row = step(Some(&row), &NAMED.input(), at(40), &p).next.unwrap();
+    let row = step(Some(&row), &confirmed("t", 1).input(), at(41), &p).next.unwrap();
+    let redelivered = step(Some(&row), &In::Redeliver(Some("t")).input(), at(42), &p);
+    assert_eq!(redelivered.claims[0].claim, 3);
+    let old = step(redelivered.next.as_ref(), &refused("t", 2).input(), at(43), &p);
+    assert_eq!(old.what, What::Stale);
+}
+
 #[test]
 fn in_id_mode_rounds_never_arise() {
     let p = Policy { correlation: Correlation::Id, ..policy() };

@@ -159,6 +159,10 @@ fn state(name: &str, policy: &Policy) -> Option<Row> {
     let mut inputs = match name {
         "none" => vec![],
         "waiting" => vec![(arrive("a", "1", 0), 0)],
+        "repeated" => vec![(arrive("a", "1", 0), 0), (arrive("a", "2", 5), 5)],
+        "replicated and repeated" | "overlapped" => {
+            vec![(arrive("a", "1", 0), 0), (arrive("a", "2", 5), 5), (arrive("b", "1", 10), 10)]
+        }
         "overdue" => return after(&[(arrive("a", "1", 0), 0)], policy),
         "wide" => vec![(about("wide", "a", "1", 0), 0)],
         "round 2 after a time-out" => vec![(arrive("a", "1", 0), 0), (NAMED, 100), (arrive("a", "2", 160), 160)],
@@ -178,9 +182,14 @@ fn state(name: &str, policy: &Policy) -> Option<Row> {
         "round 2" => vec![(arrive("a", "2", 20), 20)],
         _ => vec![],
     });
-    if name == "superseded" {
+    let superseded_by = match name {
+        "superseded" => Some(arrive("a", "2", 20)),
+        "overlapped" => Some(arrive("b", "2", 20)),
+        _ => None,
+    };
+    if let Some(input) = superseded_by {
         let row = after(&inputs, policy)?;
-        return step(Some(&row), &arrive("a", "2", 20).input(), at(20), policy).next;
+        return step(Some(&row), &input.input(), at(20), policy).next;
     }
     after(&inputs, policy)
 }
@@ -215,7 +224,9 @@ fn arrivals() {
         // A spilled first arrival keeps the instant it was received: the deadline may be over before the row exists.
         ("none", arrive("a", "1", 0), 500, ("opened", true, Some(100), false, &[])),
         ("waiting", arrive("a", "1", 5), 5, ("duplicate", false, Some(100), false, &[])),
-        ("waiting", arrive("a", "2", 5), 5, ("duplicate", false, Some(100), false, &[])),
+        ("waiting", arrive("a", "2", 5), 5, ("repeated", true, Some(100), false, &[])),
+        ("repeated", arrive("a", "2", 5), 5, ("duplicate", false, Some(100), false, &[])),
+        ("repeated", arrive("b", "2", 5), 5, ("replicated", true, Some(35), false, both)),
         ("waiting", arrive("x", "1", 5), 5, ("unknown_region", false, Some(100), false, &[])),
         ("waiting", arrive("c", "1", 5), 5, ("ignored", false, Some(100), false, &[])),
         ("waiting", arrive("b", "2", 99), 99, ("replicated", true, Some(129), false, both)),
@@ -232,7 +243,11 @@ fn arrivals() {
         ("superseded", arrive("a", "2", 20), 20, ("opened", true, Some(120), false, &[])),
         ("superseded", arrive("a", "1", 20), 20, ("duplicate", false, None, false, &[])),
         ("superseded", about("quiet", "a", "3", 20), 20, ("ignored", false, None, false, &[])),
-        // Two pushes that overlapped share one round: neither's webhooks open another.
+        // A push that overlapped another: its first webhook is no news, its second one finds the first.
+        ("replicated and repeated", arrive("a", "2", 20), 20, ("duplicate", false, Some(40), false, &[])),
+        ("replicated and repeated", arrive("b", "2", 20), 20, ("superseded", true, Some(40), false, &[])),
+        ("overlapped", arrive("b", "2", 20), 20, ("replicated", true, Some(50), false, both)),
+        // Two whose webhooks were mixed share one round: neither's open another.
         ("mixed", arrive("a", "2", 20), 20, ("duplicate", false, Some(40), false, &[])),
         ("mixed", arrive("a", "3", 20), 20, ("superseded", true, Some(40), false, &[])),
         // Late duplicates of the first round do not count in the second.

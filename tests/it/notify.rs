@@ -112,6 +112,7 @@ fn row() -> Row {
         rule: None,
         arrived: BTreeMap::from([(region, Arrived { at: now, id: "1".into() })]),
         prior: BTreeMap::new(),
+        repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome: Outcome::Replicated,
             at: now,

@@ -46,6 +46,7 @@ pub(crate) fn row(id: PushId, opened: Instant, payload: &str) -> Row {
         rule: None,
         arrived: BTreeMap::new(),
         prior: BTreeMap::new(),
+        repeated: Vec::new(),
         phase: Phase::Waiting,
         timer: None,
         updated: opened,

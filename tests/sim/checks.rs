@@ -233,6 +233,7 @@ impl State {
                 return old || stored.arrival_of(&arrival.region).is_some();
             }
             stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id)
+                || done.what == What::Repeated && stored.is_repeated(&arrival.region, &arrival.id)
         });
         if !on_record {
             let cause = format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id);

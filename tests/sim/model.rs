@@ -54,7 +54,8 @@ impl Model {
     /// Every arrival in a row was sent, and a push that opened did so by one of them and with the settings' frame.
     pub(crate) fn on_record(&self, row: &Row) -> Result<(), String> {
         let late = row.settled().map(|s| &s.late).into_iter().flatten();
-        for (region, arrived) in row.arrived.iter().chain(late) {
+        let repeated = row.repeated.iter().map(|(region, arrived)| (region, arrived));
+        for (region, arrived) in row.arrived.iter().chain(late).chain(repeated) {
             let known = self
                 .sent
                 .iter()
@@ -112,7 +113,6 @@ impl Model {
             }
         }
         // One region's webhook with two ids means a repeated push.
-        let generation = |s: &Sent| s.id.split('.').nth(1).map(str::to_owned);
         let generations: BTreeSet<_> = sent.iter().map(|s| generation(s)).collect();
         // Where every region has an id of its own, a late arrival cannot be told from the first sign of the next push; it
         // counts for both, and the next push's own webhook of that region then opens one round more.
@@ -120,12 +120,15 @@ impl Model {
         if rounds.len() > generations.len() && ids.len() == generations.len() {
             return Err(format!("{} rounds of {} pushes", rounds.len(), generations.len()));
         }
-        let [row] = rounds else { return Ok(()) };
-        if generations.len() > 1 || self.terminated.contains(key) {
+        if self.terminated.contains(key) {
             return Ok(());
         }
-        let deadline = (row.deadline - chrono::DateTime::from_timestamp_millis(1_800_000_000_000).unwrap_or_default())
-            .num_milliseconds();
+        self.overlapping(sent, rounds, generations.len())?;
+        let [row] = rounds else { return Ok(()) };
+        if generations.len() > 1 {
+            return Ok(());
+        }
+        let deadline = since_start(row.deadline);
         let surely = |s: &&&Sent| {
             s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline)
         };
@@ -142,4 +145,31 @@ impl Model {
         }
         Ok(())
     }
+
+    /// However the webhooks of several pushes of one content overlap: when all of them were on record before a first one
+    /// could time out, none did.
+    fn overlapping(&self, sent: &[&Sent], rounds: &[&Row], pushes: usize) -> Result<(), String> {
+        let Some(first) = sent.iter().map(|s| s.received).min() else { return Ok(()) };
+        let deadline = since_start(first + self.policy.timeout);
+        let on_record = |s: &&Sent| {
+            s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline)
+        };
+        let whole: BTreeSet<_> =
+            sent.iter().copied().filter(on_record).map(|s| (generation(s), s.region.clone())).collect();
+        let outcomes = rounds.iter().filter_map(|row| Some(row.settled()?.outcome));
+        if whole.len() == pushes * self.policy.regions.len() && outcomes.clone().any(|o| o == Outcome::TimedOut) {
+            return Err(format!("all of {pushes} pushes was on record in time, and yet {:?}", outcomes.collect::<Vec<_>>()));
+        }
+        Ok(())
+    }
+}
+
+/// Which of the pushes of one content a webhook belongs to.
+fn generation(sent: &Sent) -> Option<String> {
+    sent.id.split('.').nth(1).map(str::to_owned)
+}
+
+/// Milliseconds of the virtual clock.
+fn since_start(at: Instant) -> i64 {
+    (at - chrono::DateTime::from_timestamp_millis(1_800_000_000_000).unwrap_or_default()).num_milliseconds()
 }

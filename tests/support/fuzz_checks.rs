@@ -786,6 +786,7 @@ fn settled_row(subject: Subject, payload: String) -> Row {
         rule: None,
         arrived: [(arrival.region, Arrived { at: arrival.received, id: arrival.id })].into(),
         prior: BTreeMap::new(),
+        repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome: Outcome::TimedOut,
             at: Instant::UNIX_EPOCH + Duration::from_secs(121),
