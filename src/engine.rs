@@ -22,6 +22,7 @@
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
 mod cover;
+mod history;
 mod journal;
 mod remembered;
 
@@ -30,16 +31,17 @@ use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 use futures_util::pin_mut;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::clock::{self, Clock};
 use crate::limits;
 use crate::notify::Notifier;
 use crate::push::state::Row;
 use crate::push::{Arrival, Attempted, Claim, Fired, Input, Key, Policy, PushId, Step, What, step};
-use crate::store::{Expected, Failure, Page, Put, Store};
+use crate::store::{Expected, Failure, Put, Store};
 use crate::timers::{Message, Reason, Timer, Timers};
 use cover::Held;
+pub use history::{Listed, Purge};
 use remembered::{Known, Remembered};
 
 /// The service: settings, and hands to act with.
@@ -213,24 +215,6 @@ impl Engine {
         }
     }
 
-    /// The row of a push.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn row(&self, id: &PushId) -> Result<Option<Row>, Failure> {
-        let get = async { Ok(self.store.get(id).await?.map(|stored| stored.row)) };
-        self.within(limits::OPERATOR_CALL_BUDGET, get).await
-    }
-
-    /// The newest round of a key.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn newest(&self, key: &Key) -> Result<Option<Row>, Failure> {
-        let get = async { Ok(self.store.latest(key).await?.map(|stored| stored.row)) };
-        self.within(limits::OPERATOR_CALL_BUDGET, get).await
-    }
-
     /// Ends the wait of a push as if its deadline were now.
     ///
     /// # Errors
@@ -245,40 +229,6 @@ impl Engine {
     /// [`Failure`].
     pub async fn redeliver(&self, id: &PushId, target: Option<&str>) -> Result<Done, Failure> {
         self.within(limits::OPERATOR_CALL_BUDGET, self.run(Of::Push(id), &Input::Redeliver(target))).await
-    }
-
-    /// Removes a push that owes nothing; the row that stands in the way otherwise, `None` for an unknown push.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn purge(&self, id: &PushId) -> Result<Option<Purge>, Failure> {
-        let purge = async {
-            loop {
-                let Some(stored) = self.store.get(id).await? else { return Ok(None) };
-                if stored.row.wake().is_some() {
-                    return Ok(Some(Purge::Owing));
-                }
-                // Round 1 stands for its key: with it gone, a process that inserts without reading would open it again.
-                let newest = if id.round == 1 { self.store.latest(&id.key).await? } else { None };
-                if newest.is_some_and(|newest| newest.row.id.round > 1) {
-                    return Ok(Some(Purge::Owing));
-                }
-                self.remembered.forget(&id.key);
-                if self.store.remove(&stored.row, &stored.version).await? {
-                    info!(push.id = %id, input = "purge", outcome = "purged");
-                    return Ok(Some(Purge::Purged));
-                }
-            }
-        };
-        self.within(limits::OPERATOR_CALL_BUDGET, purge).await
-    }
-
-    /// A page of pushes, newest first.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
-        self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(limit, cursor)).await
     }
 
     /// Whether rows and whether the queue can be reached.
@@ -391,15 +341,6 @@ impl Engine {
         }
         Ok(read?.map(Known::from))
     }
-}
-
-/// What became of a request to purge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purge {
-    /// The row is gone.
-    Purged,
-    /// The push still waits or owes a notification, or it is the first round of a key that has later ones.
-    Owing,
 }
 
 /// A short pause that grows with the conflicts lost and differs between the writers, without chance.

@@ -107,6 +107,10 @@ pub const DELIVERIES_AT_ONCE_MAX: usize = 64;
 /// Most attempts at one target at the same time. Each target has places of its own, so a slow one takes none from the others.
 pub const DELIVERIES_PER_TARGET_MAX: usize = 16;
 
+/// Most notifications that wait for a place at one target, each with its row in memory: a backlog against a receiver that hangs
+/// would otherwise be there as a whole. One more is tried later. Far above what waits at a receiver that answers.
+pub const DELIVERIES_WAITING_MAX: usize = 2048;
+
 /// How long a connection to a receiver is kept for the next notification. Shorter than common servers keep theirs (Node: 5 s),
 /// so that an attempt does not meet one that is just being closed.
 pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(4);

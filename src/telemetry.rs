@@ -28,7 +28,10 @@ pub fn install(under_host: bool, filter: Option<&str>) -> Result<(), String> {
     ];
     let wanted = filter.map(str::parse::<Targets>);
     let base = match &wanted {
-        Some(Ok(targets)) => targets.clone(),
+        // A name inside of a quiet one would go before it, being longer.
+        Some(Ok(targets)) => Targets::new()
+            .with_default(targets.default_level().unwrap_or(LevelFilter::OFF))
+            .with_targets(targets.clone().into_iter().filter(|(name, _)| !quiet.iter().any(|q| name.starts_with(q)))),
         Some(Err(_)) | None => Targets::new().with_default(Level::INFO),
     };
     // What strangers send that is not HTTP would be one error line each, which nobody can act on.

@@ -109,12 +109,15 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     settings.described.storage.clone_from(&storage.described);
     handler::log(&settings);
     let runtime = runtime().map_err(|why| cannot("start a runtime", why))?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         if let Some(receiver) = receiver {
             tokio::spawn(receiver.serve().map_err(|why| cannot("serve the receiver of --print", why))?);
         }
         until_signal(settings, &storage, listener, address, key).await
-    })
+    });
+    // What still runs by now is a look-up of a name that is not answered: dropping the runtime would wait for it.
+    runtime.shutdown_background();
+    end
 }
 
 async fn until_signal(

@@ -72,7 +72,8 @@ impl Engine {
             if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                *held = Some(Held { push: next.id.clone(), revision: next.revision, timer, new: false });
+                let spare = held.replace(Held { push: next.id.clone(), revision: next.revision, timer, new: false });
+                self.drop_spare(spare).await;
                 return Ok(None);
             }
         }

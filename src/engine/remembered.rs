@@ -54,7 +54,8 @@ impl Remembered {
 
     /// Whether a key that is not remembered is taken to have no row.
     pub(super) fn guesses_absent(&self, of: Of<'_>) -> bool {
-        matches!(of, Of::Newest(_)) && self.strangers_absent.load(Ordering::Relaxed) >= ALONE_AFTER
+        matches!(of, Of::Newest(key) if self.with(|rows| !rows.contains(key)))
+            && self.strangers_absent.load(Ordering::Relaxed) >= ALONE_AFTER
     }
 
     /// Notes whether a key that was not remembered had a row when an arrival looked for it. That timers and results find
@@ -73,7 +74,8 @@ impl Remembered {
         self.with(|rows| {
             let stored = rows.get(of.key())?;
             match of {
-                Of::Newest(_) => Some(stored.clone()),
+                // A round that is closed stands for its own notifications only: another may have opened the next.
+                Of::Newest(_) => stored.row.settled().is_none_or(|s| !s.superseded).then(|| stored.clone()),
                 Of::Spilled(_) => None,
                 Of::Push(id) => (stored.row.id == *id).then(|| stored.clone()),
             }

@@ -27,7 +27,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(answer(request, &row))
         }
-        ([id], &Method::DELETE) => match purge(parse(id)?, service).await? {
+        ([id], &Method::DELETE) => match purge(named(id, service).await?, service).await? {
             None => Err(Problem::unknown_push()),
             Some(Purge::Purged) => Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 }))),
             Some(Purge::Owing) => Err(Problem::new(
@@ -38,12 +38,12 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         },
         ([_], _) => Err(Problem::method("GET, DELETE")),
         ([id, "terminate"], &Method::POST) => {
-            let done = service.terminate(parse(id)?).await?;
+            let done = service.terminate(named(id, service).await?).await?;
             operated(request, &done)
         }
         ([id, "redeliver"], &Method::POST) => {
             let target = query(request, "target").into_iter().next();
-            let done = service.redeliver(parse(id)?, target).await?;
+            let done = service.redeliver(named(id, service).await?, target).await?;
             operated(request, &done)
         }
         ([_, "terminate" | "redeliver"], _) => Err(Problem::method("POST")),
@@ -51,8 +51,12 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
     }
 }
 
-fn parse(id: &str) -> Result<PushId, Problem> {
-    id.parse().map_err(|_| Problem::unknown_push())
+/// The name of a push, also of one that is named by its bare key.
+async fn named(id: &str, service: &Service) -> Result<PushId, Problem> {
+    if let Ok(push) = id.parse() {
+        return Ok(push);
+    }
+    Ok(find(id, service).await?.ok_or_else(Problem::unknown_push)?.id)
 }
 
 /// A push by its id, or the newest round by its bare key: a spilled arrival does not know its round yet.
@@ -82,16 +86,27 @@ async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, 
         })?,
     };
     let cursor = query(request, "cursor").into_iter().next();
-    let page = service.run(|engine| async move { engine.list(limit, cursor.as_deref()).await }).await?;
-    let pushes: Vec<Value> = page
-        .pushes
+    let (pushes, next) = service.run(|engine| async move { engine.list(limit, cursor.as_deref()).await }).await?;
+    let pushes: Vec<Value> = pushes
         .iter()
-        .map(|(id, opened)| {
-            let id = id.to_string();
-            json!({ "instanceId": id, "createdTime": time(*opened), "statusQueryGetUri": push_url(request, &id) })
+        .map(|push| {
+            let id = push.id.to_string();
+            json!({
+                "instanceId": id,
+                "runtimeStatus": runtime_status(push.outcome.is_some()),
+                "createdTime": time(push.opened),
+                "lastUpdatedTime": time(push.updated),
+                "image": push.image,
+                "outcome": push.outcome.map(outcome),
+                "statusQueryGetUri": push_url(request, &id),
+            })
         })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "pushes": pushes, "next": page.next })))
+    Ok(HttpResponse::Ok().json(json!({ "pushes": pushes, "next": next })))
+}
+
+fn runtime_status(settled: bool) -> &'static str {
+    if settled { "Completed" } else { "Running" }
 }
 
 fn answer(request: &HttpRequest, row: &Row) -> HttpResponse {
@@ -127,7 +142,7 @@ fn document(row: &Row) -> Document<'_> {
     let settled = row.settled();
     Document {
         instance_id: row.id.to_string(),
-        runtime_status: if settled.is_some() { "Completed" } else { "Running" },
+        runtime_status: runtime_status(settled.is_some()),
         created_time: time(row.opened),
         last_updated_time: time(row.updated),
         input: serde_json::from_str(&row.payload).ok(),

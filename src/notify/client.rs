@@ -2,14 +2,15 @@
 //!
 //! Guarantees: one attempt ends within its time-out plus the wait for a place, and never later than its lease allows; it
 //! costs bounded memory whatever comes back; redirects are not followed; a target that hangs delays no other, because each
-//! has places of its own. The configuration is looked up by name at the moment of sending, so a rotated secret or a moved
-//! receiver takes effect for pushes that settled before.
+//! has places of its own, for which a bounded number waits. The configuration is looked up by name at the moment of
+//! sending, so a rotated secret or a moved receiver takes effect for pushes that settled before.
 //!
 //! Proxies named in the environment are not used: the address that is checked must be the address that is connected to.
 
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use reqwest::{Client, Response, redirect};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::payload::{self, Message};
+use super::reply::Confidential;
 use super::{Notifier, guard, reply, signature};
 use crate::clock::{self, Clock, Instant};
 use crate::config::targets::TargetSettings;
@@ -54,7 +56,19 @@ pub struct HttpNotifier {
 
 struct Receiver {
     settings: TargetSettings,
+    confidential: Confidential,
     places: Semaphore,
+    /// How many wait for a place.
+    waiting: AtomicUsize,
+}
+
+/// One of those who wait, for as long as it does.
+struct Waiter<'r>(&'r AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl HttpNotifier {
@@ -67,13 +81,20 @@ impl HttpNotifier {
         let client = |private_allowed| Outgoing::new(move || client(private_allowed, timeout));
         let (anywhere, public) = (client(true), client(false));
         let receiver = |settings: TargetSettings| {
-            (settings.policy.name.clone(), Receiver { settings, places: Semaphore::new(each) })
+            let (places, waiting) = (Semaphore::new(each), AtomicUsize::new(0));
+            let confidential = Confidential::of(&settings);
+            (settings.policy.name.clone(), Receiver { settings, confidential, places, waiting })
         };
         Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options }
     }
 
-    /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt.
+    /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt, unless too many do.
     async fn place<'r>(&self, receiver: &'r Receiver, lease_until: Instant) -> Option<SemaphorePermit<'r>> {
+        let before = receiver.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiter = Waiter(&receiver.waiting);
+        if before >= limits::DELIVERIES_WAITING_MAX {
+            return None;
+        }
         let patience = clock::until(self.clock.now(), lease_until).saturating_sub(limits::LEASE_MARGIN);
         match select(pin!(receiver.places.acquire()), self.clock.sleep(patience)).await {
             Either::Left((permit, _)) => permit.ok(),
@@ -81,7 +102,8 @@ impl HttpNotifier {
         }
     }
 
-    async fn send(&self, settings: &TargetSettings, row: &Row, claim: &Claim) -> AttemptResult {
+    async fn send(&self, receiver: &Receiver, row: &Row, claim: &Claim) -> AttemptResult {
+        let settings = &receiver.settings;
         let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
         if let Some(why) = refused {
             return reply::failed(format!("cannot connect: refused: {why}"));
@@ -105,7 +127,7 @@ impl HttpNotifier {
             Ok(mut response) => {
                 let text = self.text(&mut response).await;
                 let (status, headers) = (response.status(), response.headers());
-                reply::result(settings.format, status, headers, &text, self.clock.now())
+                reply::result(settings.format, status, headers, &text, &receiver.confidential, self.clock.now())
             }
             Err(error) => reply::broken(&error.without_url(), self.options.attempt_timeout),
         }
@@ -139,7 +161,7 @@ impl Notifier for HttpNotifier {
             let reason = "not sent: earlier notifications to this target are still under way".to_owned();
             return AttemptResult::NotBegun { reason };
         };
-        self.send(&receiver.settings, row, claim).await
+        self.send(receiver, row, claim).await
     }
 }
 

@@ -1,16 +1,19 @@
 //! What a receiver's answer, or the lack of one, means for the outbox.
 //!
-//! Guarantee: a reason is short, one line, and names neither URL nor user.
+//! Guarantee: a reason is short, one line, and names neither URL nor user; a receiver that repeats what is secret here is not
+//! quoted at all.
 
 use std::error::Error;
 use std::time::Duration;
 
 use chrono::DateTime;
+use percent_encoding::percent_decode_str;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::payload::Format;
 use crate::clock::{self, Instant};
+use crate::config::targets::TargetSettings;
 use crate::limits;
 use crate::push::AttemptResult;
 
@@ -19,10 +22,48 @@ pub(super) fn failed(reason: impl Into<String>) -> AttemptResult {
     AttemptResult::Failed { reason: reason.into(), retry_after: None }
 }
 
+/// What a receiver may repeat of its target's settings and nobody may read in a row: the path and query of its URL, where
+/// many have their secret, and the values of its headers.
+#[derive(Default)]
+pub struct Confidential(Vec<String>);
+
+/// Parts shorter than this are no secrets, in bytes, but words like `hooks` that a receiver may use of itself.
+const PART_BYTES_MIN: usize = 8;
+
+impl Confidential {
+    /// What is confidential of a target.
+    #[must_use]
+    pub fn of(settings: &TargetSettings) -> Self {
+        let url = &settings.url;
+        let whole = [url.path().trim_matches('/'), url.query().unwrap_or_default()].map(str::to_owned);
+        let segments = url.path_segments().into_iter().flatten().filter(|s| s.len() >= 2 * PART_BYTES_MIN);
+        let values = url.query_pairs().map(|(_, value)| value.into_owned());
+        let headers = settings.headers.values().filter_map(|value| value.to_str().ok());
+        let words = headers.flat_map(|value| value.split_whitespace().chain([value]));
+        let parts = segments.map(str::to_owned).chain(values).chain(words.map(str::to_owned));
+        Self(whole.into_iter().chain(parts).filter(|part| part.len() >= PART_BYTES_MIN).collect())
+    }
+
+    /// Whether `text` repeats any of it, as it is or escaped as in a URL.
+    fn is_repeated_in(&self, text: &str) -> bool {
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let decoded = plain(text);
+        self.0.iter().any(|part| text.contains(part) || decoded.contains(&plain(part)))
+    }
+}
+
 /// The result of an answer with `status`; `text` is the beginning of its body.
 #[must_use]
-pub fn result(format: Format, status: StatusCode, headers: &HeaderMap, text: &[u8], now: Instant) -> AttemptResult {
-    let text = one_line(&String::from_utf8_lossy(text));
+pub fn result(
+    format: Format,
+    status: StatusCode,
+    headers: &HeaderMap,
+    text: &[u8],
+    confidential: &Confidential,
+    now: Instant,
+) -> AttemptResult {
+    let text = String::from_utf8_lossy(text);
+    let text = if confidential.is_repeated_in(&text) { "(it repeats a secret)".into() } else { one_line(&text) };
     let said = |what: String| if text.is_empty() { what } else { format!("{what}: {text}") };
     if status.is_success() {
         // Teams' connectors hide their throttling in the text of a 200.
@@ -82,12 +123,15 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
+    use crate::config::targets::targets;
     use proptest::prelude::*;
 
     fn after(value: &str) -> Option<Duration> {
         let now = DateTime::parse_from_rfc3339("2026-11-22T10:00:00Z").unwrap().to_utc();
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-        match result(Format::Acr, StatusCode::SERVICE_UNAVAILABLE, &headers, b"", now) {
+        let nothing = Confidential::default();
+        match result(Format::Acr, StatusCode::SERVICE_UNAVAILABLE, &headers, b"", &nothing, now) {
             AttemptResult::Failed { retry_after, .. } => retry_after,
             AttemptResult::Confirmed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. } => {
                 panic!("a failure")
@@ -111,7 +155,8 @@ mod tests {
     fn answers_mean_what_they_should() {
         let told = |status: u16, text: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            result(Format::Teams, status, &HeaderMap::new(), text.as_bytes(), Instant::UNIX_EPOCH)
+            let (headers, nothing) = (HeaderMap::new(), Confidential::default());
+            result(Format::Teams, status, &headers, text.as_bytes(), &nothing, Instant::UNIX_EPOCH)
         };
         for status in [200, 201, 202, 204, 299] {
             assert_eq!(told(status, "ok"), AttemptResult::Confirmed { status });
@@ -125,6 +170,37 @@ mod tests {
         assert_eq!(told(307, "moved"), failed("307, a redirect, not followed: configure the final URL"));
         let throttled = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId x";
         assert!(matches!(told(200, throttled), AttemptResult::Failed { .. }));
+    }
+
+    #[test]
+    fn what_is_secret_here_is_not_quoted() {
+        let json = r#"[{"name": "ops", "url": "https://x.example/hooks/T0123/aVeryLongSecretOfThePath?sig=q%2Fsecret%20value&v=1",
+            "headers": {"Authorization": "Bearer token-of-ours"}}]"#;
+        let source = Source::new([("WebhookTargets".into(), json.into())]);
+        let settings = targets(&source, &mut Vec::new()).pop().unwrap();
+        let confidential = Confidential::of(&settings);
+        let told = |text: &str| {
+            let reply = (StatusCode::NOT_FOUND, HeaderMap::new());
+            match result(Format::Acr, reply.0, &reply.1, text.as_bytes(), &confidential, Instant::UNIX_EPOCH) {
+                AttemptResult::Failed { reason, .. } => reason,
+                AttemptResult::Confirmed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. } => {
+                    panic!("a failure")
+                }
+            }
+        };
+        for text in [
+            "Cannot POST /hooks/T0123/aVeryLongSecretOfThePath",
+            "no such token: aVeryLongSecretOfThePath",
+            "{\"path\":\"\\/hooks\\/T0123\\/aVeryLongSecretOfThePath\"}",
+            "sig=q%2Fsecret%20value is wrong",
+            "bad signature q/secret value",
+            "bad signature q%2fsecret%20value",
+            "Authorization: Bearer token-of-ours",
+            "unknown token token-of-ours",
+        ] {
+            assert_eq!(told(text), "404 Not Found: (it repeats a secret)", "{text}");
+        }
+        assert_eq!(told("no hooks at T0123, v=1"), "404 Not Found: no hooks at T0123, v=1");
     }
 
     proptest! {

@@ -237,7 +237,10 @@ impl Model {
             round.outcome = Some(Outcome::TimedOut);
         }
         let known = round.regions.contains_key(name) || round.late.contains_key(name);
-        if known && round.regions.values().any(|known| known == id) || has(&round.late) || of_the_old(round) || waits(round)
+        if known && round.regions.values().any(|known| known == id)
+            || has(&round.late)
+            || of_the_old(round)
+            || waits(round)
         {
             return;
         }
@@ -253,9 +256,7 @@ impl Model {
         let mut next = ModelRound { deadline: received + 100, opened: received, ..ModelRound::default() };
         if let Some(old) = self.rounds.last() {
             let mut spare = old.spare.clone();
-            spare.retain(|(_, its, at)| {
-                old.regions.values().all(|id| id != its) && (received - at < 100 || its == id)
-            });
+            spare.retain(|(_, its, at)| old.regions.values().all(|id| id != its) && (received - at < 100 || its == id));
             for (region, late) in &old.late {
                 if !spare.iter().any(|(r, its, _)| r == region && its == late) {
                     next.prior.insert(region.clone(), late.clone());

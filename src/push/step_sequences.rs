@@ -64,7 +64,8 @@ fn pushes_that_overlap_are_each_replicated_once() {
     let found = rounds(&names.map(|(name, id)| (name, id, 0)), &two);
     assert_eq!(found, [settled(&["a1", "b1"]), settled(&["a2", "b2"]), settled(&["a3", "b3"])]);
     // An id that is known everywhere is found again whatever came between.
-    let found = rounds(&[("a", "1", 0), ("a", "2", 1), ("a", "3", 2), ("b", "3", 3), ("b", "2", 4), ("b", "1", 5)], &two);
+    let found =
+        rounds(&[("a", "1", 0), ("a", "2", 1), ("a", "3", 2), ("b", "3", 3), ("b", "2", 4), ("b", "1", 5)], &two);
     assert_eq!(found, [settled(&["1", "3"]), settled(&["2", "2"])]);
     // More than one region waits for the next round.
     let order = [("a", "a1"), ("b", "b1"), ("b", "b2"), ("a", "a2"), ("c", "c1"), ("c", "c2")];

@@ -33,7 +33,13 @@ const SCHEMA: &str = "
 /// How long a statement waits for another program that looks into the file.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
-/// Takes the lock file; the operating system gives it up when the process ends, however it ends.
+/// How often, and how far apart, the lock is tried for: one second in all. The owner may be about to end, and a process that
+/// it starts holds the lock with it until that has become a program of its own.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the lock file; the operating system gives it up when the process ends, however it ends. Blocks for a second when
+/// another process has it.
 pub(super) fn own(path: &Path) -> Result<File, Failure> {
     let mut beside = path.as_os_str().to_owned();
     beside.push("-lock");
@@ -44,7 +50,15 @@ pub(super) fn own(path: &Path) -> Result<File, Failure> {
             beside.display()
         ))
     })?;
-    match file.try_lock() {
+    let mut tried = file.try_lock();
+    for _ in 1..LOCK_TRIES {
+        if !matches!(tried, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        tried = file.try_lock();
+    }
+    match tried {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::Corrupt(format!(
             "{}: another process has this store open; stop that one, or choose another file",

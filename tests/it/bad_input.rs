@@ -149,7 +149,16 @@ async fn an_operator_can_end_send_again_list_and_remove() {
         (200, &json!("timed_out"), &json!(true))
     );
     let (_, page, _) = call(&serve, Method::GET, "/api/pushes?limit=1", "").await;
-    assert_eq!(page["pushes"][0]["instanceId"], id.as_str());
+    let listed = &page["pushes"][0];
+    assert_eq!(listed["instanceId"], id.as_str());
+    for member in ["createdTime", "lastUpdatedTime", "runtimeStatus"] {
+        assert_eq!(listed[member], status[member], "{member}");
+    }
+    assert_eq!((&listed["image"], &listed["outcome"]), (&status["customStatus"]["image"], &json!("timed_out")));
+    // By its bare key, as in the links of an answer to an arrival that was spilled.
+    let key = id.split('-').next().expect("a key");
+    assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{key}/terminate"), "").await.0, 202);
+    assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{}/terminate", "0".repeat(40)), "").await.0, 404);
     assert_eq!(call(&serve, Method::GET, "/api/pushes?limit=0", "").await.0, 400);
     assert_eq!(call(&serve, Method::DELETE, &format!("/api/pushes/{id}"), "").await.0, 200);
     assert_eq!(call(&serve, Method::DELETE, &format!("/api/pushes/{id}"), "").await.0, 404);

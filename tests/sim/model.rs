@@ -158,7 +158,10 @@ impl Model {
             sent.iter().copied().filter(on_record).map(|s| (generation(s), s.region.clone())).collect();
         let outcomes = rounds.iter().filter_map(|row| Some(row.settled()?.outcome));
         if whole.len() == pushes * self.policy.regions.len() && outcomes.clone().any(|o| o == Outcome::TimedOut) {
-            return Err(format!("all of {pushes} pushes was on record in time, and yet {:?}", outcomes.collect::<Vec<_>>()));
+            return Err(format!(
+                "all of {pushes} pushes was on record in time, and yet {:?}",
+                outcomes.collect::<Vec<_>>()
+            ));
         }
         Ok(())
     }

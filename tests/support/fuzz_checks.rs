@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use global_webhook::clock::Instant;
 use global_webhook::config::storage::{Account, Credential};
-use global_webhook::config::targets::TargetSettings;
+use global_webhook::config::targets::{self, TargetSettings};
 use global_webhook::config::{self, Fault, Settings, Source, timespan};
 use global_webhook::http::{envelope as host, query as queries};
 use global_webhook::limits;
@@ -707,8 +708,17 @@ fn members(text: &str) -> Vec<Member> {
     found
 }
 
-/// A receiver's answer gives a result that is short, plain and within its bounds. Input: lines of status and `Retry-After`,
-/// then the text.
+/// In the path of the target whose receiver answers below.
+const SECRET_OF_THE_PATH: &str = "T0123secretOfThePath";
+
+static CONFIDENTIAL: LazyLock<answers::Confidential> = LazyLock::new(|| {
+    let json = format!(r#"[{{"name": "t", "url": "https://x.example/{SECRET_OF_THE_PATH}"}}]"#);
+    let source = Source::new([("WebhookTargets".into(), json)]);
+    answers::Confidential::of(&targets::targets(&source, &mut Vec::new())[0])
+});
+
+/// A receiver's answer gives a result that is short, plain, within its bounds and without what is secret. Input: lines of
+/// status and `Retry-After`, then the text.
 pub fn reply(data: &[u8]) {
     let mut parts = data.splitn(3, |b| *b == b'\n');
     let mut part = || parts.next().unwrap_or_default();
@@ -718,7 +728,7 @@ pub fn reply(data: &[u8]) {
     let text = part();
     for format in FORMATS.map(|f| bodies::Format::parse(f).expect("a format")) {
         for now in [Instant::UNIX_EPOCH, Instant::MAX_UTC, Instant::MIN_UTC] {
-            match answers::result(format, status, &headers, text, now) {
+            match answers::result(format, status, &headers, text, &CONFIDENTIAL, now) {
                 AttemptResult::Confirmed { status } => assert!((200..300).contains(&status)),
                 AttemptResult::Failed { reason, retry_after } => {
                     assert!(!status.is_success() || format == bodies::Format::Teams, "{status}: {reason}");

@@ -1,17 +1,20 @@
 //! Tokens of the app's managed identity, from the endpoint that App Service and Functions offer to the app.
 //!
-//! The crates ask for a token before every request, so the last one is kept here and renewed early. While a renewal fails
-//! the old token serves until its end. One renewal runs at a time; the others wait for it.
+//! The crates ask for a token before every request, so the last one is kept here and renewed early, beside the requests: as
+//! long as the old token serves, nobody waits for an endpoint that fails or hangs. Where there is none to serve, all who need
+//! it wait for one and the same renewal, which goes on when they give up.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::StatusCode;
 use azure_core::auth::{AccessToken, Secret, TokenCredential};
 use azure_core::error::{Error, ErrorKind};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::clock::{self, Clock, Instant};
 use crate::config::storage::Identity;
@@ -36,12 +39,24 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const RESOURCE: &str = "https://storage.azure.com";
 
 /// See the module.
-pub(super) struct ManagedIdentity {
+pub(super) struct ManagedIdentity(Arc<Inner>);
+
+struct Inner {
     identity: Identity,
     client: Outgoing,
     clock: Arc<dyn Clock>,
-    kept: Mutex<Option<Kept>>,
+    state: Mutex<State>,
 }
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    /// The last renewal: its task, and its end for all who wait.
+    renewal: Option<(AbortHandle, Renewed)>,
+}
+
+/// The token, or the error that all who waited for it share.
+type Renewed = Shared<BoxFuture<'static, Result<AccessToken, Arc<Error>>>>;
 
 struct Kept {
     token: AccessToken,
@@ -51,7 +66,7 @@ struct Kept {
 
 impl std::fmt::Debug for ManagedIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ManagedIdentity").field(&self.identity).finish()
+        f.debug_tuple("ManagedIdentity").field(&self.0.identity).finish()
     }
 }
 
@@ -64,7 +79,43 @@ struct Answer {
 
 impl ManagedIdentity {
     pub(super) fn new(identity: Identity, clock: Arc<dyn Clock>) -> Self {
-        Self { identity, client: Outgoing::new(client), clock, kept: Mutex::new(None) }
+        let (client, state) = (Outgoing::new(client), Mutex::default());
+        Self(Arc::new(Inner { identity, client, clock, state }))
+    }
+
+    /// The end of the renewal under way, or of a new one.
+    fn renewal(&self, state: &mut State) -> Renewed {
+        if let Some((_, running)) = state.renewal.as_ref().filter(|(task, _)| !task.is_finished()) {
+            return running.clone();
+        }
+        let inner = Arc::clone(&self.0);
+        // A task, since those who wait for it may go away.
+        let task = tokio::spawn(async move { inner.renew().await });
+        let handle = task.abort_handle();
+        let ended = async { task.await.map_err(|_| Arc::new(super::io("the request for a token broke off")))? };
+        let ended = ended.boxed().shared();
+        state.renewal = Some((handle, ended.clone()));
+        ended
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn renew(&self) -> Result<AccessToken, Arc<Error>> {
+        let asked = self.ask().await;
+        let mut state = self.state();
+        match asked {
+            Ok(new) => Ok(state.kept.insert(new).token.clone()),
+            Err(cause) => {
+                if let Some(old) = &mut state.kept {
+                    old.renew_at = clock::after(self.clock.now(), RENEW_PAUSE);
+                }
+                Err(Arc::new(cause))
+            }
+        }
     }
 
     async fn ask(&self) -> azure_core::Result<Kept> {
@@ -108,29 +159,24 @@ fn client() -> reqwest::Result<reqwest::Client> {
 #[async_trait]
 impl TokenCredential for ManagedIdentity {
     async fn get_token(&self, _scopes: &[&str]) -> azure_core::Result<AccessToken> {
-        let mut kept = self.kept.lock().await;
-        let now = self.clock.now();
-        if let Some(Kept { token, .. }) = kept.as_ref().filter(|k| now < k.renew_at) {
-            return Ok(token.clone());
-        }
-        match self.ask().await {
-            Ok(new) => {
-                let token = new.token.clone();
-                *kept = Some(new);
-                Ok(token)
-            }
-            Err(cause) => match kept.as_mut().filter(|k| clock::until(now, k.ends) > TOKEN_LEFT_MIN) {
-                Some(old) => {
-                    old.renew_at = clock::after(now, RENEW_PAUSE);
-                    Ok(old.token.clone())
+        let now = self.0.clock.now();
+        let renewal = {
+            let mut state = self.0.state();
+            let serves = state.kept.as_ref().filter(|k| clock::until(now, k.ends) > TOKEN_LEFT_MIN);
+            match serves.map(|k| (k.token.clone(), now >= k.renew_at)) {
+                Some((token, false)) => return Ok(token),
+                Some((token, true)) => {
+                    drop(self.renewal(&mut state));
+                    return Ok(token);
                 }
-                None => Err(cause),
-            },
-        }
+                None => self.renewal(&mut state),
+            }
+        };
+        renewal.await.map_err(|cause| Error::new(cause.kind().clone(), cause))
     }
 
     async fn clear_cache(&self) -> azure_core::Result<()> {
-        *self.kept.lock().await = None;
+        self.0.state().kept = None;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Mutex as Shared;
 
 use chrono::TimeZone as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -22,25 +22,35 @@ fn at(seconds: i64) -> Instant {
     chrono::Utc.timestamp_opt(1_760_000_000 + seconds, 0).unwrap()
 }
 
-/// Gives these answers (status, body) one after the other, then ends; the heads of what it was asked go to the list.
-async fn endpoint(answers: Vec<(u16, String)>) -> (String, Arc<Shared<Vec<String>>>) {
+async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// Reads a request and answers it with this status and body; the request's head.
+async fn answer(stream: &mut TcpStream, (status, body): &(u16, String)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+/// Gives these answers (status, body) one after the other, then ends; the heads of what it was asked go to the list.
+async fn endpoint(answers: Vec<(u16, String)>) -> (String, Arc<Shared<Vec<String>>>) {
+    let (listener, url) = listener().await;
     let asked: Arc<Shared<Vec<String>>> = Arc::default();
     tokio::spawn({
         let asked = Arc::clone(&asked);
         async move {
-            for (status, body) in answers {
+            for one in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
-                }
-                asked.lock().unwrap().push(String::from_utf8(head).unwrap());
-                let length = body.len();
-                let answer =
-                    format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-                stream.write_all(answer.as_bytes()).await.unwrap();
+                let head = answer(&mut stream, &one).await;
+                asked.lock().unwrap().push(head);
             }
         }
     });
@@ -73,7 +83,9 @@ async fn one_token_serves_until_shortly_before_its_end() {
     *clock.0.lock().unwrap() = at(3600 - 301);
     assert_eq!(get(&credential).await.unwrap(), "one");
     *clock.0.lock().unwrap() = at(3600 - 300);
-    assert_eq!(get(&credential).await.unwrap(), "two");
+    while get(&credential).await.unwrap() != "two" {
+        tokio::task::yield_now().await;
+    }
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 2);
     let wanted = "GET /msi/token?api-version=2019-08-01&resource=https%3A%2F%2Fstorage.azure.com&client_id=my+id ";
@@ -87,12 +99,49 @@ async fn the_old_token_serves_while_renewal_fails() {
     let (clock, credential) = credential(url, None);
     assert_eq!(get(&credential).await.unwrap(), "one");
     *clock.0.lock().unwrap() = at(3400);
-    assert_eq!(get(&credential).await.unwrap(), "one");
+    let pause = clock::after(at(3400), RENEW_PAUSE);
+    while credential.0.state().kept.as_ref().unwrap().renew_at != pause {
+        assert_eq!(get(&credential).await.unwrap(), "one");
+        tokio::task::yield_now().await;
+    }
     assert_eq!(get(&credential).await.unwrap(), "one");
     assert_eq!(asked.lock().unwrap().len(), 2, "a failing endpoint is left alone for a while");
     *clock.0.lock().unwrap() = at(3590);
     assert!(super::super::is_transient(&get(&credential).await.unwrap_err()));
     assert!(!asked.lock().unwrap()[0].contains("client_id"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_keeps_nobody_who_has_a_token() {
+    let (listener, url) = listener().await;
+    let (clock, credential) = credential(url, None);
+    let hanging = tokio::spawn(async move {
+        let mut stream = listener.accept().await.unwrap().0;
+        answer(&mut stream, &token("one", 3600, "")).await;
+        let second = listener.accept().await.unwrap().0;
+        (listener, second)
+    });
+    assert_eq!(get(&credential).await.unwrap(), "one");
+    *clock.0.lock().unwrap() = at(3400);
+    for _ in 0..3 {
+        // Polled once: there is nothing to wait for.
+        assert_eq!(get(&credential).now_or_never().unwrap().unwrap(), "one");
+    }
+    let (listener, _second) = hanging.await.unwrap();
+    assert!(listener.accept().now_or_never().is_none(), "one renewal at a time");
+}
+
+#[tokio::test]
+async fn a_renewal_goes_on_when_those_who_wait_give_up() {
+    let (listener, url) = listener().await;
+    let (_, credential) = credential(url, None);
+    assert!(get(&credential).now_or_never().is_none());
+    let mut stream = listener.accept().await.unwrap().0;
+    let waiting = get(&credential);
+    assert!(get(&credential).now_or_never().is_none());
+    answer(&mut stream, &token("one", 3600, "")).await;
+    assert_eq!(waiting.await.unwrap(), "one");
+    assert!(listener.accept().now_or_never().is_none(), "all waited for the same renewal");
 }
 
 #[tokio::test]
