@@ -8,6 +8,10 @@ pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
 /// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Open files and connections this process asks the system for: what the web server takes at most, on a machine of several
+/// cores. Callers that only hold connections open must not keep the registry out.
+pub const DESCRIPTORS_MAX: u64 = 65_536;
+
 /// A body above this is large, in bytes: many times what the registry sends.
 pub const LARGE_BODY_BYTES: usize = 16 * 1024;
 

@@ -41,6 +41,7 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
     if let Err(why) = telemetry::install(true, source.get("WebhookLog")) {
         warn!(why);
     }
+    super::raise_descriptor_limit();
     watch(parent);
     let runtime = match runtime() {
         Ok(runtime) => runtime,

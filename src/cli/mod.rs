@@ -9,8 +9,10 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing::debug;
 
 use crate::config::{Fault, Source};
+use crate::limits;
 
 /// Port on which the Functions host expects its custom handler.
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
@@ -59,6 +61,14 @@ fn faults_text(faults: &[Fault]) -> String {
 #[expect(clippy::print_stderr, reason = "a command's words to the person who ran it")]
 fn complain(text: &str) {
     eprintln!("{text}");
+}
+
+/// Lets this process open as many connections as the system allows it, up to [`limits::DESCRIPTORS_MAX`]. Best effort: with
+/// fewer the web server takes fewer connections.
+fn raise_descriptor_limit() {
+    if let Err(why) = rlimit::increase_nofile_limit(limits::DESCRIPTORS_MAX) {
+        debug!(%why, "the limit of open files stays as it was");
+    }
 }
 
 /// The runtime for storage, outgoing calls and everything else that must not depend on a web worker.

@@ -52,6 +52,7 @@ pub(super) fn main(args: Args, mut source: Source) -> ExitCode {
     if let Err(why) = telemetry::install(false, source.get("WebhookLog")) {
         warn!("{why}");
     }
+    super::raise_descriptor_limit();
     for (name, value) in
         [("WebhookRegions", &args.regions), ("WebhookTimeout", &args.timeout), ("WebhookKey", &args.key)]
     {
