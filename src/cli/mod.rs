@@ -31,6 +31,8 @@ enum Command {
     Serve(serve::Args),
     /// Send ACR-shaped notifications to a running service and follow what becomes of them
     Send(send::Args),
+    /// Receive global webhooks and print them
+    Receive(receiver::Args),
 }
 
 /// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
     match (cli.command, source.get(PORT).map(str::to_owned)) {
         (Some(Command::Serve(args)), _) => serve::main(args, source),
         (Some(Command::Send(args)), _) => send::main(args),
+        (Some(Command::Receive(args)), _) => receiver::main(&args),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();

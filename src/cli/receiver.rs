@@ -1,12 +1,38 @@
-//! The built-in receiver of `serve --print`: shows the global webhooks that this very process sends, over a real connection.
+//! The built-in receiver: prints the global webhooks it is sent. `serve --print` has it in its own process and sends to it over
+//! a real connection; `receive` is it alone, for trying a service elsewhere.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
 
 use actix_web::dev::Server;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 
 use crate::config::Source;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Where to listen; give `http://<this>/` to a target
+    #[arg(long, default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+}
+
+/// Prints what arrives until the process is ended.
+pub(super) fn main(args: &Args) -> ExitCode {
+    let run = || -> std::io::Result<()> {
+        let listener = TcpListener::bind(args.listen)?;
+        super::complain(&format!("printing what is sent to http://{}/", listener.local_addr()?));
+        // Signals end it as they end any process: nothing is kept here.
+        actix_web::rt::System::new().block_on(async { Receiver { listener }.serve()?.await })
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            super::complain(&format!("cannot listen on {}: {why}", args.listen));
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// A bound receiver that is not serving yet.
 pub(super) struct Receiver {
@@ -41,7 +67,7 @@ impl Receiver {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "printing is what --print asks for")]
+#[expect(clippy::print_stdout, reason = "printing is what it is for")]
 async fn print(request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let id = request.headers().get("webhook-id").and_then(|v| v.to_str().ok()).unwrap_or("");
     let text = match serde_json::from_slice::<Value>(&body) {

@@ -33,7 +33,7 @@ use error::Problem;
 /// The route prefix of host.json.
 pub const PREFIX: &str = "api";
 
-/// Largest request body of a route and the longest time it may take to arrive: the registry itself gives up after 5 s.
+/// Longest time a request's body may take to arrive: twice as long as the registry would wait for the answer.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What the handlers work with.

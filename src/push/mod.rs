@@ -1,4 +1,5 @@
-//! What a push is, and the rules it lives by. Pure: no I/O, no clock, no chance; nothing else of this crate but `limits`.
+//! What a push is, and the rules it lives by. Pure: no I/O, no clock to read, no chance; nothing else of this crate but
+//! `limits` and the arithmetic of instants.
 //!
 //! The public face is [`step()`]: a row, one [`Input`] and the instant go in, a [`Step`] comes out. Everything that decides
 //! anything about a push is reachable from there and testable without a runtime.

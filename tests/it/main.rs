@@ -30,6 +30,7 @@ mod kills;
 mod neighbours;
 mod notify;
 mod outage;
+mod receive;
 mod requests;
 mod scenarios;
 mod seeds;
