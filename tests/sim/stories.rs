@@ -17,7 +17,7 @@ use global_webhook::push::state::{Phase, Row, TimerRef};
 use global_webhook::push::{Arrival, AttemptResult, Claim, Key, Notice, PushId, Region, Subject};
 use global_webhook::store::memory::MemoryStore;
 use global_webhook::store::{Expected, Failure, Page, Put, Store, Version, Versioned};
-use global_webhook::timers::{Armed, Message, Timer, Timers};
+use global_webhook::timers::{Armed, Message, Reason, Timer, Timers};
 
 type Meanwhile = Box<dyn FnOnce(&str, &Message) + Send>;
 
@@ -155,6 +155,15 @@ impl Stage {
             arrive(&engine, &stranger);
         }
         (engine, clock)
+    }
+
+    /// Makes a settled push owe nothing.
+    fn told_long_ago(&self, id: &PushId) {
+        let stored = self.store.get(id).now_or_never().unwrap().unwrap().unwrap();
+        let mut row = Row { timer: None, ..stored.row };
+        let Phase::Settled(settled) = &mut row.phase else { panic!() };
+        settled.outbox.clear();
+        self.store.put(&row, &Expected::Version(stored.version)).now_or_never().unwrap().unwrap();
     }
 
     fn last_armed(&self) -> (String, Message, Duration) {
@@ -318,17 +327,51 @@ fn round_1_is_purged_last() {
     for round in ["1", "2"] {
         arrive(&other, &arrival(&clock, "a", round));
         let row = arrive(&other, &arrival(&clock, "b", round)).row.unwrap();
+        stage.told_long_ago(&row.id);
         ids.push(row.id.clone());
-        // Told, long ago.
-        let stored = stage.store.get(&row.id).now_or_never().unwrap().unwrap().unwrap();
-        let mut row = Row { timer: None, ..stored.row };
-        let Phase::Settled(settled) = &mut row.phase else { panic!() };
-        settled.outbox.clear();
-        stage.store.put(&row, &Expected::Version(stored.version)).now_or_never().unwrap().unwrap();
     }
     let purge = |id| other.purge(id).now_or_never().unwrap().unwrap();
     assert_eq!(purge(&ids[0]), Some(Purge::Owing));
     let row = arrive(&ours, &arrival(&our_clock, "a", "3")).row.unwrap();
     assert_eq!(row.id.round, 3);
     assert_eq!(purge(&ids[1]), Some(Purge::Purged));
+}
+
+/// A process that closed a round, or met it closed, remembers it for as long as it owes notifications. Others may have opened
+/// two more since, and the first of these may be purged: an insert in its place would go through, beside the newest.
+#[test]
+fn a_closed_round_is_not_taken_from_memory() {
+    let stage = Stage::new();
+    let (ours, our_clock) = stage.process(0);
+    let (other, clock) = stage.process(0);
+    arrive(&ours, &arrival(&our_clock, "a", "1"));
+    let first = arrive(&ours, &arrival(&our_clock, "b", "1")).row.unwrap();
+    let mut later = Vec::new();
+    for round in ["2", "3"] {
+        arrive(&other, &arrival(&clock, "a", round));
+        later.push(arrive(&other, &arrival(&clock, "b", round)).row.unwrap().id.clone());
+    }
+    *our_clock.0.lock().unwrap() = 40_000;
+    let timer = Timer { push: first.id.clone(), due: our_clock.now(), reason: Reason::Delivery, revision: 2 };
+    let done = fire(&ours, &first.timer.as_ref().unwrap().id, &Message::Timer(timer));
+    assert!(done.row.unwrap().settled().unwrap().superseded, "the first round is remembered as closed");
+    stage.told_long_ago(&later[0]);
+    assert_eq!(other.purge(&later[0]).now_or_never().unwrap().unwrap(), Some(Purge::Purged));
+    let row = arrive(&ours, &arrival(&our_clock, "a", "4")).row.unwrap();
+    assert_eq!(row.id.round, 4);
+}
+
+/// A timer that no row names fires while the one that is named is far off: it has nothing to do and leaves nothing behind.
+#[test]
+fn a_spare_dies() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    let row = arrive(&ours, &arrival(&clock, "a", "1")).row.unwrap();
+    let (named, message, _) = stage.last_armed();
+    assert_eq!(row.timer.as_ref().unwrap().id, named);
+    *clock.0.lock().unwrap() = 50_000;
+    for _ in 0..3 {
+        assert_eq!(fire(&ours, "spare", &message).what.word(), "early");
+    }
+    assert_eq!(stage.last_armed().0, named, "something was armed for a spare");
 }
