@@ -218,7 +218,7 @@ impl Engine {
     /// Ends the wait of a push as if its deadline were now.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// The row could not be read or written in time; the change may have been made all the same. Asking again is safe.
     pub async fn terminate(&self, id: &PushId) -> Result<Done, Failure> {
         self.within(limits::OPERATOR_CALL_BUDGET, self.run(Of::Push(id), &Input::Terminate)).await
     }
@@ -226,7 +226,8 @@ impl Engine {
     /// Owes notifications of a settled push again.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// The row could not be read or written in time; the change may have been made all the same, and asking again would then send
+    /// once more.
     pub async fn redeliver(&self, id: &PushId, target: Option<&str>) -> Result<Done, Failure> {
         self.within(limits::OPERATOR_CALL_BUDGET, self.run(Of::Push(id), &Input::Redeliver(target))).await
     }

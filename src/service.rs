@@ -132,7 +132,7 @@ impl Service {
     /// Ends the wait of a push now.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// As for [`Engine::terminate`].
     pub async fn terminate(&self, id: PushId) -> Result<Done, Failure> {
         self.operate(|engine| async move { engine.terminate(&id).await }).await
     }
@@ -140,7 +140,7 @@ impl Service {
     /// Sends notifications of a push again.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// As for [`Engine::redeliver`].
     pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
         self.operate(|engine| async move { engine.redeliver(&id, target.as_deref()).await }).await
     }

@@ -176,6 +176,7 @@ fn custom(row: &Row) -> Value {
         "action": subject.action,
         "digest": subject.digest,
         "regions": regions,
+        "repeated": row.repeated.iter().map(|(region, at)| json!({ "region": region, "arrived": time(at.at), "id": at.id })).collect::<Vec<_>>(),
         "missing": names(&row.missing()),
         "deadline": time(row.deadline),
         "correlation": row.correlation,

@@ -96,7 +96,7 @@ pub trait Store: Send + Sync + 'static {
     /// Makes `id` findable by [`Store::list`]. Called before the first write of a row; repeating it changes nothing.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; the entry may be there all the same.
     async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure>;
 
     /// Writes `row` if `expected` is what is stored. Durable when it returns [`Put::Written`].
@@ -120,6 +120,6 @@ pub trait Store: Send + Sync + 'static {
     /// Creates what is missing (table, file) and proves that rows can be reached.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; what it could create is there.
     async fn prepare(&self) -> Result<(), Failure>;
 }

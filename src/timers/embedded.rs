@@ -72,7 +72,7 @@ impl EmbeddedTimers {
     /// Texts in the poison queue, oldest first, at most `limit`.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// The file could not be read.
     pub async fn poisoned(&self, limit: usize) -> Result<Vec<String>, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.database

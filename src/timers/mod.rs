@@ -174,26 +174,26 @@ pub trait Timers: Send + Sync + 'static {
     /// Deletes a timer; one that is no longer ours is left alone.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; the timer may be gone all the same, or fire.
     async fn disarm(&self, timer: &Armed) -> Result<(), Failure>;
 
     /// Copies a message that is not ours to the poison queue.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; the copy may be there all the same, so trying again may make two.
     async fn set_aside(&self, text: &str) -> Result<(), Failure>;
 
     /// Makes timers of ours live again that ended up in the poison queue, and returns their number. A message that is not
     /// ours stays where it is. Costs one request when the poison queue is empty.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; some may be live again, and one may be both live and in the poison queue: it is then brought back twice.
     async fn revive(&self) -> Result<usize, Failure>;
 
     /// Creates the queue when it is missing (the Functions host does not) and proves that it can be reached.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; the queue may have been created all the same.
     async fn prepare(&self) -> Result<(), Failure>;
 }
 
@@ -214,16 +214,16 @@ pub trait Inbox: Timers {
     /// Takes up to `max` (1 to 32) fired messages and hides them for `lease`.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; messages may have been taken all the same and come again when `lease` is over.
     async fn receive(&self, max: usize, lease: Duration) -> Result<Vec<Received>, Failure>;
 
     /// Gives a message back, to fire again after `delay`; one that is no longer ours is left alone.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; the message then comes when its lease is over, if not after `delay`.
     async fn release(&self, received: &Received, delay: Duration) -> Result<(), Failure>;
 
-    /// Moves a message to the poison queue as it is.
+    /// Moves a message to the poison queue as it is; of one that is no longer ours a copy may come there.
     ///
     /// # Errors
     /// [`Failure`]; the message may then be in both queues.

@@ -92,7 +92,13 @@ impl Model {
     }
 
     fn at_rest_of(&self, key: &Key, sent: &[&Sent], rounds: &[&Row]) -> Result<(), String> {
+        let mut counted = BTreeSet::new();
         for row in rounds {
+            for (region, arrived) in &row.arrived {
+                if !counted.insert((region, &arrived.id, arrived.at)) {
+                    return Err(format!("{}: {region} {} counts for two rounds", row.id, arrived.id));
+                }
+            }
             let settled = row.settled().ok_or("not settled")?;
             let mut owed: Vec<Notice> = vec![settled.outcome.into()];
             owed.extend(settled.recovered.map(|_| Notice::Recovered));

@@ -506,7 +506,8 @@ impl State {
         for push in 0..self.rng.within(1..5) {
             let same_ids = policy.correlation == Correlation::Id || self.rng.chance(500);
             let mut base = self.rng.within(0..60_000);
-            let rounds = if policy.correlation == Correlation::Content && self.rng.chance(250) { 2 } else { 1 };
+            let repeated = policy.correlation == Correlation::Content && self.rng.chance(300);
+            let rounds = if repeated { self.rng.within(2..4) } else { 1 };
             let mut key = None;
             for round in 0..rounds {
                 for (n, region) in policy.regions.iter().enumerate() {
