@@ -26,6 +26,7 @@ mod deliveries;
 mod embedded_crash;
 mod embedded_file;
 mod embedded_speed;
+mod function_app;
 mod kills;
 mod neighbours;
 mod notify;
