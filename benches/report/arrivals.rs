@@ -8,7 +8,7 @@ use crate::images::{pushes, regions};
 use crate::load::drive;
 use crate::process::Process;
 use crate::receiver::Receiver;
-use crate::table::{Line, median, ms, print, rate};
+use crate::table::{Line, middle, ms, print, rate};
 use crate::{Effort, folder};
 
 const REGIONS: usize = 2;
@@ -26,7 +26,7 @@ fn per_second(count: usize, elapsed: Duration) -> f64 {
 /// The service on its embedded store beside one bare insert per arrival.
 pub(crate) async fn embedded(effort: Effort) {
     let each = effort.of(150, 20);
-    let (mut floors, mut ours, mut ratios, mut waits) = (vec![], vec![], vec![], vec![]);
+    let (mut rates, mut waits) = (vec![], vec![]);
     let receiver = Receiver::start(false).await;
     let (floor_at, serve_at) = (folder(), folder());
     let mut floor = Process::role("bare-sqlite", floor_at.path(), &[]);
@@ -50,25 +50,22 @@ pub(crate) async fn embedded(effort: Effort) {
         let whole = began.elapsed();
         // The first round warms both up.
         if round > 0 || effort.short {
-            let (floor, service_rate) = (per_second(arrivals, bare.elapsed), per_second(arrivals, whole));
-            floors.push(floor);
-            ours.push(service_rate);
-            ratios.push(service_rate / floor);
-            waits.push((bare.p99(), service.p99(), service.p99().as_secs_f64() / bare.p99().as_secs_f64()));
+            rates.push((per_second(arrivals, bare.elapsed), per_second(arrivals, whole)));
+            waits.push((bare.p99().as_secs_f64(), service.p99().as_secs_f64()));
         }
     }
-    let ratio = median(&ratios);
+    let (bare, ours, ratio) = middle(&rates);
     print(&Line {
-        floor: rate(median(&floors)),
-        ours: rate(median(&ours)),
+        floor: rate(bare),
+        ours: rate(ours),
         ratio: format!("{ratio:.2}"),
         met: Some(ratio >= 0.4),
         ..Line::new("arrivals on the embedded store, 64 callers, R = 2, notified", "≥ 0.4")
     });
-    let ratio = median(&waits.iter().map(|w| w.2).collect::<Vec<_>>());
+    let (bare, ours, ratio) = middle(&waits);
     print(&Line {
-        floor: ms(median(&waits.iter().map(|w| w.0).collect::<Vec<_>>())),
-        ours: ms(median(&waits.iter().map(|w| w.1).collect::<Vec<_>>())),
+        floor: ms(Duration::from_secs_f64(bare)),
+        ours: ms(Duration::from_secs_f64(ours)),
         ratio: format!("{ratio:.2}"),
         met: Some(ratio <= 3.0),
         ..Line::new("the same, p99 of the answer", "≤ 3")
@@ -97,7 +94,7 @@ pub(crate) async fn azurite(effort: Effort) {
     .ready()
     .await;
     let bare = Account::open(&emulator.account(), emulator.tables().port(), emulator.queues().port()).await;
-    let (mut floors, mut ours, mut ratios) = (vec![], vec![], vec![]);
+    let mut rates = vec![];
     for round in 0..=effort.rounds {
         let count = AZURE_CALLERS * each;
         let alone = bare.pushes(AZURE_CALLERS, each).await;
@@ -108,15 +105,13 @@ pub(crate) async fn azurite(effort: Effort) {
         receiver.until(due).await;
         let whole = began.elapsed();
         if round > 0 || effort.short {
-            floors.push(per_second(count * REQUESTS_PER_PUSH, alone));
-            ours.push(per_second(count * REGIONS, whole));
-            ratios.push(alone.as_secs_f64() / whole.as_secs_f64());
+            rates.push((per_second(count * REGIONS, alone), per_second(count * REGIONS, whole)));
         }
     }
-    let (floor, ratio) = (median(&floors), median(&ratios));
+    let (bare, ours, ratio) = middle(&rates);
     print(&Line {
-        floor: format!("{} ({} requests)", rate(floor * REGIONS as f64 / REQUESTS_PER_PUSH as f64), rate(floor)),
-        ours: rate(median(&ours)),
+        floor: format!("{} ({} requests)", rate(bare), rate(bare * REQUESTS_PER_PUSH as f64 / REGIONS as f64)),
+        ours: rate(ours),
         ratio: format!("{ratio:.2}"),
         met: Some(ratio >= 0.8),
         ..Line::new("arrivals in handler mode on Azurite (disk), 16 callers, R = 2, notified", "≥ 0.8")
@@ -132,7 +127,7 @@ pub(crate) async fn memory(effort: Effort) {
     let settings = [("WebhookRegions", &*regions(REGIONS)), ("WebhookTimeout", "1:0:0")];
     let mut service = Process::role("memory", place.path(), &settings);
     service.answers(Instant::now()).await;
-    let (mut floors, mut ours, mut ratios) = (vec![], vec![], vec![]);
+    let mut rates = vec![];
     let (floor_before, before, mut all) = (floor.cpu(), service.cpu(), 0);
     for round in 0..=effort.rounds {
         let arrivals = CALLERS * each * REGIONS;
@@ -140,15 +135,13 @@ pub(crate) async fn memory(effort: Effort) {
         let bare = drive(floor.port, pushes(floor.port, CALLERS, each, REGIONS)).await;
         let full = drive(service.port, pushes(service.port, CALLERS, each, REGIONS)).await;
         if round > 0 || effort.short {
-            floors.push(per_second(arrivals, bare.elapsed));
-            ours.push(per_second(arrivals, full.elapsed));
-            ratios.push(bare.elapsed.as_secs_f64() / full.elapsed.as_secs_f64());
+            rates.push((per_second(arrivals, bare.elapsed), per_second(arrivals, full.elapsed)));
         }
     }
-    let ratio = median(&ratios);
+    let (bare, ours, ratio) = middle(&rates);
     print(&Line {
-        floor: rate(median(&floors)),
-        ours: rate(median(&ours)),
+        floor: rate(bare),
+        ours: rate(ours),
         ratio: format!("{ratio:.2}"),
         met: Some(ratio >= 0.6),
         ..Line::new("arrivals on stores in memory, 64 callers, R = 2, no target", "≥ 0.6")

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 use crate::load::Client;
 
@@ -17,6 +18,15 @@ const ROW_BYTES: usize = 1300;
 
 const TABLE: &str = "Bare";
 const QUEUE: &str = "bare";
+
+/// A push whose last region has its answer.
+struct Settled {
+    key: String,
+    etag: String,
+    /// The path of its timer, and the receipt that allows to delete it.
+    timer: String,
+    receipt: String,
+}
 
 /// An account of Azurite.
 #[derive(Clone)]
@@ -87,31 +97,39 @@ impl Account {
         header(&head, "etag")
     }
 
-    /// `pushes` pushes for each of `callers`, one after the other. The time it takes.
+    /// `pushes` pushes for each of `callers`, one after the other; what comes after a push's last answer is done beside the
+    /// next push, as the service does it. The time until all is done.
     pub(crate) async fn pushes(&self, callers: usize, pushes: usize) -> Duration {
         let mut connections = Vec::new();
         for _ in 0..callers {
-            connections.push(self.connect().await);
+            connections.push((self.connect().await, self.connect().await));
         }
         let began = Instant::now();
-        let tasks: Vec<_> = connections
-            .into_iter()
-            .map(|(mut tables, mut queues)| {
-                let account = self.clone();
-                tokio::spawn(async move {
-                    for _ in 0..pushes {
-                        account.push(&mut tables, &mut queues).await;
-                    }
-                })
-            })
-            .collect();
+        let mut tasks = Vec::new();
+        for ((mut tables, mut queues), (mut later_tables, mut later_queues)) in connections {
+            let (answered, mut rest) = mpsc::unbounded_channel();
+            let account = self.clone();
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..pushes {
+                    let settled = account.until_answered(&mut tables, &mut queues).await;
+                    answered.send(settled).expect("the task below");
+                }
+            }));
+            let account = self.clone();
+            tasks.push(tokio::spawn(async move {
+                while let Some(settled) = rest.recv().await {
+                    account.after_the_answer(settled, &mut later_tables, &mut later_queues).await;
+                }
+            }));
+        }
         for task in tasks {
             task.await.expect("a caller");
         }
         began.elapsed()
     }
 
-    async fn push(&self, tables: &mut Client, queues: &mut Client) {
+    /// What both regions wait for: index, arm, insert; shift, update.
+    async fn until_answered(&self, tables: &mut Client, queues: &mut Client) -> Settled {
         let key = uuid::Uuid::new_v4().simple().to_string();
         let index = format!("/{TABLE}(PartitionKey='index',RowKey='{key}')");
         let small = format!(r#"{{"PartitionKey":"index","RowKey":"{key}"}}"#);
@@ -124,18 +142,27 @@ impl Account {
         );
         let put = "&visibilitytimeout=3600&messagettl=-1";
         let (_, put) = self.send(queues, "POST", &format!("/{QUEUE}/messages"), put, "", &message).await;
-        let mut etag = self.insert(tables, &key).await;
+        let etag = self.insert(tables, &key).await;
         let place = format!("/{QUEUE}/messages/{}", member(&put, "MessageId"));
         let receipt = |receipt: &str| form_urlencoded::byte_serialize(receipt.as_bytes()).collect::<String>();
         let shift = format!("&popreceipt={}&visibilitytimeout=45", receipt(&member(&put, "PopReceipt")));
         let (head, _) = self.send(queues, "PUT", &place, &shift, "", &message).await;
-        let held = receipt(&header(&head, "x-ms-popreceipt"));
-        for _ in 0..2 {
-            let place = format!("/{TABLE}(PartitionKey='{key}',RowKey='1')");
-            let (head, _) = self.send(tables, "PUT", &place, "", &format!("if-match: {etag}\r\n"), &row(&key)).await;
-            etag = header(&head, "etag");
-        }
-        self.send(queues, "DELETE", &place, &format!("&popreceipt={held}"), "", "").await;
+        let receipt = receipt(&header(&head, "x-ms-popreceipt"));
+        let etag = self.update(tables, &key, &etag).await;
+        Settled { key, etag, timer: place, receipt }
+    }
+
+    /// What nobody waits for: confirm, disarm.
+    async fn after_the_answer(&self, settled: Settled, tables: &mut Client, queues: &mut Client) {
+        let Settled { key, etag, timer, receipt } = settled;
+        self.update(tables, &key, &etag).await;
+        self.send(queues, "DELETE", &timer, &format!("&popreceipt={receipt}"), "", "").await;
+    }
+
+    async fn update(&self, tables: &mut Client, key: &str, etag: &str) -> String {
+        let place = format!("/{TABLE}(PartitionKey='{key}',RowKey='1')");
+        let (head, _) = self.send(tables, "PUT", &place, "", &format!("if-match: {etag}\r\n"), &row(key)).await;
+        header(&head, "etag")
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) async fn memory(effort: Effort) {
     print(&Line {
         floor: format!("{idle:.1} MiB (0)"),
         ours: texts.join(", "),
-        ratio: format!("{:.2}", last / first),
+        ratio: format!("{:.2} (last / first)", last / first),
         // What is left to the allocator and to SQLite's own caches, which so few pushes as in the short form do not fill.
         met: (!effort.short).then_some(last <= first * 1.1 + 1.0),
         ..Line::new("resident memory with open pushes, embedded", "not growing")

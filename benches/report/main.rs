@@ -33,7 +33,7 @@ use std::path::Path;
 use std::time::Duration;
 
 // The shared support asks its parent for one.
-use process::free_port;
+use ports::free_port;
 
 /// The allocator of the binary that ships, here for the floors as well.
 #[global_allocator]

@@ -5,18 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::load::Client;
+use crate::ports::free_port;
 
 /// A child process that listens on a port of the loopback. Dropping it kills it.
 pub(crate) struct Process {
     child: Child,
     pub(crate) port: u16,
-}
-
-/// A port that nobody listens on, below those that the system gives to outgoing connections.
-pub(crate) fn free_port() -> u16 {
-    let of = |id: uuid::Uuid| 10_000 + u16::try_from(id.as_u128() % 20_000).expect("a small number");
-    let mut ports = std::iter::repeat_with(|| of(uuid::Uuid::new_v4()));
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 impl Process {
@@ -86,7 +80,8 @@ impl Process {
         let mut client = Client::connect(self.port).await.expect("a connection");
         loop {
             let answer = client.ask(request.as_bytes()).await.expect("an answer");
-            if !answer.body.contains("Reachable\":false") {
+            let reached = |what: &str| answer.body.contains(&format!("\"{what}Reachable\":true"));
+            if answer.status == 200 && reached("rows") && reached("queue") {
                 return self;
             }
             assert!(began.elapsed() < Duration::from_secs(30), "its storage is not reachable");

@@ -17,9 +17,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-/// Threads that parse requests, as in the service on two cores.
-const WORKERS: usize = 2;
-
 /// Most inserts of one transaction.
 const BATCH_MAX: usize = 512;
 
@@ -48,6 +45,11 @@ struct Request {
 
 type Insert = (String, String, oneshot::Sender<()>);
 
+/// Threads that parse requests: as many as `serve` takes.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 /// Runs as `role` until killed.
 pub(crate) fn run(role: &str, port: u16, folder: &Path) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port");
@@ -69,7 +71,7 @@ fn bare(listener: TcpListener, inserts: Option<mpsc::Sender<Insert>>) {
             .route("/api/ImagePush", web::post().to(arrive))
             .default_service(web::to(async || HttpResponse::Ok().json(json!({}))))
     })
-    .workers(WORKERS)
+    .workers(workers())
     .listen(listener)
     .expect("a listener")
     .run();
@@ -133,5 +135,5 @@ fn memory(listener: TcpListener) {
     };
     let service = backends::service(settings, &storage, runtime.handle().clone());
     let web = Web { service: Ok(service), described, clock, key: None, queue_trigger: true };
-    runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await }).expect("a server");
+    runtime.block_on(async { http::serve(listener, Arc::new(web), workers())?.await }).expect("a server");
 }

@@ -43,6 +43,14 @@ pub(crate) fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
     sorted[sorted.len() / 2]
 }
 
+/// Of the rounds of a measure, each its floor and ours: the one whose ratio, ours over floor, is the middle one; and that
+/// ratio. So the three figures of a line belong together.
+pub(crate) fn middle(rounds: &[(f64, f64)]) -> (f64, f64, f64) {
+    let mut rounds: Vec<(f64, f64, f64)> = rounds.iter().map(|&(floor, ours)| (floor, ours, ours / floor)).collect();
+    rounds.sort_by(|a, b| a.2.total_cmp(&b.2));
+    rounds[rounds.len() / 2]
+}
+
 pub(crate) fn ms(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }

@@ -7,11 +7,11 @@ use global_webhook::store::{Expected, Failure, Put, Store as _};
 use global_webhook::timers::queue::{QUEUE, QueueTimers};
 use global_webhook::timers::{Inbox as _, Timers as _};
 
-use crate::azure_queue::timer;
 use crate::azure_table::{open, row, written};
 use crate::proxy::Proxy;
 use crate::raw::Raw;
 use crate::support::azurite::{Azurite, azurite};
+use crate::timers_contract::timer;
 
 /// The store of an account behind a relay, and the same account reached directly.
 async fn relayed() -> (Proxy, TableStore, TableStore) {
@@ -74,9 +74,12 @@ async fn a_lost_write_is_found_under_what_others_built_on_it() {
     let (proxy, store, direct) = relayed().await;
     let first = row("a", 1, "one");
     let version = written(&store, &first, Expected::Absent).await;
+    assert_eq!(direct.get(&first.id).await.unwrap().unwrap().row, first);
     let mut ours = first.clone();
     ours.payload = "ours".into();
     proxy.lose(0, 1);
+    // The second try must meet what others have written meanwhile.
+    proxy.shut_with_the_next_loss();
     let lost = proxy.lost();
     let put = tokio::spawn({
         let (store, ours) = (store.clone(), ours.clone());
@@ -90,6 +93,7 @@ async fn a_lost_write_is_found_under_what_others_built_on_it() {
     let mut theirs = ours.clone();
     theirs.payload = "theirs".into();
     written(&direct, &theirs, Expected::Version(seen.version)).await;
+    proxy.open();
     let Put::Written(version) = put.await.unwrap() else { panic!("ours was written, then overwritten by who read it") };
     assert_eq!(store.put(&ours, &Expected::Version(version.clone())).await.unwrap(), Put::Conflict);
     assert!(!store.remove(&ours, &version).await.unwrap());

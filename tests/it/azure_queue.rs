@@ -4,21 +4,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use global_webhook::clock::Instant;
-use global_webhook::push::{Key, PushId};
 use global_webhook::timers::queue::{POISON_QUEUE, QUEUE, QueueTimers};
-use global_webhook::timers::{Inbox as _, Message, Reason, Timer, Timers as _};
+use global_webhook::timers::{Inbox as _, Timers as _};
 
 use crate::azure_table::open;
 use crate::raw::Raw;
 use crate::support::azurite::azurite;
+use crate::timers_contract::timer;
 
 const LEASE: Duration = Duration::from_secs(300);
-
-pub(crate) fn timer(name: &str) -> Message {
-    let push = PushId { key: Key::of(&[name]), round: 1 };
-    Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1 })
-}
 
 #[tokio::test]
 async fn messages_are_base64_and_never_expire() {

@@ -25,7 +25,7 @@ mod bad_input;
 mod deliveries;
 mod embedded_crash;
 mod embedded_file;
-mod embedded_speed;
+mod function_app;
 mod kills;
 mod neighbours;
 mod notify;

@@ -2,15 +2,15 @@
 //! time meanwhile, memory stays bounded, and the process survives. `NEIGHBOURS_LONG=1` for the long form.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::{JoinError, JoinSet};
 
-use crate::support::caller::Caller;
 use crate::support::dice::Dice;
 use crate::support::service::{Image, Serve};
 use crate::support::{pause, peak_memory_kib};
@@ -31,21 +31,48 @@ fn choose<T>(short: T, in_long_form: T) -> T {
     if long() { in_long_form } else { short }
 }
 
+/// The tests take turns: two crowds at once could exceed the limit of open descriptors, and each other's bound for an answer.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// The service, and a registry that sends it arrivals all the while.
 struct Street {
     serve: Serve,
-    port: u16,
+    door: Door,
+    /// Neighbours that were to come.
+    expected: usize,
     over: Arc<AtomicBool>,
     registry: tokio::task::JoinHandle<(u64, Duration)>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Where neighbours come in.
+#[derive(Clone)]
+struct Door {
+    port: u16,
+    entries: Arc<AtomicUsize>,
+}
+
+impl Door {
+    /// A connection, tried for until there is one: a neighbour that gave up would end the attack unnoticed.
+    async fn enter(&self) -> TcpStream {
+        loop {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)).await {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                return stream;
+            }
+            pause(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 impl Street {
     async fn new() -> Self {
+        let turn = TURN.lock().await;
         let serve = Serve::start(&[("WebhookRegions", "a,b")], &[]).await;
         let port = serve.base_url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let over = Arc::new(AtomicBool::new(false));
         let registry = tokio::spawn({
-            let (caller, over) = (Caller::of(serve.base_url()), Arc::clone(&over));
+            let (caller, over) = (serve.caller(), Arc::clone(&over));
             async move {
                 let (mut arrivals, mut slowest) = (0, Duration::ZERO);
                 while !over.load(Ordering::Relaxed) {
@@ -62,17 +89,47 @@ impl Street {
                 (arrivals, slowest)
             }
         });
-        Self { serve, port, over, registry }
+        let door = Door { port, entries: Arc::default() };
+        Self { serve, door, expected: 0, over, registry, _turn: turn }
+    }
+
+    /// Lets `neighbour` loose `count` times at once until `time` is over.
+    ///
+    /// # Panics
+    /// When one of them does.
+    async fn crowd<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        count: usize,
+        time: Duration,
+        mut neighbour: impl FnMut(usize, Door) -> F,
+    ) {
+        self.expected += count;
+        let mut all = JoinSet::new();
+        for n in 0..count {
+            all.spawn(neighbour(n, self.door.clone()));
+        }
+        let ends = async {
+            while let Some(end) = all.join_next().await {
+                end.expect("a neighbour");
+            }
+        };
+        let _ = tokio::time::timeout(time, ends).await;
+        all.abort_all();
+        while let Some(end) = all.join_next().await {
+            assert!(end.as_ref().err().is_none_or(JoinError::is_cancelled), "a neighbour: {end:?}");
+        }
     }
 
     async fn leave(self, what: &str) {
         self.over.store(true, Ordering::Relaxed);
         let (arrivals, slowest) = self.registry.await.expect("every arrival is answered");
         let peak = peak_memory_kib(self.serve.pid());
+        let entries = self.door.entries.load(Ordering::Relaxed);
         eprintln!(
-            "{what}: {arrivals} arrivals, the slowest answered in {} ms; peak memory {peak} KiB",
+            "{what}: {entries} connections beside {arrivals} arrivals, the slowest answered in {} ms; peak memory {peak} KiB",
             slowest.as_millis()
         );
+        assert!(entries >= self.expected, "{what}: {entries} connections of {} neighbours", self.expected);
         assert!(arrivals > 0 && slowest < ANSWER_MAX, "{what}: {slowest:?}");
         assert!(peak < memory_max_kib(), "{what}: {peak} KiB");
         let errors: Vec<String> = self
@@ -86,72 +143,51 @@ impl Street {
     }
 }
 
-/// Runs `neighbour` `count` times at once until `time` is over.
-async fn crowd<F: Future<Output = ()> + Send + 'static>(
-    count: usize,
-    time: Duration,
-    mut neighbour: impl FnMut(usize) -> F,
-) {
-    let mut all = JoinSet::new();
-    for n in 0..count {
-        all.spawn(neighbour(n));
-    }
-    let _ = tokio::time::timeout(time, async { while all.join_next().await.is_some() {} }).await;
-    all.shutdown().await;
-}
-
-async fn connect(port: u16) -> Option<TcpStream> {
-    TcpStream::connect(("127.0.0.1", port)).await.ok()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_byte_now_and_then() {
-    let street = Street::new().await;
-    let port = street.port;
-    crowd(choose(200, 2000), Duration::from_secs(choose(7, 20)), |n| async move {
-        let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{".as_bytes();
-        loop {
-            let Some(mut stream) = connect(port).await else { return };
-            // Half of them are slow from the first byte, the others once their body has begun.
-            let (at_once, slowly) = head.split_at(if n % 2 == 0 { 0 } else { head.len() });
-            if stream.write_all(at_once).await.is_err() {
-                continue;
-            }
-            for byte in slowly.iter().chain(std::iter::repeat(&b' ')) {
-                pause(Duration::from_millis(300)).await;
-                if stream.write_all(&[*byte]).await.is_err() {
-                    break;
+    let mut street = Street::new().await;
+    street
+        .crowd(choose(200, 2000), Duration::from_secs(choose(7, 20)), |n, door| async move {
+            let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{".as_bytes();
+            loop {
+                let mut stream = door.enter().await;
+                // Half of them are slow from the first byte, the others once their body has begun.
+                let (at_once, slowly) = head.split_at(if n % 2 == 0 { 0 } else { head.len() });
+                if stream.write_all(at_once).await.is_err() {
+                    continue;
+                }
+                for byte in slowly.iter().chain(std::iter::repeat(&b' ')) {
+                    pause(Duration::from_millis(300)).await;
+                    if stream.write_all(&[*byte]).await.is_err() {
+                        break;
+                    }
                 }
             }
-        }
-    })
-    .await;
+        })
+        .await;
     street.leave("a byte now and then").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing() {
-    let street = Street::new().await;
-    let port = street.port;
+    let mut street = Street::new().await;
     let count = choose(500, 10_000);
     let open = Arc::new(AtomicU64::new(0));
     let most = Arc::new(AtomicU64::new(0));
-    crowd(count, Duration::from_secs(choose(7, 20)), |_| {
-        let (open, most) = (Arc::clone(&open), Arc::clone(&most));
-        async move {
-            loop {
-                let Some(mut stream) = connect(port).await else {
-                    pause(Duration::from_millis(50)).await;
-                    continue;
-                };
-                most.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-                // Until it is closed for us.
-                let _ = stream.read_to_end(&mut Vec::new()).await;
-                open.fetch_sub(1, Ordering::Relaxed);
+    street
+        .crowd(count, Duration::from_secs(choose(7, 20)), |_, door| {
+            let (open, most) = (Arc::clone(&open), Arc::clone(&most));
+            async move {
+                loop {
+                    let mut stream = door.enter().await;
+                    most.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    // Until it is closed for us.
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                }
             }
-        }
-    })
-    .await;
+        })
+        .await;
     let most = most.load(Ordering::Relaxed);
     assert!(most >= u64::try_from(count * 9 / 10).expect("a number"), "only {most} were open at once");
     street.leave(&format!("{most} connections that say nothing")).await;
@@ -159,120 +195,131 @@ async fn connections_that_say_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_without_end() {
-    let street = Street::new().await;
-    let port = street.port;
+    let mut street = Street::new().await;
+    let refused = Arc::new(AtomicU64::new(0));
     let sizes = [10 * 1024, 100 * 1024, 1024 * 1024, 64 * 1024 * 1024];
-    crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n| async move {
-        let block = [b'h'; 4096];
-        loop {
-            let Some(mut stream) = connect(port).await else { return };
-            let start = ["GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", "GET /", "POST /api/ImagePush?region="][n % 3];
-            let mut left = sizes[n % sizes.len()];
-            let mut written = stream.write_all(start.as_bytes()).await;
-            while left > 0 && written.is_ok() {
-                written = stream.write_all(&block).await;
-                left -= block.len().min(left);
+    street
+        .crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n, door| {
+            let refused = Arc::clone(&refused);
+            async move {
+                let block = [b'h'; 4096];
+                loop {
+                    let mut stream = door.enter().await;
+                    let start =
+                        ["GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", "GET /", "POST /api/ImagePush?region="][n % 3];
+                    let mut left = sizes[n % sizes.len()];
+                    let mut written = stream.write_all(start.as_bytes()).await;
+                    while left > 0 && written.is_ok() {
+                        written = stream.write_all(&block).await;
+                        left -= block.len().min(left);
+                    }
+                    let _ = stream.write_all(b"\r\n\r\n").await;
+                    let mut answer = [0; 64];
+                    if let Ok(length @ 12..) = stream.read(&mut answer).await
+                        && sizes[n % sizes.len()] > 100 * 1024
+                    {
+                        assert!(answer[9] == b'4', "{}", String::from_utf8_lossy(&answer[..length]));
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
             }
-            let _ = stream.write_all(b"\r\n\r\n").await;
-            let mut answer = [0; 64];
-            if let Ok(length @ 12..) = stream.read(&mut answer).await {
-                let status = &answer[9..12.min(length)];
-                let fits = sizes[n % sizes.len()] <= 100 * 1024;
-                assert!(fits || status[0] == b'4', "{}", String::from_utf8_lossy(&answer[..length]));
-            }
-        }
-    })
-    .await;
-    street.leave("heads without end").await;
+        })
+        .await;
+    let refused = refused.load(Ordering::Relaxed);
+    assert!(refused > 0, "no refusal was seen");
+    street.leave(&format!("heads without end ({refused} refusals seen)")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_bodies_at_full_rate() {
-    let street = Street::new().await;
-    let (port, sent) = (street.port, Arc::new(AtomicU64::new(0)));
+    let mut street = Street::new().await;
+    let sent = Arc::new(AtomicU64::new(0));
     let time = Duration::from_secs(choose(5, 20));
-    crowd(choose(8, 32), time, |n| {
-        let sent = Arc::clone(&sent);
-        async move {
-            let pad = "x".repeat(256 * 1024 - 700);
-            let mut stream = connect(port).await.expect("a connection");
-            for round in 0.. {
-                let image = Image::new("team/large", &format!("t{n}-{round}"));
-                let mut body: serde_json::Value = serde_json::from_str(&image.notification()).expect("JSON");
-                body["padding"] = json!(pad);
-                let body = body.to_string();
-                assert!(body.len() <= 256 * 1024);
-                let length = body.len();
-                let head =
-                    format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-                stream.write_all(head.as_bytes()).await.expect("written");
-                stream.write_all(body.as_bytes()).await.expect("written");
-                let mut answer = [0; 4096];
-                let length = stream.read(&mut answer).await.expect("an answer");
-                assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..length]));
-                sent.fetch_add(1, Ordering::Relaxed);
+    street
+        .crowd(choose(8, 32), time, |n, door| {
+            let sent = Arc::clone(&sent);
+            async move {
+                let pad = "x".repeat(256 * 1024 - 700);
+                let mut stream = door.enter().await;
+                for round in 0.. {
+                    let image = Image::new("team/large", &format!("t{n}-{round}"));
+                    let mut body: serde_json::Value = serde_json::from_str(&image.notification()).expect("JSON");
+                    body["padding"] = json!(pad);
+                    let body = body.to_string();
+                    assert!(body.len() <= 256 * 1024);
+                    let length = body.len();
+                    let head =
+                        format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.expect("written");
+                    stream.write_all(body.as_bytes()).await.expect("written");
+                    let mut answer = [0; 4096];
+                    let length = stream.read(&mut answer).await.expect("an answer");
+                    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..length]));
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
             }
-        }
-    })
-    .await;
-    let rate = sent.load(Ordering::Relaxed) / time.as_secs();
+        })
+        .await;
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent > 0, "nothing was sent");
+    let rate = sent / time.as_secs();
     street.leave(&format!("the largest bodies at full rate ({rate} a second)")).await;
 }
 
 /// Many callers hold back the last byte of the largest body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_bodies_held_back() {
-    let street = Street::new().await;
-    let port = street.port;
-    crowd(choose(300, 1000), Duration::from_secs(choose(7, 20)), |_| async move {
-        let body = vec![b' '; 256 * 1024 - 1];
-        let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n";
-        loop {
-            let Some(mut stream) = connect(port).await else { return };
-            if stream.write_all(head.as_bytes()).await.is_ok() && stream.write_all(&body).await.is_ok() {
-                let _ = stream.read(&mut [0; 4096]).await;
+    let mut street = Street::new().await;
+    street
+        .crowd(choose(300, 1000), Duration::from_secs(choose(7, 20)), |_, door| async move {
+            let body = vec![b' '; 256 * 1024 - 1];
+            let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n";
+            loop {
+                let mut stream = door.enter().await;
+                if stream.write_all(head.as_bytes()).await.is_ok() && stream.write_all(&body).await.is_ok() {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                }
+                drop(stream);
+                // One that is turned away at once would otherwise try its luck with all the processor there is.
+                pause(Duration::from_secs(choose(1, 3))).await;
             }
-            drop(stream);
-            // One that is turned away at once would otherwise try its luck with all the processor there is.
-            pause(Duration::from_secs(choose(1, 3))).await;
-        }
-    })
-    .await;
+        })
+        .await;
     street.leave("the largest bodies held back").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_in_the_pipeline() {
     let mut dice = Dice::thrown("nonsense in the pipeline");
-    let street = Street::new().await;
-    let port = street.port;
-    crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n| {
-        let mut dice = dice.split();
-        async move {
-            loop {
-                let Some(mut stream) = connect(port).await else { return };
-                let mut bytes = Vec::new();
-                if n % 2 == 0 {
-                    bytes.extend(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(dice.index(1000)));
-                    bytes.extend(
-                        b"POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
-                    );
+    let mut street = Street::new().await;
+    street
+        .crowd(choose(16, 64), Duration::from_secs(choose(5, 20)), |n, door| {
+            let mut dice = dice.split();
+            async move {
+                loop {
+                    let mut stream = door.enter().await;
+                    let mut bytes = Vec::new();
+                    if n % 2 == 0 {
+                        bytes.extend(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(dice.index(1000)));
+                        bytes.extend(
+                            b"POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                        );
+                    }
+                    bytes.extend((0..dice.index(5000)).map(|_| u8::try_from(dice.below(256)).expect("a byte")));
+                    let (mut reads, mut writes) = stream.split();
+                    let read = async {
+                        let mut buffer = [0; 65536];
+                        while reads.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+                    };
+                    let write = async {
+                        let _ = writes.write_all(&bytes).await;
+                        let _ = writes.shutdown().await;
+                    };
+                    let both = async { tokio::join!(read, write) };
+                    let _ = tokio::time::timeout(Duration::from_secs(3), both).await;
                 }
-                bytes.extend((0..dice.index(5000)).map(|_| u8::try_from(dice.below(256)).expect("a byte")));
-                let (mut reads, mut writes) = stream.split();
-                let read = async {
-                    let mut buffer = [0; 65536];
-                    while reads.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
-                };
-                let write = async {
-                    let _ = writes.write_all(&bytes).await;
-                    let _ = writes.shutdown().await;
-                };
-                let both = async { tokio::join!(read, write) };
-                let _ = tokio::time::timeout(Duration::from_secs(3), both).await;
             }
-        }
-    })
-    .await;
+        })
+        .await;
     street.leave("nonsense in the pipeline").await;
 }

@@ -12,7 +12,7 @@ const REGIONS: [&str; 3] = ["northeurope", "westus", "eastasia"];
 async fn service(deployment: Deployment, receiver: &Recorder) -> Service {
     let url = format!("http://127.0.0.1:{}/", receiver.listen().await);
     let targets = json!([{ "name": "ops", "url": url, "format": "standard", "outcomes": ["replicated", "timed_out", "recovered"] }]);
-    let rules = json!([{ "tag": "short-*", "timeout": "0:0:3" }, { "repository": "quiet/*", "ignore": true }]);
+    let rules = json!([{ "tag": "short-*", "timeout": "0:0:10" }, { "repository": "quiet/*", "ignore": true }]);
     Service::start(
         deployment,
         &[

@@ -14,6 +14,12 @@ async fn handler() -> (Host, QueueAccess) {
     let account = tokio::task::spawn_blocking(|| azurite().account()).await.expect("Azurite");
     let settings = [("WebhookRegions", "northeurope,westus"), ("AzureWebJobsStorage", account.as_str())];
     let host = Host::start(HostOptions::spawned(&settings).only(Serves::Http)).await;
+    // A first look at storage may take longer than an arrival has; it would be spilled.
+    eventually("storage is reached", LIMIT, async || {
+        let health = wire::send(b"GET /api/ImagePush HTTP/1.1\r\nHost: h\r\n\r\n", host.handler_port()).await.json();
+        health["rowsReachable"] == true && health["queueReachable"] == true
+    })
+    .await;
     (host, QueueAccess { connection_string: account, queue: QUEUE.into() })
 }
 

@@ -29,8 +29,18 @@ impl Caller {
 
     /// The status document of a push; `None` when there is none, or no service to ask.
     pub async fn status(&self, id: &str) -> Option<Value> {
-        let (code, body) = self.ask(self.client.get(format!("{}/api/pushes/{id}", self.base))).await?;
+        let (code, body) = self.look(id).await?;
         matches!(code, 200 | 202).then_some(body)
+    }
+
+    /// Status code and body of the answer to a question for a push; `None` when there was no whole answer in time.
+    pub async fn look(&self, id: &str) -> Option<(u16, Value)> {
+        self.ask(self.client.get(format!("{}/api/pushes/{id}", self.base))).await
+    }
+
+    /// Whether anybody answers there.
+    pub async fn is_answered(&self) -> bool {
+        self.ask(self.client.get(&self.base)).await.is_some()
     }
 
     /// What an operator asks for a push: `terminate`, `redeliver`.

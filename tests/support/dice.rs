@@ -6,9 +6,15 @@ pub struct Dice(u64);
 
 impl Dice {
     /// Dice of the seed in `SEED`, or of a fresh one; prints which.
+    ///
+    /// # Panics
+    /// When `SEED` is not a number: other dice than those asked for would repeat nothing.
     pub fn thrown(what: &str) -> Self {
-        let given = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
-        let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32);
+        let seed = match std::env::var("SEED") {
+            Ok(text) => text.parse().unwrap_or_else(|_| panic!("SEED is not a whole number: {text:?}")),
+            Err(std::env::VarError::NotPresent) => uuid::Uuid::new_v4().as_u64_pair().0 >> 32,
+            Err(unreadable) => panic!("SEED cannot be read: {unreadable}"),
+        };
         eprintln!("{what}: SEED={seed}");
         Self(seed)
     }

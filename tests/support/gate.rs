@@ -1,13 +1,16 @@
 //! A relay to a server of this machine that can be dead, or take connections and say nothing, and come back on the same port.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{free_port, pause};
+
+/// Time for the port to be free again: connections that were cut may take a moment.
+const BIND_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a caller meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +49,13 @@ impl Gate {
     }
 
     /// Changes what callers meet, and returns once it is so. Connections made before are cut.
+    ///
+    /// # Panics
+    /// When the gate has lost its port to somebody else.
     pub async fn set(&self, mode: Mode) {
         self.wanted.send_replace(mode);
-        let _ = self.reached.clone().wait_for(|reached| *reached == mode).await;
+        let reached = self.reached.clone().wait_for(|reached| *reached == mode).await.is_ok();
+        assert!(reached, "the gate at port {} has ended; its own words stand above", self.port);
     }
 }
 
@@ -62,11 +69,13 @@ async fn run(port: u16, server: SocketAddr, mut wishes: watch::Receiver<Mode>, r
             }
             continue;
         }
+        let begun = Instant::now();
         let listener = loop {
             match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
                 Ok(listener) => break listener,
-                Err(_) => pause(Duration::from_millis(10)).await,
+                Err(why) => assert!(begun.elapsed() < BIND_LIMIT, "port {port} of a gate is taken: {why}"),
             }
+            pause(Duration::from_millis(10)).await;
         };
         report.send_replace(mode);
         let mut connections = JoinSet::new();

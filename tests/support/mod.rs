@@ -9,6 +9,7 @@ pub mod host;
 pub mod http;
 pub mod ports;
 pub mod recorder;
+pub mod refusing;
 pub mod service;
 pub mod wire;
 
@@ -40,6 +41,14 @@ pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFn
         assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
         pause(Duration::from_millis(20)).await;
     }
+}
+
+/// The number in the environment under `name`, for the long form of a test; else the `short` one.
+///
+/// # Panics
+/// When it is not a number.
+pub fn number(name: &str, short: u64) -> u64 {
+    std::env::var(name).ok().map_or(short, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 /// Most memory a process has had resident, in KiB.

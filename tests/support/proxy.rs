@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// A running relay; it ends with the runtime of the test.
 pub(crate) struct Proxy {
@@ -21,6 +22,9 @@ struct Plan {
     lose: AtomicUsize,
     refuse: AtomicUsize,
     lost: AtomicUsize,
+    /// Whether the next loss shuts the relay to requests, and whether it is shut.
+    shut_then: AtomicBool,
+    shut: watch::Sender<bool>,
 }
 
 const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -59,6 +63,16 @@ impl Proxy {
         self.plan.refuse.store(count, Ordering::SeqCst);
     }
 
+    /// Lets no further request through from the moment the next answer is lost, until [`Proxy::open`].
+    pub(crate) fn shut_with_the_next_loss(&self) {
+        self.plan.shut_then.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets requests through again.
+    pub(crate) fn open(&self) {
+        self.plan.shut.send_replace(false);
+    }
+
     /// How many answers were lost so far.
     pub(crate) fn lost(&self) -> usize {
         self.plan.lost.load(Ordering::SeqCst)
@@ -78,13 +92,21 @@ async fn relay(mut client: TcpStream, server: SocketAddr, plan: &Plan) -> std::i
         tokio::select! {
             n = client.read(&mut up) => match n? {
                 0 => return Ok(()),
-                n => { fresh = true; server.write_all(&up[..n]).await? }
+                n => {
+                    // The plan, and with it the sender, outlives this.
+                    let _ = plan.shut.subscribe().wait_for(|shut| !shut).await;
+                    fresh = true;
+                    server.write_all(&up[..n]).await?
+                }
             },
             n = server.read(&mut down) => {
                 let n = n?;
                 if n == 0 { return Ok(()) }
                 if std::mem::take(&mut fresh) && !take(&plan.skip) {
                     if take(&plan.lose) {
+                        if plan.shut_then.swap(false, Ordering::SeqCst) {
+                            plan.shut.send_replace(true);
+                        }
                         plan.lost.fetch_add(1, Ordering::SeqCst);
                         return Ok(());
                     }

@@ -31,6 +31,7 @@ pub enum Deployment {
 /// A running service.
 pub struct Service {
     parts: Parts,
+    caller: Caller,
 }
 
 enum Parts {
@@ -73,7 +74,11 @@ impl Service {
             }
             Deployment::ServeAzure | Deployment::ServeEmbedded => Parts::Serve(Serve::start(&settings, &[]).await),
         };
-        Self { parts }
+        let caller = match &parts {
+            Parts::Hosts { http, .. } => Caller::of(http.base_url()),
+            Parts::Serve(serve) => serve.caller(),
+        };
+        Self { parts, caller }
     }
 
     /// Where callers reach it.
@@ -112,7 +117,7 @@ impl Service {
 
     /// A caller that outlives its processes.
     pub fn caller(&self) -> Caller {
-        Caller::of(self.base_url())
+        self.caller.clone()
     }
 
     /// Everything its processes have written.
@@ -134,41 +139,28 @@ impl Service {
         said.join("\n")
     }
 
-    /// Posts a webhook of `image` from `region` under `id` and returns status and body.
-    pub async fn push(&self, region: &str, image: &Image) -> (u16, Value) {
-        let url = format!("{}/api/ImagePush?region={region}", self.base_url());
-        let answer = reqwest::Client::new().post(url).body(image.notification()).send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        (status, json_of(answer).await)
-    }
-
-    /// As [`Service::push`], but tries again while storage cannot be reached: an emulator that shares two cores with other
-    /// tests may be slower than the two seconds an arrival has, which is not what the caller's test is about.
+    /// Posts a webhook of `image` from `region` until there is another answer than 503; status and body of it. An emulator
+    /// that shares two cores with other tests may be slower than the two seconds an arrival has, which is not what the
+    /// caller's test is about.
     pub async fn push_until_taken(&self, region: &str, image: &Image) -> (u16, Value) {
-        let mut last = (503, Value::Null);
+        let mut last = None;
         eventually("storage takes the arrival", LIMIT, async || {
-            last = self.push(region, image).await;
-            last.0 != 503
+            last = self.caller.post(region, image.notification()).await.filter(|(code, _)| *code != 503);
+            last.is_some()
         })
         .await;
-        last
-    }
-
-    /// The status document of a push.
-    pub async fn status(&self, id: &str) -> Value {
-        let url = format!("{}/api/pushes/{id}", self.base_url());
-        json_of(reqwest::get(url).await.expect("an answer")).await
+        last.expect("an answer")
     }
 
     /// Waits until a push has settled and owes nothing.
     pub async fn at_rest(&self, id: &str) -> Value {
-        let mut last = Value::Null;
+        let mut last = None;
         eventually(&format!("push {id} comes to rest"), LIMIT, async || {
-            last = self.status(id).await;
-            is_at_rest(&last)
+            last = self.caller.status(id).await.filter(is_at_rest);
+            last.is_some()
         })
         .await;
-        last
+        last.expect("a status")
     }
 }
 
@@ -229,6 +221,7 @@ pub struct Serve {
     settings: Vec<(String, String)>,
     arguments: Vec<String>,
     child: Child,
+    caller: Caller,
 }
 
 impl Serve {
@@ -239,17 +232,17 @@ impl Serve {
         let settings: Vec<_> = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let child = spawn(folder.path(), port, &settings, &arguments);
-        let mut serve = Self { port, folder, settings, arguments, child };
+        let caller = Caller::of(format!("http://127.0.0.1:{port}"));
+        let mut serve = Self { port, folder, settings, arguments, child, caller };
         serve.listening().await;
         serve
     }
 
     async fn listening(&mut self) {
-        let url = format!("{}/", self.base_url());
         eventually("serve listens", LIMIT, async || {
             let ended = self.child.try_wait().expect("a child");
             assert!(ended.is_none(), "serve ended: {ended:?}\n{}", self.output());
-            reqwest::get(&url).await.is_ok()
+            self.caller.is_answered().await
         })
         .await;
     }
@@ -257,6 +250,11 @@ impl Serve {
     /// Where callers reach it.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A caller that outlives the process.
+    pub fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Its process id.

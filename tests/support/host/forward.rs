@@ -54,6 +54,16 @@ impl Route {
         self
     }
 
+    /// What it was made of.
+    pub fn template(&self) -> String {
+        self.segments.join("/")
+    }
+
+    /// Methods it lists.
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
     /// Case and a trailing slash do not count.
     fn matches(&self, method: &str, path: &str) -> bool {
         let path = path.strip_suffix('/').unwrap_or(path);
