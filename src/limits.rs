@@ -23,6 +23,10 @@ pub const LARGE_BODIES_MAX: usize = 64;
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
 
+/// Most bytes of ids kept of rounds before the last one: a hundred of the registry's. A webhook that was spilled may be handed
+/// out again when several pushes of the same content have come and gone.
+pub const EARLIER_ID_BYTES_MAX: usize = 4 * 1024;
+
 /// Most bytes of ids kept of webhooks that repeat a region of an open push: a hundred of the registry's ids. One more is taken
 /// for a duplicate.
 pub const REPEATED_ID_BYTES_MAX: usize = 4 * 1024;

@@ -51,7 +51,7 @@ fn row(notice: Notice) -> Row {
         regions: ["northeurope", "westus", "eastasia"].map(region).to_vec(),
         rule: None,
         arrived: all[..in_time].iter().cloned().collect(),
-        prior: BTreeMap::new(),
+        earlier: Vec::new(),
         repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome,

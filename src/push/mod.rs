@@ -8,6 +8,7 @@ pub mod arrival;
 pub mod backoff;
 pub mod policy;
 pub mod record;
+mod rounds;
 pub mod state;
 mod step;
 

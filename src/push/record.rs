@@ -132,7 +132,7 @@ pub(crate) mod tests {
                 opened: times.0, deadline: times.1, updated: times.2,
                 regions: arrived.keys().cloned().chain([Region::parse("x").unwrap()]).collect(),
                 repeated: arrived.clone().into_iter().collect(),
-                prior: arrived.iter().map(|(r, a)| (r.clone(), a.id.clone())).collect(),
+                earlier: arrived.values().map(|a| a.id.clone()).collect(),
                 arrived,
                 timer: timer.map(|(id, receipt, due)| TimerRef { id, receipt, due }),
             }

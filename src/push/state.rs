@@ -31,9 +31,10 @@ pub struct Row {
     pub rule: Option<String>,
     /// Regions that arrived before the push settled.
     pub arrived: BTreeMap<Region, Arrived>,
-    /// Ids that the previous round knew, by region: one of them coming again belongs to that round, not to this.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub prior: BTreeMap<Region, String>,
+    /// Ids that earlier rounds knew, those of the last one first: one of them coming again belongs there, not to this. All of
+    /// the last round's, and of older ones up to [`EARLIER_ID_BYTES_MAX`](crate::limits::EARLIER_ID_BYTES_MAX) in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// Webhooks, in order, of regions that were on record already, under ids that were not: each is a sign of another push of
     /// the same content that overlaps this one, and counts for the next round. Their ids have at most
     /// [`REPEATED_ID_BYTES_MAX`](crate::limits::REPEATED_ID_BYTES_MAX) bytes together.
@@ -219,11 +220,11 @@ impl Row {
         self.arrived.get(region).or_else(|| self.settled().and_then(|s| s.late.get(region)))
     }
 
-    /// Whether `id` is one that the previous round knew, of whichever region: where a push has one id everywhere, an arrival
+    /// Whether `id` is one that an earlier round knew, of whichever region: where a push has one id everywhere, an arrival
     /// with it that was spilled or held up belongs to that round, also from a region that round timed out without.
     #[must_use]
-    pub fn of_previous_round(&self, id: &str) -> bool {
-        self.prior.values().any(|known| known == id)
+    pub fn of_earlier_round(&self, id: &str) -> bool {
+        self.earlier.iter().any(|known| known == id)
     }
 
     /// Whether the webhook of `region` with this id is one that waits for the next round.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::backoff;
 use super::policy::{Plan, Policy};
 use super::state::{Arrived, Delivery, Entry, Notice, Outcome, Phase, Row, Settled};
-use super::{Arrival, AttemptResult, Attempted, Claim, Fired, Input, PushId, Region, Step, What};
+use super::{Arrival, AttemptResult, Attempted, Claim, Fired, Input, Step, What, rounds};
 use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::arrival::Correlation;
@@ -20,13 +20,13 @@ use crate::push::arrival::Correlation;
 #[must_use]
 pub fn step(row: Option<&Row>, input: &Input<'_>, now: Instant, policy: &Policy) -> Step {
     match (row, input) {
-        (None, Input::Arrival(arrival)) => open(None, arrival, now, policy),
+        (None, Input::Arrival(arrival)) => rounds::open(None, arrival, now, policy),
         (None, Input::Timer(_) | Input::Attempted(_) | Input::Terminate | Input::Redeliver(_)) => {
             Step::unchanged(What::UnknownPush, None)
         }
         (Some(row), Input::Arrival(arrival)) => match &row.phase {
             Phase::Waiting => arrival_while_waiting(row, arrival, now, policy),
-            Phase::Settled(settled) if settled.superseded => open(Some(row), arrival, now, policy),
+            Phase::Settled(settled) if settled.superseded => rounds::open(Some(row), arrival, now, policy),
             Phase::Settled(settled) => arrival_when_settled(row, settled, arrival, now, policy),
         },
         (Some(row), Input::Timer(fired)) => timer(row, *fired, now, policy),
@@ -40,11 +40,11 @@ pub fn step(row: Option<&Row>, input: &Input<'_>, now: Instant, policy: &Policy)
 }
 
 impl Step {
-    fn unchanged(what: What, wake: Option<Instant>) -> Self {
+    pub(super) fn unchanged(what: What, wake: Option<Instant>) -> Self {
         Self { what, next: None, wake, rearm: false, claims: Vec::new(), again: false }
     }
 
-    fn changed(what: What, mut next: Row, now: Instant, claims: Vec<Claim>) -> Self {
+    pub(super) fn changed(what: What, mut next: Row, now: Instant, claims: Vec<Claim>) -> Self {
         next.updated = now;
         next.revision = next.revision.saturating_add(1);
         Self { what, wake: next.wake(), next: Some(next), rearm: false, claims, again: false }
@@ -55,88 +55,8 @@ impl Step {
     }
 }
 
-/// Opens the first or the next round. What the previous round recorded beside its own arrivals counts for this one, unless
-/// its id shows that it belongs to the old, or it is older than a push may take: days later it says nothing of this one.
-/// Each such webhook counts for one round; those of regions that need no other stay on record for the round after.
-fn open(previous: Option<&Row>, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
-    let (regions, timeout, rule) = match policy.plan(&arrival.subject) {
-        Plan::Ignore(rule) => {
-            return Step::unchanged(What::Ignored(format!("rule `{rule}` ignores this push")), None);
-        }
-        Plan::FanIn { regions, timeout, rule } => (regions, timeout, rule),
-    };
-    if !regions.contains(&arrival.region) {
-        return not_awaited(arrival, policy, None);
-    }
-    let mut prior = BTreeMap::new();
-    let mut waiting = Vec::new();
-    if let Some(previous) = previous {
-        let counts = |at: &Arrived| {
-            let recent = clock::until(at.at, arrival.received) < timeout;
-            !previous.of_this_round(&at.id) && (recent || at.id == arrival.id)
-        };
-        for (region, at) in previous.settled().map(|s| &s.late).into_iter().flatten() {
-            if counts(at) {
-                waiting.push((region.clone(), at.clone()));
-            } else {
-                prior.insert(region.clone(), at.id.clone());
-            }
-        }
-        waiting.extend(previous.repeated.iter().filter(|(_, at)| counts(at)).cloned());
-        prior.extend(previous.arrived.iter().map(|(region, a)| (region.clone(), a.id.clone())));
-    }
-    if prior.values().any(|id| *id == arrival.id) {
-        return Step::unchanged(What::Duplicate, None);
-    }
-    let newest = Arrived { at: arrival.received, id: arrival.id.clone() };
-    let (arrived, repeated) = share_out(&regions, (arrival.region.clone(), newest), waiting);
-    let row = Row {
-        id: PushId { key: arrival.key(policy.correlation), round: previous.map_or(0, |p| p.id.round) + 1 },
-        correlation: policy.correlation,
-        subject: arrival.subject.clone(),
-        payload: arrival.payload.clone(),
-        opened: arrival.received,
-        deadline: clock::after(arrival.received, timeout),
-        regions,
-        rule,
-        arrived,
-        prior,
-        repeated,
-        phase: Phase::Waiting,
-        timer: None,
-        updated: now,
-        revision: 0,
-    };
-    if row.missing().is_empty() {
-        settle(row, Outcome::Replicated, false, now, policy)
-    } else {
-        Step::changed(What::Opened, row, now, Vec::new())
-    }
-}
-
-/// What of `newest` and of what waited before it counts for the round that it opens, one for each region, and what is left.
-/// An id that is the newest one's goes before one that merely came earlier.
-fn share_out(
-    regions: &[Region],
-    newest: (Region, Arrived),
-    mut waiting: Vec<(Region, Arrived)>,
-) -> (BTreeMap<Region, Arrived>, Vec<(Region, Arrived)>) {
-    waiting.retain(|(region, at)| regions.contains(region) && (*region != newest.0 || at.id != newest.1.id));
-    let mut arrived = BTreeMap::new();
-    for region in regions.iter().filter(|region| **region != newest.0) {
-        let of_region = |(other, _): &(Region, Arrived)| other == region;
-        let same = waiting.iter().position(|one| of_region(one) && one.1.id == newest.1.id);
-        if let Some(found) = same.or_else(|| waiting.iter().position(of_region)) {
-            let (region, at) = waiting.remove(found);
-            arrived.insert(region, at);
-        }
-    }
-    arrived.insert(newest.0, newest.1);
-    (arrived, waiting)
-}
-
 /// The answer to an arrival from a region that nobody waits for.
-fn not_awaited(arrival: &Arrival, policy: &Policy, wake: Option<Instant>) -> Step {
+pub(super) fn not_awaited(arrival: &Arrival, policy: &Policy, wake: Option<Instant>) -> Step {
     let region = &arrival.region;
     if policy.known_regions().contains(&region) {
         Step::unchanged(What::Ignored(format!("this push does not wait for region `{region}`")), wake)
@@ -149,14 +69,14 @@ fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Po
     if !row.regions.contains(&arrival.region) {
         return not_awaited(arrival, policy, row.wake());
     }
-    let duplicate = row.arrived.contains_key(&arrival.region) || row.of_previous_round(&arrival.id);
+    let duplicate = row.arrived.contains_key(&arrival.region) || row.of_earlier_round(&arrival.id);
     // What counts is when ImagePush received it: a spilled arrival may be applied after the deadline. A duplicate of a push
     // that is overdue settles it all the same, in case its timer was lost.
     if arrival.received >= row.deadline || (duplicate && now >= row.deadline) {
         return settle(row.clone(), Outcome::TimedOut, false, now, policy).again();
     }
     if duplicate {
-        return repeated(row, arrival, now);
+        return rounds::repeated(row, arrival, now);
     }
     let mut row = row.clone();
     row.arrived.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
@@ -165,19 +85,6 @@ fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Po
     } else {
         Step::changed(What::Joined, row, now, Vec::new())
     }
-}
-
-/// A webhook of a region that an open push has on record already.
-fn repeated(row: &Row, arrival: &Arrival, now: Instant) -> Step {
-    let (region, id) = (&arrival.region, &arrival.id);
-    let known = row.of_this_round(id) || row.of_previous_round(id) || row.is_repeated(region, id);
-    let kept: usize = row.repeated.iter().map(|(_, at)| at.id.len()).sum();
-    if known || row.correlation == Correlation::Id || kept + id.len() > limits::REPEATED_ID_BYTES_MAX {
-        return Step::unchanged(What::Duplicate, row.wake());
-    }
-    let mut row = row.clone();
-    row.repeated.push((region.clone(), Arrived { at: arrival.received, id: id.clone() }));
-    Step::changed(What::Repeated, row, now, Vec::new())
 }
 
 fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
@@ -190,7 +97,7 @@ fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: In
     if !expected && !planned {
         return not_awaited(arrival, policy, row.wake());
     }
-    if row.of_previous_round(&arrival.id) || row.is_repeated(region, &arrival.id) {
+    if row.of_earlier_round(&arrival.id) || row.is_repeated(region, &arrival.id) {
         return Step::unchanged(What::Duplicate, row.wake());
     }
     match row.arrival_of(region) {
@@ -226,7 +133,7 @@ fn late(row: &Row, settled: &Settled, arrival: &Arrival, now: Instant, policy: &
 }
 
 /// The single, irreversible step out of `Waiting`.
-fn settle(mut row: Row, outcome: Outcome, terminated: bool, now: Instant, policy: &Policy) -> Step {
+pub(super) fn settle(mut row: Row, outcome: Outcome, terminated: bool, now: Instant, policy: &Policy) -> Step {
     let mut settled = Settled {
         outcome,
         at: now,

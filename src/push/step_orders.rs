@@ -200,7 +200,7 @@ struct ModelRound {
     opened: i64,
     regions: BTreeMap<String, String>,
     late: BTreeMap<String, String>,
-    prior: BTreeMap<String, String>,
+    earlier: Vec<String>,
     /// What may count for the next round, in order: region, id, and when it was received.
     spare: Vec<(String, String, i64)>,
     outcome: Option<Outcome>,
@@ -215,7 +215,7 @@ impl Model {
 
     fn arrive(&mut self, name: &str, id: &str, received: i64, now: i64) {
         let has = |map: &BTreeMap<String, String>| map.get(name).is_some_and(|known| known == id);
-        let of_the_old = |round: &ModelRound| round.prior.values().any(|known| known == id);
+        let of_the_old = |round: &ModelRound| round.earlier.iter().any(|known| known == id);
         let waits = |round: &ModelRound| round.spare.iter().any(|(region, known, _)| region == name && known == id);
         let Some(round) = self.rounds.last_mut() else {
             return self.open(name, id, received);
@@ -259,10 +259,10 @@ impl Model {
             spare.retain(|(_, its, at)| old.regions.values().all(|id| id != its) && (received - at < 100 || its == id));
             for (region, late) in &old.late {
                 if !spare.iter().any(|(r, its, _)| r == region && its == late) {
-                    next.prior.insert(region.clone(), late.clone());
+                    next.earlier.push(late.clone());
                 }
             }
-            next.prior.extend(old.regions.clone());
+            next.earlier.extend(old.regions.values().chain(&old.earlier).cloned());
             spare.retain(|(region, its, _)| region != name || its != id);
             let other = if name == "a" { "b" } else { "a" };
             let mut of_other = spare.iter().filter(|(region, ..)| region == other);

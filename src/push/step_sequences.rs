@@ -29,7 +29,7 @@ fn arrivals_after_settling_seed_the_next_round_unless_they_belong_to_the_old() {
     )
     .unwrap();
     assert_eq!((old.id.round, old.arrived.len(), old.phase.clone()), (2, 1, Phase::Waiting));
-    assert_eq!(old.prior, [(region("a"), "1".to_owned()), (region("b"), "1".to_owned())].into());
+    assert_eq!(old.earlier, ["1"]);
 }
 
 /// The rounds that these arrivals make: whether each has settled, and the ids it counts by region.

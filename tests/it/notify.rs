@@ -111,7 +111,7 @@ fn row() -> Row {
         regions: vec![region.clone()],
         rule: None,
         arrived: BTreeMap::from([(region, Arrived { at: now, id: "1".into() })]),
-        prior: BTreeMap::new(),
+        earlier: Vec::new(),
         repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome: Outcome::Replicated,

@@ -45,7 +45,7 @@ pub(crate) fn row(id: PushId, opened: Instant, payload: &str) -> Row {
         regions: vec![Region::parse("northeurope").unwrap()],
         rule: None,
         arrived: BTreeMap::new(),
-        prior: BTreeMap::new(),
+        earlier: Vec::new(),
         repeated: Vec::new(),
         phase: Phase::Waiting,
         timer: None,

@@ -228,7 +228,7 @@ impl State {
         let on_record = stored.is_some_and(|stored| {
             // The webhook of a push that was pushed again meanwhile is of no more use; all else has its region on record.
             if done.what == What::Duplicate {
-                let old = stored.of_previous_round(&arrival.id)
+                let old = stored.of_earlier_round(&arrival.id)
                     || stored.settled().is_some_and(|s| s.superseded) && stored.of_this_round(&arrival.id);
                 return old || stored.arrival_of(&arrival.region).is_some();
             }

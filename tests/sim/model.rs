@@ -79,7 +79,7 @@ impl Model {
             for one in accepted {
                 let has = |row: &&Row| {
                     row.arrival_of(&one.region).is_some()
-                        || row.of_previous_round(&one.id)
+                        || row.of_earlier_round(&one.id)
                         || row.settled().is_some_and(|s| s.superseded) && row.of_this_round(&one.id)
                 };
                 if !rounds.iter().any(has) {

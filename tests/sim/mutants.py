@@ -18,7 +18,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("MUTANT_SEEDS", "1000"))
-ENGINE, COVERING, STEP = "src/engine.rs", "src/engine/cover.rs", "src/push/step.rs"
+ENGINE, COVERING, STEP, ROUNDS = "src/engine.rs", "src/engine/cover.rs", "src/push/step.rs", "src/push/rounds.rs"
 STATE, LIMITS = "src/push/state.rs", "src/limits.rs"
 
 COVER = """\
@@ -79,10 +79,10 @@ MUTANTS = {
         (ENGINE, "What::UnknownPush | What::Ahead) &&", "What::UnknownPush) &&"),
         (LIMITS, "pub const CLOCK_SKEW: Duration = Duration::from_secs(5);", "pub const CLOCK_SKEW: Duration = Duration::from_secs(0);")],
     "another round's timer is good enough": [(COVERING, "h.push == next.id && h.revision", "h.revision")],
-    "an unknown id is not of the old round": [(STATE, "self.prior.values().any(|known| known == id)", "self.prior.is_empty() && id.is_empty()")],
-    "the webhook of a push that overlaps is dropped": [(STEP, "    row.repeated.push((region.clone(), Arrived { at: arrival.received, id: id.clone() }));\n", "")],
-    "the webhook of a push that overlaps counts for nothing": [(STEP, "        waiting.extend(previous.repeated.iter().filter(|(_, at)| counts(at)).cloned());\n", "")],
-    "a webhook counts for two rounds": [(STEP, "let (region, at) = waiting.remove(found);", "let (region, at) = waiting[found].clone();")],
+    "an unknown id is not of the old round": [(STATE, "self.earlier.iter().any(|known| known == id)", "self.earlier.is_empty() && id.is_empty()")],
+    "the webhook of a push that overlaps is dropped": [(ROUNDS, "    row.repeated.push((region.clone(), Arrived { at: arrival.received, id: id.clone() }));\n", "")],
+    "the webhook of a push that overlaps counts for nothing": [(ROUNDS, "        waiting.extend(previous.repeated.iter().filter(|(_, at)| counts(at)).cloned());\n", "")],
+    "a webhook counts for two rounds": [(ROUNDS, "let (region, at) = waiting.remove(found);", "let (region, at) = waiting[found].clone();")],
     "a closed round is taken from memory": [("src/engine/remembered.rs", "stored.row.settled().is_none_or(|s| !s.superseded).then(|| stored.clone())", "Some(stored.clone())")],
     "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(Arc::new(next)), jobs });\n                    }\n")],
 }

@@ -795,7 +795,7 @@ fn settled_row(subject: Subject, payload: String) -> Row {
         regions: vec![region("westus"), region("northeurope")],
         rule: None,
         arrived: [(arrival.region, Arrived { at: arrival.received, id: arrival.id })].into(),
-        prior: BTreeMap::new(),
+        earlier: Vec::new(),
         repeated: Vec::new(),
         phase: Phase::Settled(Settled {
             outcome: Outcome::TimedOut,
