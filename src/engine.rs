@@ -7,13 +7,14 @@
 //! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
 //!
 //! Races it handles
-//! - Two writers of one row: compare-and-swap; the loser reads again and steps again. A timer the loser armed is used in
-//!   the next round or disarmed.
+//! - Two writers of one row: compare-and-swap; the loser reads again and steps again. A timer the loser armed is
+//!   disarmed.
 //! - A timer shifted for a commit that then fails: timers are only ever shifted to an *earlier* instant, so the stored row
 //!   is looked at too soon rather than too late. To wait longer, a new timer is armed and the old one disarmed afterwards.
 //! - A timer that fires before the row names it: it finds no row, or one of a revision before its own, and looks a second
-//!   time ([`Reason::Unseen`]). One that was armed for a write that conflicted and is used for the next may find another
-//!   timer in charge and die; a commit that ends so late that this may have happened arms once more.
+//!   time ([`Reason::Unseen`]). A commit that ends so late that this may have happened arms that look at once.
+//! - A timer armed for a write that conflicted is never used for the next: each is for one write of one row, named there or
+//!   of no use, so that one that no row names may die whenever it fires.
 //! - Writes that fail while reads succeed: each call leaves the timer that it armed, since the write may still land, but such
 //!   a timer is ahead of the row, looks a second time and dies. So their number grows with the calls, not with itself.
 //! - A remembered row that is out of date: it may only lead to a write, which then conflicts. Before anything is answered
@@ -187,12 +188,12 @@ impl Engine {
         if !early.is_zero() && early <= limits::EARLY_TIMER_WAIT {
             self.clock.sleep(early).await;
         }
-        // Both stand in for a timer that is dead although the row may name it.
-        let revived = matches!(timer.reason, Reason::Revived | Reason::Unseen);
-        let fired = Fired { message: message_id, revived, revision: timer.revision };
+        // A second look has an id of its own, but it is the other message that the row may name.
+        let message = if timer.reason == Reason::Unseen { timer.of.as_deref() } else { message_id };
+        let fired = Fired { message, revived: timer.reason == Reason::Revived, revision: timer.revision };
         let done = self.run(Of::Push(&timer.push), &Input::Timer(fired)).await?;
         if matches!(done.what, What::UnknownPush | What::Ahead) && timer.reason != Reason::Unseen {
-            let again = Timer { reason: Reason::Unseen, ..timer.clone() };
+            let again = Timer { reason: Reason::Unseen, of: message_id.map(str::to_owned), ..timer.clone() };
             self.timers.arm(&Message::Timer(again), limits::UNSEEN_RECHECK).await?;
         }
         Ok(done)

@@ -144,6 +144,10 @@ pub const EARLY_TIMER_WAIT: Duration = Duration::from_millis(1100);
 /// Longest delay of one queue message (Storage Queue: 7 days); longer waits are chained.
 pub const TIMER_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// A timer that its row does not name does nothing, unless the one that is named is overdue by this much: more than a lease
+/// and the differences of clocks. Then something has gone wrong that nobody thought of.
+pub const SPARE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A timer whose push does not exist looks once more after this long: the first row of a push may land after the call that wrote it gave up.
 pub const UNSEEN_RECHECK: Duration = Duration::from_secs(15);
 

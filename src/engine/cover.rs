@@ -9,17 +9,12 @@ use tracing::warn;
 use super::Engine;
 use crate::clock::{self, Instant};
 use crate::limits;
-use crate::push::PushId;
 use crate::push::state::{Row, TimerRef};
 use crate::store::{Expected, Failure};
 use crate::timers::{Armed, Message, Reason, Timer};
 
 /// A timer armed or shifted for a commit that has not happened yet.
 pub(super) struct Held {
-    /// The push that its message is about.
-    push: PushId,
-    /// The row's revision that its message carries.
-    revision: u64,
     timer: TimerRef,
     /// Not named in any row yet, so nobody can rely on it.
     new: bool,
@@ -54,17 +49,9 @@ impl Engine {
                 return Ok(None);
             }
         }
-        // One that is due within the queue's resolution may have fired and been used up.
-        let soon = clock::after(now, limits::EARLY_TIMER_WAIT);
-        // Nor may its message be ahead of the row that names it, as that of a push that was purged and begun again would be.
-        let fits =
-            |h: &&Held| h.push == next.id && h.revision <= next.revision && h.timer.due <= wake && h.timer.due > soon;
-        if let Some(held) = held.as_ref().filter(fits) {
-            index.await?;
-            return Ok(next.timer.replace(held.timer.clone()).filter(|old| old.id != held.timer.id));
-        }
         let reason = if next.settled().is_some() { Reason::Delivery } else { Reason::Deadline };
-        let message = Message::Timer(Timer { push: next.id.clone(), due: wake, reason, revision: next.revision });
+        let message =
+            Message::Timer(Timer { push: next.id.clone(), due: wake, reason, revision: next.revision, of: None });
         let delay = clock::until(now, wake);
         let due = wake.min(clock::after(now, limits::TIMER_DELAY_MAX));
         if let Some(timer) = current.filter(|t| t.due > wake) {
@@ -72,7 +59,7 @@ impl Engine {
             if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                let spare = held.replace(Held { push: next.id.clone(), revision: next.revision, timer, new: false });
+                let spare = held.replace(Held { timer, new: false });
                 self.drop_spare(spare).await;
                 return Ok(None);
             }
@@ -82,7 +69,7 @@ impl Engine {
         let timer = TimerRef { id, receipt, due };
         // A timer that is used up or due by now is left to whoever handles it.
         let replaced = next.timer.replace(timer.clone()).filter(|old| !rearm && old.due > now);
-        let spare = held.replace(Held { push: next.id.clone(), revision: next.revision, timer, new: true });
+        let spare = held.replace(Held { timer, new: true });
         self.drop_spare(spare).await;
         indexed?;
         Ok(replaced)
@@ -102,13 +89,14 @@ impl Engine {
         let held = held.take();
         let named = |h: &&Held| row.timer.as_ref().is_some_and(|t| t.id == h.timer.id);
         if let Some(Held { timer, .. }) = held.as_ref().filter(named) {
-            // It found no row, or one that named another timer, and took itself for a spare; or it was used up for the row
-            // that this one replaces. The queue fires up to a second early, so "may have" begins that long before it is due.
+            // It found no row, or the one before, and looks again only in a while. The queue fires up to a second early, so
+            // "may have" begins that long before it is due.
             let delay = clock::until(self.clock.now(), timer.due);
             if delay <= limits::EARLY_TIMER_WAIT {
                 // After the first one rather than with it, which would only make two of every one.
                 let (push, due, revision) = (row.id.clone(), timer.due, row.revision);
-                let message = Message::Timer(Timer { push, due, reason: Reason::Unseen, revision });
+                let of = Some(timer.id.clone());
+                let message = Message::Timer(Timer { push, due, reason: Reason::Unseen, revision, of });
                 self.timers.arm(&message, delay + 2 * limits::EARLY_TIMER_WAIT).await?;
             }
         }

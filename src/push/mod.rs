@@ -194,10 +194,9 @@ pub enum Input<'a> {
 /// How a timer reached us.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fired<'a> {
-    /// Id of the queue message, when the host said it.
+    /// Id of the queue message, or of the one that a second look stands in for, when that is known.
     pub message: Option<&'a str>,
-    /// The timer stands in for the one named in the row, which is dead: it was brought back from the poison queue under a
-    /// new id, or the named one fired before the row named it.
+    /// It was brought back from the poison queue under a new id: the row may name it by its old one.
     pub revived: bool,
     /// The row's revision that the timer was armed for; 0 when that says nothing any more.
     pub revision: u64,
@@ -298,10 +297,12 @@ pub enum What {
     UnknownRegion,
     /// No such push.
     UnknownPush,
-    /// Not due yet, or another timer covers it.
+    /// Not due yet.
     Early,
     /// The timer belongs to a write of the row that did not come about, or not yet.
     Ahead,
+    /// The row names another timer than the one that fired.
+    Spare,
     /// Nothing is owed.
     Idle,
     /// Notifications were claimed for an attempt.
@@ -335,6 +336,7 @@ impl What {
             Self::UnknownPush => "unknown_push",
             Self::Early => "early",
             Self::Ahead => "ahead",
+            Self::Spare => "spare",
             Self::Idle => "idle",
             Self::Claimed => "claimed",
             Self::Confirmed => "confirmed",

@@ -189,21 +189,22 @@ fn claim_due(settled: &mut Settled, now: Instant) -> Vec<Claim> {
     leased
 }
 
-/// Does whatever the row owes at this instant. A fired timer is used up, so whatever is owed later needs another one —
-/// unless this was a spare and the one named in the row is still to come: then nothing is armed, so that spares die out.
+/// Does whatever the row owes at this instant. A fired timer is used up, so whatever is owed later needs another one.
 ///
-/// A timer that is ahead of the row does nothing at all. What it was armed for did not come about, so the row is covered as
-/// it was before; and were it to act while writes fail, each of its failures would leave one timer more.
+/// A timer that the row does not name does nothing: the one that is named is in charge. It was armed for a write that did not
+/// come about, or has been replaced; were it to act, and that while writes fail, each of its failures would leave one timer
+/// more. One that is ahead of the row may yet be named, by a write that is still to land.
 fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
     let called = |id: &str| !fired.revived && fired.message.is_none_or(|message| message == id);
-    let named = row.timer.as_ref().is_some_and(|timer| called(&timer.id));
-    if fired.revision > row.revision && !named {
-        return Step::unchanged(What::Ahead, row.wake());
+    let in_charge = row.timer.as_ref();
+    if !fired.revived && !in_charge.is_some_and(|timer| called(&timer.id)) {
+        if fired.revision > row.revision {
+            return Step::unchanged(What::Ahead, row.wake());
+        }
+        if in_charge.is_some_and(|timer| now < clock::after(timer.due, limits::SPARE_PATIENCE)) {
+            return Step::unchanged(What::Spare, row.wake());
+        }
     }
-    // Not when the one in charge is nearly due: by another clock, and early as the queue is, it may be used up already.
-    let nearly = clock::after(now, limits::CLOCK_SKEW + limits::EARLY_TIMER_WAIT);
-    let later = row.timer.as_ref().is_some_and(|timer| timer.due > nearly);
-    let spare = later && !named && !fired.revived;
     let mut step = match &row.phase {
         Phase::Waiting if now >= row.deadline => settle(row.clone(), Outcome::TimedOut, false, now, policy),
         Phase::Waiting => Step::unchanged(What::Early, row.wake()),
@@ -220,7 +221,7 @@ fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
             }
         }
     };
-    step.rearm = step.wake.is_some() && !spare;
+    step.rearm = step.wake.is_some();
     if step.rearm && step.next.is_none() {
         // The row must name the new timer, or a spare could not be told from it.
         step.next = Some(Row { revision: row.revision.saturating_add(1), ..row.clone() });

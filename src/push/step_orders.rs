@@ -129,7 +129,7 @@ fn every_order_settles_once_and_by_the_deadline_rule() {
         let mut inputs: Vec<In> = names[..regions].iter().map(|name| arrive(name, "1", 0)).collect();
         inputs.push(arrive("a", "1", 0));
         inputs.push(arrive(names[regions - 1], if regions > 1 { "2" } else { "1" }, 0));
-        inputs.push(SPARE);
+        inputs.push(NAMELESS);
         for order in orders(inputs.len()) {
             for timeout in (1..=13).map(|n| n * 5) {
                 // Applied when received, or spilled and applied 25 s later.
@@ -318,8 +318,13 @@ proptest! {
                     arrive(name, id, now - spilled)
                 }
                 Do::Timer(which) => {
-                    model.clock(now);
-                    [NAMED, SPARE, REVIVED, NAMELESS][which].clone()
+                    let timer = push.rounds.last().and_then(|row| row.timer.as_ref());
+                    let other_in_charge = timer.is_some_and(|t| at(now) < t.due + limits::SPARE_PATIENCE);
+                    let input = [NAMED, SPARE, REVIVED, NAMELESS][which].clone();
+                    if !(other_in_charge && matches!(&input, In::Timer { message: Some(_), revived: false, .. })) {
+                        model.clock(now);
+                    }
+                    input
                 }
                 Do::Result { target, notice, claim, result } => In::Attempted(Attempted {
                     target: ["t", "u"][target].into(),

@@ -111,7 +111,6 @@ const SPARE: In = In::Timer { message: Some("spare"), revived: false, revision: 
 const REVIVED: In = In::Timer { message: Some("new"), revived: true, revision: 0 };
 const NAMELESS: In = In::Timer { message: None, revived: false, revision: 1 };
 const AHEAD: In = In::Timer { message: Some("spare"), revived: false, revision: 99 };
-const AHEAD_AGAIN: In = In::Timer { message: Some("new"), revived: true, revision: 99 };
 /// Shifted for a write that did not come about: it keeps the id by which the row names it.
 const SHIFTED: In = In::Timer { message: Some("m"), revived: false, revision: 99 };
 const SHIFTED_NAMELESS: In = In::Timer { message: None, revived: false, revision: 99 };
@@ -275,16 +274,18 @@ fn timers() {
     let table: &[(&str, In, i64, Expected<'_>)] = &[
         ("none", NAMED, 0, ("unknown_push", false, None, false, &[])),
         ("waiting", NAMED, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", SPARE, 93, ("early", false, Some(100), false, &[])),
-        // The named one is due by a clock that is ahead, and may have been used up before the row named it.
-        ("waiting", SPARE, 94, ("early", true, Some(100), true, &[])),
+        ("waiting", SPARE, 99, ("spare", false, Some(100), false, &[])),
         ("waiting", REVIVED, 99, ("early", true, Some(100), true, &[])),
         ("waiting", NAMELESS, 99, ("early", true, Some(100), true, &[])),
         ("waiting", NAMED, 100, ("timed_out", true, Some(130), true, &["t"])),
-        // The named timer is due as well, and may be dead: whoever comes first acts and arms.
-        ("waiting", SPARE, 100, ("timed_out", true, Some(130), true, &["t"])),
+        // Due or not, that is for the one in charge, unless it stays away.
+        ("waiting", SPARE, 100, ("spare", false, Some(100), false, &[])),
+        ("waiting", SPARE, 159, ("spare", false, Some(100), false, &[])),
+        ("waiting", SPARE, 160, ("timed_out", true, Some(190), true, &["t"])),
+        ("waiting", REVIVED, 100, ("timed_out", true, Some(130), true, &["t"])),
         ("replicated", NAMED, 39, ("early", true, Some(40), true, &[])),
-        ("replicated", SPARE, 33, ("early", false, Some(40), false, &[])),
+        ("replicated", SPARE, 40, ("spare", false, Some(40), false, &[])),
+        ("done", SPARE, 100, ("idle", false, None, false, &[])),
         ("replicated", NAMED, 40, ("claimed", true, Some(70), true, both)),
         ("one confirmed", NAMED, 40, ("claimed", true, Some(70), true, &["t"])),
         (
@@ -302,7 +303,7 @@ fn timers() {
         // Whatever is due: what armed it did not come about, and the row is covered as it was before.
         ("waiting", AHEAD, 50, ("ahead", false, Some(100), false, &[])),
         ("waiting", AHEAD, 100, ("ahead", false, Some(100), false, &[])),
-        ("waiting", AHEAD_AGAIN, 100, ("ahead", false, Some(100), false, &[])),
+        ("waiting", AHEAD, 500, ("ahead", false, Some(100), false, &[])),
         ("replicated", AHEAD, 40, ("ahead", false, Some(40), false, &[])),
         ("done", AHEAD, 100, ("ahead", false, None, false, &[])),
         ("waiting", SHIFTED, 99, ("early", true, Some(100), true, &[])),

@@ -39,6 +39,8 @@ pub struct Timer {
     /// The row's revision that it was armed for. 0 when it was brought back from the poison queue: the row may name it by its
     /// old id, so nothing follows from the revision any more.
     pub revision: u64,
+    /// Id of the message that a second look stands in for, when that was known.
+    pub of: Option<String>,
 }
 
 /// Why a timer was armed.
@@ -81,6 +83,8 @@ enum Wire {
         reason: Reason,
         #[serde(default)]
         revision: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
     },
     Spill {
         v: u32,
@@ -95,9 +99,14 @@ impl Message {
     #[must_use]
     pub fn text(&self) -> String {
         let wire = match self {
-            Self::Timer(Timer { push, due, reason, revision }) => {
-                Wire::Timer { v: VERSION, push: push.clone(), due: *due, reason: *reason, revision: *revision }
-            }
+            Self::Timer(Timer { push, due, reason, revision, of }) => Wire::Timer {
+                v: VERSION,
+                push: push.clone(),
+                due: *due,
+                reason: *reason,
+                revision: *revision,
+                of: of.clone(),
+            },
             Self::Spill(arrival) => Wire::Spill { v: VERSION, arrival: arrival.clone() },
         };
         #[expect(clippy::expect_used, reason = "a message holds only strings, numbers and structs of them")]
@@ -108,8 +117,8 @@ impl Message {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match serde_json::from_str(text).ok()? {
-            Wire::Timer { v: VERSION, push, due, reason, revision } => {
-                Some(Self::Timer(Timer { push, due, reason, revision }))
+            Wire::Timer { v: VERSION, push, due, reason, revision, of } => {
+                Some(Self::Timer(Timer { push, due, reason, revision, of }))
             }
             Wire::Spill { v: VERSION, arrival } => Some(Self::Spill(arrival)),
             Wire::Timer { .. } | Wire::Spill { .. } => None,
@@ -246,7 +255,8 @@ mod tests {
         #[test]
         fn messages_survive_their_text(row in row(), which in 0usize..4) {
             let reasons = [Reason::Deadline, Reason::Delivery, Reason::Unseen, Reason::Revived];
-            let timer = Message::Timer(Timer { push: row.id.clone(), due: row.deadline, reason: reasons[which], revision: row.revision });
+            let (push, revision, of) = (row.id.clone(), row.revision, row.rule.clone());
+            let timer = Message::Timer(Timer { push, due: row.deadline, reason: reasons[which], revision, of });
             prop_assert_eq!(Message::parse(&timer.text()), Some(timer));
             let spill = Message::Spill(Box::new(Arrival {
                 region: Region::parse("x").unwrap(), received: row.opened, id: row.payload.clone(), subject: row.subject, payload: row.payload,
@@ -277,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_timer_that_was_brought_back_is_ahead_of_no_row() {
-        let timer = Timer { push: row_id(), due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 7 };
+        let timer = Timer { push: row_id(), due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 7, of: None };
         let Message::Timer(back) = Message::Timer(timer.clone()).revived() else { panic!("still a timer") };
         assert_eq!(back, Timer { reason: Reason::Revived, revision: 0, ..timer });
         // One that an earlier build queued says nothing of revisions.
@@ -292,8 +302,14 @@ mod tests {
     #[test]
     fn no_member_collides_with_the_hosts_metadata() {
         let push = PushId { key: Key::of(&["x"]), round: 1 };
-        let text =
-            Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1 }).text();
+        let text = Message::Timer(Timer {
+            push,
+            due: Instant::UNIX_EPOCH,
+            reason: Reason::Deadline,
+            revision: 1,
+            of: Some("x".into()),
+        })
+        .text();
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
         let taken = [
             "id",

@@ -44,7 +44,7 @@ pub(crate) trait Poison: Send + Sync {
 
 pub(crate) fn timer(name: &str) -> Message {
     let push = PushId { key: Key::of(&[name]), round: 1 };
-    Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1 })
+    Message::Timer(Timer { push, due: Instant::UNIX_EPOCH, reason: Reason::Deadline, revision: 1, of: None })
 }
 
 fn with_reason(message: &Message, reason: Reason) -> Message {

@@ -6,10 +6,9 @@ use global_webhook::engine::Done;
 use global_webhook::limits;
 use global_webhook::push::state::Row;
 use global_webhook::push::{Arrival, Claim, Delivery, Key, Outcome, PushId, What};
-use global_webhook::timers::Message;
+use global_webhook::timers::{Message, Reason};
 
 use crate::faults::SKEW_MAX;
-use crate::hands::never_spare;
 use crate::world::{Report, State};
 
 /// How much later than needed a timer may be, in milliseconds: a message may be in somebody's hands for a while.
@@ -169,9 +168,6 @@ impl State {
 
     /// Every committed row that owes something has a message that will see to it, or a living process about to arm one.
     pub(crate) fn check_covered(&mut self) {
-        // A spare acts when the timer in charge is due or nearly so, by whichever clock.
-        let nearly = limits::CLOCK_SKEW + limits::EARLY_TIMER_WAIT;
-        let nearly = chrono::Duration::from_std(nearly).unwrap() - chrono::Duration::milliseconds(SKEW_MAX);
         let mut uncovered = None;
         let mut most = 0;
         for (id, seen) in &self.checks.rows {
@@ -180,19 +176,19 @@ impl State {
                 .unwrap()
                 .max((wake - self.instant()).num_milliseconds() + i64::try_from(self.now).unwrap())
                 + COVER_SLACK;
-            let acts = |message: &Message, message_id: &str, visible: u64| match message {
+            let acts = |message: &Message, message_id: &str| match message {
                 Message::Timer(timer) if timer.push == *id => seen.row.timer.as_ref().is_none_or(|named| {
-                    let fires = self.instant()
-                        + chrono::Duration::milliseconds(i64::try_from(visible.max(self.now) - self.now).unwrap());
-                    let ahead = timer.revision > seen.row.revision;
-                    named.id == message_id || !ahead && (never_spare(message) || named.due <= fires + nearly)
+                    let stands_in = match (timer.reason, &timer.of) {
+                        (Reason::Unseen, Some(of)) => *of == named.id,
+                        (Reason::Unseen, None) | (Reason::Revived, _) => true,
+                        (Reason::Deadline | Reason::Delivery, _) => false,
+                    };
+                    named.id == message_id || stands_in
                 }),
                 Message::Timer(_) | Message::Spill(_) => false,
             };
-            let live = self
-                .queue
-                .iter()
-                .any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id, m.visible));
+            let live =
+                self.queue.iter().any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id));
             let dead = || self.poison.iter().any(|m| matches!(&m.message, Message::Timer(t) if t.push == *id));
             let pending = || self.running.contains(&seen.writer);
             if !live && !dead() && !pending() {

@@ -14,7 +14,7 @@ use global_webhook::notify::Notifier;
 use global_webhook::push::state::Row;
 use global_webhook::push::{AttemptResult, Claim, Key, PushId};
 use global_webhook::store::{Expected, Failure, Page, Put, Store, Version, Versioned};
-use global_webhook::timers::{Armed, Message, Reason, Timers};
+use global_webhook::timers::{Armed, Message, Timers};
 
 use crate::faults::FLIGHT_MAX;
 use crate::world::{Event, State, World};
@@ -362,9 +362,4 @@ impl Notifier for Hands {
         drop(flight);
         result
     }
-}
-
-/// Whether a message would do nothing but die when it fires while the row names another timer that is still to come.
-pub(crate) fn never_spare(message: &Message) -> bool {
-    matches!(message, Message::Timer(t) if matches!(t.reason, Reason::Revived | Reason::Unseen))
 }

@@ -352,7 +352,7 @@ fn a_closed_round_is_not_taken_from_memory() {
         later.push(arrive(&other, &arrival(&clock, "b", round)).row.unwrap().id.clone());
     }
     *our_clock.0.lock().unwrap() = 40_000;
-    let timer = Timer { push: first.id.clone(), due: our_clock.now(), reason: Reason::Delivery, revision: 2 };
+    let timer = Timer { push: first.id.clone(), due: our_clock.now(), reason: Reason::Delivery, revision: 2, of: None };
     let done = fire(&ours, &first.timer.as_ref().unwrap().id, &Message::Timer(timer));
     assert!(done.row.unwrap().settled().unwrap().superseded, "the first round is remembered as closed");
     stage.told_long_ago(&later[0]);
@@ -371,7 +371,7 @@ fn a_spare_dies() {
     assert_eq!(row.timer.as_ref().unwrap().id, named);
     *clock.0.lock().unwrap() = 50_000;
     for _ in 0..3 {
-        assert_eq!(fire(&ours, "spare", &message).what.word(), "early");
+        assert_eq!(fire(&ours, "spare", &message).what.word(), "spare");
     }
     assert_eq!(stage.last_armed().0, named, "something was armed for a spare");
 }
