@@ -103,9 +103,6 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// An attempt is not begun with less than this left of its lease: its time-out plus seconds of clock skew.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// Most by which the clocks of two processes are taken to differ.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(5);
-
 /// Time-out of one attempt at a notification, reply included.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -375,3 +375,20 @@ fn a_spare_dies() {
     }
     assert_eq!(stage.last_armed().0, named, "something was armed for a spare");
 }
+
+/// Three pushes of one content overlap, with ids that differ by region: each is told of once, by webhooks of its own.
+#[test]
+fn pushes_that_overlap_share_no_webhook() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    let mut rows = Vec::new();
+    for (region, id) in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("b", "b3")] {
+        rows.push(arrive(&ours, &arrival(&clock, region, id)).row.unwrap());
+    }
+    let ids = |row: &Row| row.arrived.values().map(|at| at.id.clone()).collect::<Vec<_>>();
+    for (n, row) in rows[3..].iter().enumerate() {
+        let number = n + 1;
+        assert_eq!((row.id.round as usize, ids(row)), (number, vec![format!("a{number}"), format!("b{number}")]));
+        assert!(row.settled().is_some());
+    }
+}
