@@ -80,7 +80,6 @@ MUTANTS = {
     "an unknown id is not of the old round": [(STATE, "self.earlier.iter().any(|known| known == id)", "self.earlier.is_empty() && id.is_empty()")],
     "the webhook of a push that overlaps is dropped": [(ROUNDS, "    row.repeated.push((region.clone(), Arrived { at: arrival.received, id: id.clone() }));\n", "")],
     "the webhook of a push that overlaps counts for nothing": [(ROUNDS, "        waiting.extend(previous.repeated.iter().filter(|(_, at)| counts(at)).cloned());\n", "")],
-    "a webhook counts for two rounds": [(ROUNDS, "let (region, at) = waiting.remove(found);", "let (region, at) = waiting[found].clone();")],
     "a closed round is taken from memory": [("src/engine/remembered.rs", "stored.row.settled().is_none_or(|s| !s.superseded).then(|| stored.clone())", "Some(stored.clone())")],
     "a claim does not outlive a conflict": [(ENGINE, "                    self.remembered.lost(of.key());\n", "                    if conflicts == 0 {\n                        return Ok(Done { what, row: Some(Arc::new(next)), jobs });\n                    }\n")],
 }
