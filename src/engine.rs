@@ -16,7 +16,8 @@
 //! - A timer armed for a write that conflicted is never used for the next: each is for one write of one row, named there or
 //!   of no use, so that one that no row names may die whenever it fires.
 //! - Writes that fail while reads succeed: each call leaves the timer that it armed, since the write may still land, but such
-//!   a timer is ahead of the row, looks a second time and dies. So their number grows with the calls, not with itself.
+//!   a timer is ahead of the row, looks a second time and dies, and does so too when another write of that revision lands. So
+//!   their number grows with the calls, not with itself.
 //! - A remembered row that is out of date: it may only lead to a write, which then conflicts. Before anything is answered
 //!   without a write, the row is read afresh.
 //!

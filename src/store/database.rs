@@ -328,3 +328,41 @@ fn next_timer(connection: &Connection) -> rusqlite::Result<Option<Instant>> {
     let mut first = connection.prepare_cached("SELECT slot FROM timers ORDER BY slot LIMIT 1")?;
     Ok(first.query_row([], |row| row.get(0)).optional()?.map(instant))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What SQLite calls them: 2 waits for the disk at every commit, 1 does not.
+    const FULL: i64 = 2;
+    const NORMAL: i64 = 1;
+
+    fn level(writer: &mut Writer) -> rusqlite::Result<(i64, String)> {
+        let level = writer.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((level, writer.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?))
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_was_waited_for_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("store.db")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(database.write(level).await.unwrap(), (FULL, "wal".into()));
+            assert_eq!(database.write_unflushed(level).await.unwrap(), (NORMAL, "wal".into()));
+        }
+        // In one batch with others, the wait is for all of them. The first holds the writer until the others are queued.
+        let (begin, begun) = oneshot::channel();
+        let (queued, wait) = std::sync::mpsc::channel::<()>();
+        let mut begin = Some(begin);
+        let first = database
+            .write_unflushed(move |_| Ok(begin.take().is_some_and(|b| b.send(()).is_ok()) && wait.recv().is_ok()));
+        let others = async {
+            begun.await.unwrap();
+            let (unflushed, flushed) = (database.write_unflushed(level), database.write(level));
+            tokio::join!(unflushed, flushed, async { queued.send(()) })
+        };
+        let (first, (unflushed, flushed, told)) = tokio::join!(first, others);
+        assert!(first.unwrap() && told.is_ok());
+        assert_eq!((unflushed.unwrap().0, flushed.unwrap().0), (FULL, FULL));
+    }
+}
