@@ -151,6 +151,10 @@ pub const UNSEEN_RECHECK: Duration = Duration::from_secs(15);
 /// Largest text of a queue message in bytes before base64 (Storage Queue: 64 KiB after it).
 pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 
+/// How long a process that has just started leaves its storage alone: setting up a client for it takes more time than all that
+/// comes before the first answer, which the Functions host waits for. A call that comes sooner does not wait for this.
+pub const UPKEEP_DELAY: Duration = Duration::from_millis(100);
+
 /// How often a process looks for its own timers in the poison queue.
 pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 

@@ -174,6 +174,7 @@ impl Service {
     pub fn start_upkeep(&self) {
         let this = self.clone();
         self.runtime.spawn(async move {
+            this.clock.sleep(limits::UPKEEP_DELAY).await;
             let mut pause = Duration::from_millis(250);
             loop {
                 let (rows, queue) = this.engine.health().await;
