@@ -12,6 +12,10 @@ pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 /// cores. Callers that only hold connections open must not keep the registry out.
 pub const DESCRIPTORS_MAX: u64 = 65_536;
 
+/// Connections that may wait to be taken. A caller beyond them tries again after a second, then after two more, and the
+/// registry gives up after five.
+pub const BACKLOG: i32 = 4096;
+
 /// A body above this is large, in bytes: many times what the registry sends.
 pub const LARGE_BODY_BYTES: usize = 16 * 1024;
 

@@ -4,7 +4,7 @@
 //! operator reads the reason in the browser instead of a host that gives up. It ends itself when its parent is gone: a killed
 //! host leaves its handler behind (seen), which would go on holding the port and running calls of nobody.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
     let listener = match port
         .parse()
         .map_err(|_| "is not a port".to_owned())
-        .and_then(|port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| e.to_string()))
+        .and_then(|port: u16| http::listen((Ipv4Addr::LOCALHOST, port).into()).map_err(|e| e.to_string()))
     {
         Ok(listener) => listener,
         Err(why) => {

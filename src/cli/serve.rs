@@ -101,7 +101,7 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     }
     let mut settings = settings.map_err(End::Settings)?;
     let cannot = |what: &str, why: std::io::Error| End::Other(format!("cannot {what}: {why}"));
-    let listener = TcpListener::bind(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
+    let listener = http::listen(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
     let address = listener.local_addr().map_err(|why| cannot("read the listener's address", why))?;
     let storage = match &settings.account {
         Some(account) => backends::azure(account)?,

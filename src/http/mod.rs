@@ -11,7 +11,7 @@ pub mod query;
 mod status;
 mod timeout_check;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::StreamExt;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
@@ -48,6 +49,20 @@ pub struct Web {
     pub key: Option<String>,
     /// Whether `/TimeoutCheck` is served: only behind the Functions host.
     pub queue_trigger: bool,
+}
+
+/// A listener on `address` for [`serve`], before which many may queue: [`limits::BACKLOG`].
+///
+/// # Errors
+/// The address is taken, not of this machine, or not ours to take.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As the standard library does: a process that is started again must not wait for its predecessor's connections to fade.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves `web` on `listener` until the server is stopped. `workers` threads parse requests; the work is done elsewhere.

@@ -68,6 +68,8 @@ impl Door {
 impl Street {
     async fn new() -> Self {
         let turn = TURN.lock().await;
+        // The neighbours' ends of their connections.
+        rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
         let serve = Serve::start(&[("WebhookRegions", "a,b")], &[]).await;
         let port = serve.base_url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let over = Arc::new(AtomicBool::new(false));
