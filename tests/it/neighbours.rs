@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
@@ -123,6 +122,10 @@ impl Street {
     }
 
     async fn leave(self, what: &str) {
+        self.leave_within(what, memory_max_kib()).await;
+    }
+
+    async fn leave_within(self, what: &str, memory_max_kib: u64) {
         self.over.store(true, Ordering::Relaxed);
         let (arrivals, slowest) = self.registry.await.expect("every arrival is answered");
         let peak = peak_memory_kib(self.serve.pid());
@@ -133,7 +136,7 @@ impl Street {
         );
         assert!(entries >= self.expected, "{what}: {entries} connections of {} neighbours", self.expected);
         assert!(arrivals > 0 && slowest < ANSWER_MAX, "{what}: {slowest:?}");
-        assert!(peak < memory_max_kib(), "{what}: {peak} KiB");
+        assert!(peak < memory_max_kib, "{what}: {peak} KiB");
         let errors: Vec<String> = self
             .serve
             .output()
@@ -232,40 +235,77 @@ async fn heads_without_end() {
     street.leave(&format!("heads without end ({refused} refusals seen)")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_largest_bodies_at_full_rate() {
-    let mut street = Street::new().await;
-    let sent = Arc::new(AtomicU64::new(0));
-    let time = Duration::from_secs(choose(5, 20));
+/// Sends the largest bodies without a pause until `time` is over; how many were taken, and how many turned away.
+async fn send_large(street: &mut Street, senders: usize, time: Duration) -> (u64, u64) {
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    // Made once: a sender that is busy with making bodies attacks nobody.
+    let padding: Arc<str> = format!(r#","padding":"{}"}}"#, "x".repeat(256 * 1024 - 700)).into();
     street
-        .crowd(choose(8, 32), time, |n, door| {
-            let sent = Arc::clone(&sent);
+        .crowd(senders, time, |n, door| {
+            let (counts, padding) = (Arc::clone(&counts), Arc::clone(&padding));
             async move {
-                let pad = "x".repeat(256 * 1024 - 700);
                 let mut stream = door.enter().await;
                 for round in 0.. {
-                    let image = Image::new("team/large", &format!("t{n}-{round}"));
-                    let mut body: serde_json::Value = serde_json::from_str(&image.notification()).expect("JSON");
-                    body["padding"] = json!(pad);
-                    let body = body.to_string();
-                    assert!(body.len() <= 256 * 1024);
-                    let length = body.len();
+                    let notification = Image::new("team/large", &format!("t{n}-{round}")).notification();
+                    let members = notification.strip_suffix('}').expect("an object");
+                    let length = members.len() + padding.len();
+                    assert!(length <= 256 * 1024);
                     let head =
                         format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-                    stream.write_all(head.as_bytes()).await.expect("written");
-                    stream.write_all(body.as_bytes()).await.expect("written");
+                    let mut sent = stream.write_all((head + members).as_bytes()).await;
+                    if sent.is_ok() {
+                        sent = stream.write_all(padding.as_bytes()).await;
+                    }
                     let mut answer = [0; 4096];
-                    let length = stream.read(&mut answer).await.expect("an answer");
-                    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..length]));
-                    sent.fetch_add(1, Ordering::Relaxed);
+                    let read = stream.read(&mut answer).await;
+                    match (sent, read) {
+                        (Ok(()), Ok(_)) if answer.starts_with(b"HTTP/1.1 202") => {
+                            counts[0].fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Turned away before all was sent; the answer is lost when the connection is reset.
+                        (_, Err(_) | Ok(0)) => {
+                            counts[1].fetch_add(1, Ordering::Relaxed);
+                            stream = door.enter().await;
+                        }
+                        (_, Ok(length)) => {
+                            let text = String::from_utf8_lossy(&answer[..length]);
+                            assert!(
+                                text.starts_with("HTTP/1.1 503") && text.contains("too_many_large_bodies"),
+                                "{text}"
+                            );
+                            counts[1].fetch_add(1, Ordering::Relaxed);
+                            stream = door.enter().await;
+                        }
+                    }
                 }
             }
         })
         .await;
-    let sent = sent.load(Ordering::Relaxed);
-    assert!(sent > 0, "nothing was sent");
-    let rate = sent / time.as_secs();
-    street.leave(&format!("the largest bodies at full rate ({rate} a second)")).await;
+    let [taken, refused] = &*counts;
+    (taken.load(Ordering::Relaxed), refused.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_bodies_at_full_rate() {
+    let mut street = Street::new().await;
+    let time = Duration::from_secs(choose(5, 20));
+    let (taken, refused) = send_large(&mut street, choose(8, 32), time).await;
+    assert!(taken > 0 && refused == 0, "{taken} taken, {refused} turned away");
+    street.leave(&format!("the largest bodies at full rate ({} a second)", taken / time.as_secs())).await;
+}
+
+/// As many senders as there are places for, many times over: those who find none are told so, and nobody else waits for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_of_the_largest_bodies_than_there_are_places() {
+    let mut street = Street::new().await;
+    let time = Duration::from_secs(choose(5, 20));
+    let (taken, refused) = send_large(&mut street, 200, time).await;
+    assert!(taken > 0 && refused > 0, "{taken} taken, {refused} turned away");
+    let each = |n: u64| n / time.as_secs();
+    let what =
+        format!("more of the largest bodies than places ({} a second, {} turned away)", each(taken), each(refused));
+    // Above what the service keeps of the bodies it takes, the web server keeps some of those that it turns away.
+    street.leave_within(&what, 320 * 1024).await;
 }
 
 /// Many callers hold back the last byte of the largest body.
