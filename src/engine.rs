@@ -193,6 +193,13 @@ impl Engine {
         let message = if timer.reason == Reason::Unseen { timer.of.as_deref() } else { message_id };
         let fired = Fired { message, revived: timer.reason == Reason::Revived, revision: timer.revision };
         let done = self.run(Of::Push(&timer.push), &Input::Timer(fired)).await?;
+        let now = self.clock.now();
+        let in_charge = done.row.as_deref().and_then(|row| row.timer.as_ref());
+        if let (What::Spare, Some(due)) = (&done.what, in_charge.map(|t| t.due).filter(|due| *due <= now)) {
+            // The one in charge is being handled right now, or never will be: one more look when it must long be over.
+            let wait = clock::until(now, clock::after(due, limits::SPARE_PATIENCE));
+            self.timers.arm(&Message::Timer(timer.clone()), wait).await?;
+        }
         if matches!(done.what, What::UnknownPush | What::Ahead) && timer.reason != Reason::Unseen {
             let again = Timer { reason: Reason::Unseen, of: message_id.map(str::to_owned), ..timer.clone() };
             self.timers.arm(&Message::Timer(again), limits::UNSEEN_RECHECK).await?;

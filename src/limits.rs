@@ -8,8 +8,8 @@ pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
 /// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Open files and connections this process asks the system for: what the web server takes at most, on a machine of several
-/// cores. Callers that only hold connections open must not keep the registry out.
+/// Open files and connections this process asks the system for: more than the
+/// web server takes on a machine of two cores. Callers that only hold connections open must not keep the registry out.
 pub const DESCRIPTORS_MAX: u64 = 65_536;
 
 /// Connections that may wait to be taken. A caller beyond them tries again after a second, then after two more, and the
@@ -27,13 +27,13 @@ pub const LARGE_BODIES_MAX: usize = 64;
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
 
-/// Most bytes of ids kept of rounds before the last one: a hundred of the registry's. A webhook that was spilled may be handed
+/// Most bytes of ids kept of earlier rounds, where those of the last round alone have no more: a hundred of the registry's. A webhook that was spilled may be handed
 /// out again when several pushes of the same content have come and gone.
 pub const EARLIER_ID_BYTES_MAX: usize = 4 * 1024;
 
-/// Most bytes of ids kept of webhooks that repeat a region of an open push: a hundred of the registry's ids. One more is taken
-/// for a duplicate.
-pub const REPEATED_ID_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes that webhooks which repeat a region of an open push take in its row: those of one push from a hundred regions. One
+/// more is taken for a duplicate.
+pub const REPEATED_BYTES_MAX: usize = 10 * 1024;
 
 /// Longest repository, tag, digest, action or host of a notification, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
@@ -149,7 +149,8 @@ pub const TIMER_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// and the differences of clocks. Then something has gone wrong that nobody thought of.
 pub const SPARE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A timer whose push does not exist looks once more after this long: the first row of a push may land after the call that wrote it gave up.
+/// A timer whose push does not exist, or whose row is not yet the one it was armed for, looks once more after this long: a write
+/// may land after the call that made it gave up.
 pub const UNSEEN_RECHECK: Duration = Duration::from_secs(15);
 
 /// Largest text of a queue message in bytes before base64 (Storage Queue: 64 KiB after it).

@@ -57,9 +57,11 @@ impl Engine {
         if let Some(timer) = current.filter(|t| t.due > wake) {
             let handle = Armed { id: timer.id, receipt: timer.receipt };
             if let Some(Armed { id, receipt }) = self.timers.shift_for_row(&handle, &message, delay).await? {
+                // Where rows and timers are written together it is another one, and the old one stays until then.
+                let new = id != handle.id;
                 let timer = TimerRef { id, receipt, due };
                 next.timer = Some(timer.clone());
-                let spare = held.replace(Held { timer, new: false });
+                let spare = held.replace(Held { timer, new });
                 self.drop_spare(spare).await;
                 return Ok(None);
             }
@@ -79,7 +81,8 @@ impl Engine {
     /// disarmed.
     ///
     /// When that successor cannot be armed, the call fails although it committed: then the message being handled, or the
-    /// timer that was not disarmed, comes again and finds the named one overdue.
+    /// timer that was not disarmed, comes again, and acts if the named one is still overdue after
+    /// [`limits::SPARE_PATIENCE`].
     pub(super) async fn committed(
         &self,
         held: &mut Option<Held>,

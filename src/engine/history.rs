@@ -1,10 +1,10 @@
 //! What operators look at and take away: rows, the list of pushes, and their end.
 //!
-//! Guarantee: a push is listed once and only while its row is there. The index may name more: a process that loses the race
+//! Guarantee: a push is listed once and only while its row is there and can be read. The index may name more: a process that loses the race
 //! for a first row has written an entry for it before, and one that dies between the two writes leaves one behind.
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tracing::info;
+use tracing::{error, info};
 
 use super::Engine;
 use crate::clock::Instant;
@@ -68,7 +68,14 @@ impl Engine {
         let list = async {
             let page = self.store.list(limit, cursor).await?;
             let looks = page.pushes.into_iter().map(|(id, indexed)| async move {
-                let stored = self.store.get(&id).await?;
+                let stored = match self.store.get(&id).await {
+                    // One that cannot be read must not hide all that are older.
+                    Err(Failure::Corrupt(cause)) => {
+                        error!(push.id = %id, cause, "a row cannot be read and is left out of the list");
+                        None
+                    }
+                    other => other?,
+                };
                 // An entry of another instant is that of a writer who lost the race for this row.
                 Ok::<_, Failure>(stored.map(|stored| stored.row).filter(|row| row.opened == indexed).map(Listed::of))
             });

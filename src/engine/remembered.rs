@@ -61,6 +61,9 @@ impl Remembered {
     /// Notes whether a key that was not remembered had a row when an arrival looked for it. That timers and results find
     /// theirs says nothing of other processes.
     pub(super) fn learn(&self, of: Of<'_>, found: bool) {
+        if self.with(|rows| rows.contains(of.key())) {
+            return;
+        }
         match (of, found) {
             (Of::Newest(_), true) => self.strangers_absent.store(0, Ordering::Relaxed),
             (Of::Newest(_), false) => {

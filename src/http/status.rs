@@ -33,7 +33,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             Some(Purge::Owing) => Err(Problem::new(
                 StatusCode::CONFLICT,
                 "push_owing",
-                "This push still waits or owes a notification; terminate it first, or let it end.",
+                "This push still waits or owes a notification, or is the first of several of the same content; terminate it first, let it end, or remove the later ones before.",
             )),
         },
         ([_], _) => Err(Problem::method("GET, DELETE")),

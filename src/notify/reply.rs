@@ -23,7 +23,7 @@ pub(super) fn failed(reason: impl Into<String>) -> AttemptResult {
 }
 
 /// What a receiver may repeat of its target's settings and nobody may read in a row: the path and query of its URL, where
-/// many have their secret, and the values of its headers.
+/// many have their secret, its password, and the values of its headers.
 #[derive(Default)]
 pub struct Confidential(Vec<String>);
 
@@ -38,9 +38,13 @@ impl Confidential {
         let whole = [url.path().trim_matches('/'), url.query().unwrap_or_default()].map(str::to_owned);
         let segments = url.path_segments().into_iter().flatten().filter(|s| s.len() >= 2 * PART_BYTES_MIN);
         let values = url.query_pairs().map(|(_, value)| value.into_owned());
-        let headers = settings.headers.values().filter_map(|value| value.to_str().ok());
-        let words = headers.flat_map(|value| value.split_whitespace().chain([value]));
-        let parts = segments.map(str::to_owned).chain(values).chain(words.map(str::to_owned));
+        let password = url.password().map(str::to_owned);
+        let headers = settings.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let words = headers.flat_map(|value| {
+            let words: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+            words.into_iter().chain([value])
+        });
+        let parts = segments.map(str::to_owned).chain(values).chain(words).chain(password);
         Self(whole.into_iter().chain(parts).filter(|part| part.len() >= PART_BYTES_MIN).collect())
     }
 
@@ -62,12 +66,12 @@ pub fn result(
     confidential: &Confidential,
     now: Instant,
 ) -> AttemptResult {
-    let text = String::from_utf8_lossy(text);
-    let text = if confidential.is_repeated_in(&text) { "(it repeats a secret)".into() } else { one_line(&text) };
+    let whole = String::from_utf8_lossy(text);
+    let text = if confidential.is_repeated_in(&whole) { "(it repeats a secret)".into() } else { one_line(&whole) };
     let said = |what: String| if text.is_empty() { what } else { format!("{what}: {text}") };
     if status.is_success() {
         // Teams' connectors hide their throttling in the text of a 200.
-        if format == Format::Teams && text.contains("returned HTTP error 429") {
+        if format == Format::Teams && whole.contains("returned HTTP error 429") {
             return AttemptResult::Failed { reason: said("throttled".into()), retry_after: retry_after(headers, now) };
         }
         return AttemptResult::Confirmed { status: status.as_u16() };

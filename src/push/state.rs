@@ -36,8 +36,8 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<String>,
     /// Webhooks, in order, of regions that were on record already, under ids that were not: each is a sign of another push of
-    /// the same content that overlaps this one, and counts for the next round. Their ids have at most
-    /// [`REPEATED_ID_BYTES_MAX`](crate::limits::REPEATED_ID_BYTES_MAX) bytes together.
+    /// the same content that overlaps this one, and counts for the next round. Together
+    /// they take at most [`REPEATED_BYTES_MAX`](crate::limits::REPEATED_BYTES_MAX).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeated: Vec<(Region, Arrived)>,
     /// Waiting or settled.

@@ -255,25 +255,33 @@ impl Model {
     fn open(&mut self, name: &str, id: &str, received: i64) {
         let mut next = ModelRound { deadline: received + 100, opened: received, ..ModelRound::default() };
         if let Some(old) = self.rounds.last() {
-            let mut spare = old.spare.clone();
-            spare.retain(|(_, its, at)| old.regions.values().all(|id| id != its) && (received - at < 100 || its == id));
-            for (region, late) in &old.late {
-                if !spare.iter().any(|(r, its, _)| r == region && its == late) {
-                    next.earlier.push(late.clone());
+            let mut spare = Vec::new();
+            for (region, its, at) in &old.spare {
+                let of_the_old = old.regions.values().any(|known| known == its);
+                let second_of_late = region == name && old.late.contains_key(region);
+                if !of_the_old && !second_of_late && (received - at < 100 || its == id) {
+                    spare.push((region.clone(), its.clone(), *at));
+                } else {
+                    next.earlier.push(its.clone());
                 }
             }
             next.earlier.extend(old.regions.values().chain(&old.earlier).cloned());
-            spare.retain(|(region, its, _)| region != name || its != id);
-            let other = if name == "a" { "b" } else { "a" };
-            let mut of_other = spare.iter().filter(|(region, ..)| region == other);
-            let first = of_other.clone().find(|(_, its, _)| its == id).or_else(|| of_other.next()).cloned();
-            if let Some(taken) = first {
-                next.regions.insert(other.into(), taken.1.clone());
-                spare.retain(|one| *one != taken);
+            let together = spare.iter().any(|(region, its, _)| region != name && its == id);
+            let newest = (name.to_owned(), id.to_owned(), received);
+            let at = if together { 0 } else { spare.len() };
+            spare.insert(at, newest);
+            for region in ["a", "b"] {
+                let of_region = || spare.iter().filter(|one| one.0 == region);
+                let same = of_region().find(|one| together && one.1 == id);
+                if let Some(taken) = same.or(of_region().next()).cloned() {
+                    next.regions.insert(region.into(), taken.1.clone());
+                    spare.retain(|one| *one != taken);
+                }
             }
             next.spare = spare;
+        } else {
+            next.regions.insert(name.into(), id.into());
         }
-        next.regions.insert(name.into(), id.into());
         if next.regions.len() == 2 {
             next.outcome = Some(Outcome::Replicated);
         }

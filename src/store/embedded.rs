@@ -160,7 +160,8 @@ impl Store for EmbeddedStore {
             Ok(put)
         });
         let put = put.await;
-        // After a failure nobody tries again with this timer, and whether it was placed is as unknown as the row.
+        // After a conflict its caller disarms it, which costs nothing as long as it is only reserved. After a failure, whether it
+        // was placed is as unknown as the row.
         if let (Ok(Put::Conflict), Some((timer, reserved))) = (&put, reserved) {
             self.database.reservations.add(timer, Arc::unwrap_or_clone(reserved), self.clock.now());
         }

@@ -2,7 +2,7 @@
 //! timer is never later than the row, and the caller waits for the disk once instead of twice.
 //!
 //! Guarantee: what is reserved is applied with the first write of a row that names it, in the same transaction, or never.
-//! Races handled: a write that conflicts applies nothing and gives the reservation back for the next try. Any other write takes
+//! Races handled: a write that conflicts applies nothing and gives the reservation back, to be disarmed. Any other write takes
 //! it along, also one that fails or whose caller gave up, so that a later write of a row that names the timer cannot place
 //! it again.
 //!

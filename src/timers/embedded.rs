@@ -61,7 +61,7 @@ impl EmbeddedTimers {
     }
 
     /// A timer that the write of its row will place. Its handle names the first slot it will try; in the very rare case that
-    /// another message has that one, the handle fits nothing, and the timer is a spare.
+    /// another message has that one, the timer fires as it should, and the handle can neither move nor disarm it.
     fn reserve(&self, message: &Message, delay: Duration, replaces: Option<Place>) -> Armed {
         let (number, visible) = (self.database.number(), self.visible(delay));
         let reserved = Reserved { visible, text: message.text(), replaces };

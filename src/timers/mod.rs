@@ -2,7 +2,8 @@
 //! [`Inbox`] (to take them when they fire, where no Functions host does). Every implementation passes
 //! `tests/it/timers_contract.rs`.
 //!
-//! A timer is a hint to look at a push, never a command: a message is trusted for the push's name and nothing more.
+//! A timer is a hint to look at a push, never a command: what is done follows from the row. A message is trusted for the push's
+//! name, and for which write of the row it was armed for.
 
 pub mod embedded;
 pub mod memory;

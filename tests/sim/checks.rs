@@ -16,7 +16,7 @@ const COVER_SLACK: i64 = 120_000;
 /// Timers that one push may have alive at the same time: in a storm, where most messages are handed out several times and
 /// some without their id, and each leaves one more whenever a write fails; and once the storm is over and the spares had the
 /// longest wait that anything asks for to die.
-const ALIVE_MAX: usize = 80;
+const ALIVE_MAX: usize = 120;
 const ALIVE_CALM_MAX: usize = 4;
 /// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults, as
 /// arrivals that wait on the queue try again and again.
@@ -229,7 +229,7 @@ impl State {
                 return old || stored.arrival_of(&arrival.region).is_some();
             }
             stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id)
-                || done.what == What::Repeated && stored.is_repeated(&arrival.region, &arrival.id)
+                || stored.is_repeated(&arrival.region, &arrival.id)
         });
         if !on_record {
             let cause = format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id);

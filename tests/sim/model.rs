@@ -64,7 +64,8 @@ impl Model {
                 return Err(format!("{} has an arrival that nobody sent", row.id));
             }
         }
-        let opened = row.arrived.values().any(|a| a.at == row.opened);
+        // The one that opened a round may wait for the next, when one of its region came before.
+        let opened = row.arrived.values().chain(row.repeated.iter().map(|(_, a)| a)).any(|a| a.at == row.opened);
         if !opened || row.regions != self.policy.regions || row.deadline != row.opened + self.policy.timeout {
             return Err(format!("{} was opened wrongly", row.id));
         }

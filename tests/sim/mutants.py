@@ -67,6 +67,7 @@ MUTANTS = {
     "settle late arrivals as in time": [(STEP, "if arrival.received >= row.deadline ||", "if false ||")],
     "a spare never dies": [(STEP, "if in_charge.is_some_and(|timer| now < clock::after(timer.due, limits::SPARE_PATIENCE)) {", "if false {")],
     "the timer in charge is a spare": [(STEP, "!in_charge.is_some_and(|timer| called(&timer.id))", "!in_charge.is_some_and(|timer| called(&timer.id) && timer.due <= now)")],
+    "a spare does not come again": [(ENGINE, "if let (What::Spare, Some(due)) = (", "if let (What::Early, Some(due)) = (")],
     "spilled arrivals are lost": [(ENGINE, "let spill = self.timers.arm(&message, Duration::from_secs(1));", "let spill = async { Ok::<(), Failure>(()) };")],
     "a spilled arrival guesses": [(ENGINE, "self.run(Of::Spilled(&key)", "self.run(Of::Newest(&key)")],
     "a repeated input is not repeated": [(ENGINE, "if !again {", "if !again || true {")],

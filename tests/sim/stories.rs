@@ -392,3 +392,19 @@ fn pushes_that_overlap_share_no_webhook() {
         assert!(row.settled().is_some());
     }
 }
+
+/// The timer that is named is lost, which nothing known can do, and another fires when it would have: it comes once more, and
+/// acts when the named one has stayed away for long enough.
+#[test]
+fn a_spare_acts_when_the_one_in_charge_stays_away() {
+    let stage = Stage::new();
+    let (ours, clock) = stage.process(0);
+    arrive(&ours, &arrival(&clock, "a", "1"));
+    let (_, message, _) = stage.last_armed();
+    *clock.0.lock().unwrap() = 100_500;
+    assert_eq!(fire(&ours, "spare", &message).what.word(), "spare");
+    let (again, message, delay) = stage.last_armed();
+    assert_eq!(delay, limits::SPARE_PATIENCE - Duration::from_millis(500));
+    *clock.0.lock().unwrap() = 160_000;
+    assert_eq!(fire(&ours, &again, &message).what.word(), "timed_out");
+}
