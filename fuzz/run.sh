@@ -34,13 +34,13 @@ for target in "${targets[@]}"; do
   corpus=fuzz/corpus/$target
   mkdir -p "$corpus"
   # A hang or a flood of memory is a finding too.
-  times >"$logs/begun"
+  times >"$log.begun"
   cargo +nightly fuzz run "$target" "$corpus" "fuzz/seeds/$target" -- -max_total_time="$seconds" -timeout=5 \
     -rss_limit_mb=1024 -dict="fuzz/dictionaries/$(dictionary "$target").dict" -print_final_stats=1 >"$log" 2>&1
   status=$?
-  times >"$logs/ended"
+  times >"$log.ended"
   # The second line is user time of what this shell ran, as minutes and seconds.
-  cpu=$(awk -F '[ms ]' 'FNR == 2 { t = $1 * 60 + $2; d = t - d } END { printf "%d", d }' "$logs/begun" "$logs/ended")
+  cpu=$(awk -F '[ms ]' 'FNR == 2 { t = $1 * 60 + $2; d = t - d } END { printf "%d", d }' "$log.begun" "$log.ended")
   stat() { awk -v key="stat::$1:" '$1 == key { print $2 }' "$log" | tail -1; }
   seen() { grep -oE "$1: [0-9]+" "$log" | tail -1 | cut -d' ' -f2; }
   found=0
