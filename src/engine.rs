@@ -7,8 +7,7 @@
 //! - *Commit before delivery.* A claim is handed out only after the row that leases it is committed.
 //!
 //! Races it handles
-//! - Two writers of one row: compare-and-swap; the loser reads again and steps again. A timer the loser armed is
-//!   disarmed.
+//! - Two writers of one row: compare-and-swap; the loser reads again and steps again, and disarms the timer it armed.
 //! - A timer shifted for a commit that then fails: timers are only ever shifted to an *earlier* instant, so the stored row
 //!   is looked at too soon rather than too late. To wait longer, a new timer is armed and the old one disarmed afterwards.
 //! - A timer that fires before the row names it: it finds no row, or one of a revision before its own, and looks a second

@@ -146,7 +146,8 @@ pub const EARLY_TIMER_WAIT: Duration = Duration::from_millis(1100);
 pub const TIMER_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A timer that its row does not name does nothing, unless the one that is named is overdue by this much: more than a lease
-/// and the differences of clocks. Then something has gone wrong that nobody thought of.
+/// and the differences of clocks. That happens in a long outage, where two that act are harmless, or when the named one is lost
+/// in a way that nobody thought of.
 pub const SPARE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A timer whose push does not exist, or whose row is not yet the one it was armed for, looks once more after this long: a write

@@ -1,7 +1,8 @@
 //! What operators look at and take away: rows, the list of pushes, and their end.
 //!
-//! Guarantee: a push is listed once and only while its row is there and can be read. The index may name more: a process that loses the race
-//! for a first row has written an entry for it before, and one that dies between the two writes leaves one behind.
+//! Guarantee: a push is listed once and only while its row is there and can be read. The index may name more: a process that
+//! loses the race for a first row has written an entry for it before, and one that dies between the two writes leaves one
+//! behind.
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tracing::{error, info};
