@@ -1,44 +1,54 @@
-//! From settings to a running service: picks the hands the engine acts with.
+//! From settings to a running service: picks the hands the engine acts with, and what drives its timers.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, StorageClock, SystemClock};
 use crate::config::Settings;
 use crate::config::storage::Account;
 use crate::engine::Engine;
 use crate::notify::client::{HttpNotifier, Options};
 use crate::service::Service;
-use crate::store::azure::Connection;
+use crate::store::azure::connection::Connection;
+use crate::store::azure::parts::Inbox;
+use crate::store::azure::queue::TimerQueue;
+use crate::store::azure::table::Table;
+use crate::store::azure::{AzureStore, Names};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::table::TableStore;
-use crate::store::{Failure, Store};
-use crate::timers::Inbox;
-use crate::timers::queue::QueueTimers;
+use crate::store::{Failure, Store, Wakes};
+use crate::{poll, wakes};
 
-/// Where rows and timers live.
+/// Where pushes live, and who knows when one is due.
 pub struct Storage {
-    /// Rows.
-    pub store: Arc<dyn Store>,
-    /// Timers.
-    pub inbox: Arc<dyn Inbox>,
     /// In words, for people.
     pub described: String,
+    clock: Arc<dyn Clock>,
+    kind: Kind,
 }
 
-/// Table Storage and Storage Queue of `account`. Connects to nothing yet.
+enum Kind {
+    Azure { store: Arc<AzureStore>, inbox: Arc<dyn Inbox> },
+    Own(Arc<dyn Wakes>),
+}
+
+/// Table Storage and Storage Queue of `account`, under these names, for the app called `app`. Connects to nothing yet.
 ///
 /// # Errors
 /// `Corrupt` when no client can be made from the account's settings.
-pub fn azure(account: &Account) -> Result<Storage, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let connection = Connection::open(account, clock)?;
+pub fn azure(account: &Account, names: &Names, app: &str) -> Result<Storage, Failure> {
+    let clock = Arc::new(StorageClock::new(Arc::new(SystemClock)));
+    let connection = Connection::open(account, Arc::clone(&clock))?;
+    let (rows, queue) = (Table::new(&connection, &names.table), TimerQueue::new(&connection, names));
+    let queue = Arc::new(queue);
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let store = AzureStore::new(Arc::new(rows), queue.clone(), clock.clone(), app.to_owned(), seed);
     Ok(Storage {
-        store: Arc::new(TableStore::new(&connection)),
-        inbox: Arc::new(QueueTimers::new(&connection)),
-        described: account.to_string(),
+        described: format!("{account}, queue {}, table {}, app {app}", names.queue, names.table),
+        clock,
+        kind: Kind::Azure { store: Arc::new(store), inbox: queue },
     })
 }
 
@@ -47,27 +57,42 @@ pub fn azure(account: &Account) -> Result<Storage, Failure> {
 /// # Errors
 /// `Corrupt` when the file is in use by another process or is not ours.
 pub fn embedded(path: &Path) -> Result<Storage, Failure> {
-    let (store, timers) = EmbeddedStore::open(path, Arc::new(SystemClock))?;
-    Ok(Storage {
-        store: Arc::new(store),
-        inbox: Arc::new(timers),
-        described: format!("embedded store {}", path.display()),
-    })
+    let store = EmbeddedStore::open(path, Arc::new(SystemClock))?;
+    Ok(own(Arc::new(store), format!("embedded store {}", path.display())))
+}
+
+/// A store that knows itself what is due.
+#[must_use]
+pub fn own(store: Arc<dyn Wakes>, described: String) -> Storage {
+    Storage { described, clock: Arc::new(SystemClock), kind: Kind::Own(store) }
+}
+
+impl Storage {
+    /// The clock that rows and timers go by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Does what is due, for as long as `stop` is false, where no Functions host does.
+    pub async fn drive(self: Arc<Self>, service: Service, stop: watch::Receiver<bool>) {
+        match &self.kind {
+            Kind::Azure { inbox, .. } => poll::run(Arc::clone(inbox), service, self.clock(), stop).await,
+            Kind::Own(store) => wakes::run(Arc::clone(store), service, self.clock(), stop).await,
+        }
+    }
 }
 
 /// The service on `storage`, running its calls on `runtime`.
 #[must_use]
 pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Service {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = storage.clock();
     let options = Options { public_url: settings.public_url, ..Options::default() };
     let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options);
-    let timers: Arc<dyn crate::timers::Timers> = Arc::clone(&storage.inbox) as _;
-    let engine = Engine::new(
-        settings.policy,
-        Arc::clone(&storage.store),
-        Arc::clone(&timers),
-        Arc::new(notifier),
-        Arc::clone(&clock),
-    );
-    Service::new(Arc::new(engine), timers, clock, runtime)
+    let (store, azure): (Arc<dyn Store>, _) = match &storage.kind {
+        Kind::Azure { store, .. } => (Arc::clone(store) as _, Some(Arc::clone(store))),
+        Kind::Own(store) => (Arc::clone(store) as _, None),
+    };
+    let engine = Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock));
+    Service::new(Arc::new(engine), azure, settings.registry.map(Into::into), clock, runtime)
 }

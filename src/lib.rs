@@ -1,9 +1,9 @@
 //! One global webhook for a geo-replicated Azure Container Registry.
 //!
 //! What always holds, whatever is repeated, reordered, delayed, raced or killed:
-//! 1. A push settles exactly once, as replicated or as timed out.
+//! 1. A push settles exactly once, as replicated, timed out or superseded.
 //! 2. A 2xx to the registry means that the arrival is durable.
-//! 3. A push that owes anything is covered by a live durable timer.
+//! 3. A push that owes anything is looked at when its time has come.
 //! 4. Arm, commit, answer, deliver: in that order.
 //! 5. Every attempt at one notification carries the same id.
 //! 6. Nothing is unbounded: see [`limits`].
@@ -20,11 +20,12 @@ mod outgoing;
 
 pub mod notify;
 pub mod store;
-pub mod timers;
 
 pub mod service;
 
 pub mod http;
+pub mod poll;
+pub mod wakes;
 
 pub mod backends;
 pub mod cli;

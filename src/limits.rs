@@ -27,14 +27,6 @@ pub const LARGE_BODIES_MAX: usize = 64;
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
 
-/// Most bytes of ids kept of earlier rounds, where those of the last round alone have no more: a hundred of the registry's. A webhook that was spilled may be handed
-/// out again when several pushes of the same content have come and gone.
-pub const EARLIER_ID_BYTES_MAX: usize = 4 * 1024;
-
-/// Most bytes that webhooks which repeat a region of an open push take in its row: those of one push from a hundred regions. One
-/// more is taken for a duplicate.
-pub const REPEATED_BYTES_MAX: usize = 10 * 1024;
-
 /// Longest repository, tag, digest, action or host of a notification, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
 
@@ -83,11 +75,11 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// A configured time-out above this is warned about at start: `24:00:00` is 24 *days* in .NET's notation.
 pub const TIMEOUT_SUSPICIOUS: Duration = Duration::from_secs(24 * 3600);
 
-/// Time ImagePush may spend on the row before it spills the arrival onto the queue. The registry gives up after 5 s and never tries again.
-pub const ARRIVAL_ROW_BUDGET: Duration = Duration::from_millis(1200);
+/// Time ImagePush leaves the row for itself; then the arrival is put onto the queue as well, and whichever is durable first is answered.
+pub const ARRIVAL_ROW_ALONE: Duration = Duration::from_millis(1200);
 
-/// Time for the spill that follows; both together stay below the promised 2 s.
-pub const ARRIVAL_SPILL_BUDGET: Duration = Duration::from_millis(600);
+/// Time ImagePush may take in all. The registry gives up after 5 s and never tries again; the rest is for the ways there and back.
+pub const ARRIVAL_BUDGET: Duration = Duration::from_millis(4300);
 
 /// Time one TimeoutCheck call may take. The promise is 30 s; the rest is for the host's own hops.
 pub const TIMER_CALL_BUDGET: Duration = Duration::from_secs(25);
@@ -145,28 +137,16 @@ pub const EARLY_TIMER_WAIT: Duration = Duration::from_millis(1100);
 /// Longest delay of one queue message (Storage Queue: 7 days); longer waits are chained.
 pub const TIMER_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A timer that its row does not name does nothing, unless the one that is named is overdue by this much: more than a lease
-/// and the differences of clocks. That happens in a long outage, where two that act are harmless, or when the named one is lost
-/// in a way that nobody thought of.
-pub const SPARE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A timer whose push does not exist, or whose row is not yet the one it was armed for, looks once more after this long: a write
-/// may land after the call that made it gave up.
-pub const UNSEEN_RECHECK: Duration = Duration::from_secs(15);
+/// A timer that is newer than its row, or whose row does not exist, looks once more after this long: a write may land after the
+/// call that made it gave up.
+pub const SECOND_LOOK: Duration = Duration::from_secs(15);
 
 /// Largest text of a queue message in bytes before base64 (Storage Queue: 64 KiB after it).
 pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 
 /// How long a process that has just started leaves its storage alone: setting up a client for it takes more time than all that
 /// comes before the first answer, which the Functions host waits for. A call that comes sooner does not wait for this.
-pub const UPKEEP_DELAY: Duration = Duration::from_millis(100);
-
-/// How often a process looks for its own timers in the poison queue.
-pub const REVIVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
-
-/// So many brought back in one look mean that more may lie there, and the next look follows at once. Half of what one look at
-/// the queue takes in, since strangers take room too.
-pub const REVIVE_MANY: usize = 512;
+pub const START_DELAY: Duration = Duration::from_millis(100);
 
 /// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
@@ -182,5 +162,44 @@ pub const EMBEDDED_QUEUE_MAX: usize = 1024;
 /// Log pages (4 KiB each) after which the embedded store moves them into its file: a log of about 16 MiB.
 pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 
-/// Messages of the embedded poison queue looked at in one operation.
-pub const EMBEDDED_REVIVE_BATCH_MAX: usize = 256;
+/// Shortest delay the queue is asked for: a timer with none could fire before the row that it is for.
+pub const TIMER_DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// How long what was spilled may take to be applied once storage is back: the longest wait of one that failed
+/// ([`SPILL_WAIT_MAX`]), a poll of the queue and some seconds to work. A push does not time out while something spilled was
+/// seen within this time, and a deadline that is handled late waits so long too.
+pub const RELEASE_PERIOD: Duration = Duration::from_secs(40);
+
+/// Longest wait before a spilled arrival is tried again while storage is away.
+pub const SPILL_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait before anything else that fails is tried again, and a spilled arrival whose row somebody has to mend.
+pub const RETRY_WAIT_OF_TIMERS_MAX: Duration = Duration::from_secs(3600);
+
+/// A deadline that is handled later than this was held up: by storage that was away, or an app that slept.
+pub const DEADLINE_LATE: Duration = Duration::from_secs(10);
+
+/// How long the last trace of a purged push stays: many times what any call takes that may be opening its next round.
+pub const PURGED_KEPT: Duration = Duration::from_secs(3600);
+
+/// An instant further in the future than this was not written by a clock that can be trusted.
+pub const FUTURE_MAX: Duration = Duration::from_secs(300);
+
+/// How often upkeep walks the time index. With its own lateness, nothing waits for it longer than a quarter of an hour.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(14 * 60);
+
+/// Most entries of the time index that one call of upkeep looks at; more, and it goes on in a call of its own.
+pub const UPKEEP_ENTRIES_MAX: usize = 1000;
+
+/// Most pushes that still owe something which upkeep remembers from one walk to the next, so that it need not read the others
+/// again. With more, it reads from the oldest of the rest on.
+pub const UPKEEP_OWING_MAX: usize = 256;
+
+/// An entry of the time index without a row is removed after this long: its row may still be on its way before.
+pub const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// An app that left no sign of life for this long has moved or was renamed.
+pub const APP_SILENT_MAX: Duration = Duration::from_secs(3600);
+
+/// A difference between two clocks from which on an operator is told.
+pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);

@@ -7,48 +7,82 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info, warn};
 
-use crate::clock::Clock;
-use crate::engine::{Arrive, Done, Engine, Job};
+use crate::clock::{self, Clock, Instant, SystemClock};
+use crate::engine::{Accepted, Done, Engine, Job};
 use crate::limits;
 use crate::push::{Arrival, PushId};
-use crate::store::Failure;
-use crate::timers::{Message, Timers};
+use crate::store::azure::AzureStore;
+use crate::store::azure::fired::Core;
+use crate::store::{Applied, Decide, Failure};
 
 /// See the module.
 #[derive(Clone)]
 pub struct Service {
     engine: Arc<Engine>,
-    timers: Arc<dyn Timers>,
+    /// Where timers are messages of a queue.
+    azure: Option<Arc<AzureStore>>,
+    /// The registry that stands for all webhooks.
+    registry: Option<Arc<str>>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     tasks: TaskTracker,
 }
 
-/// What became of a message of the timer queue.
-#[derive(Debug)]
-pub enum Handled {
-    /// It was ours; the word says what came of it.
-    Done(&'static str),
-    /// It was not ours and lies in the poison queue now.
-    SetAside,
+/// The service as what fires in the queue sees it.
+struct Fired<'a> {
+    service: &'a Service,
+    began: Instant,
+}
+
+#[async_trait]
+impl Core for Fired<'_> {
+    fn look(&self) -> Arc<dyn Decide> {
+        self.service.engine.looking()
+    }
+
+    fn looked(&self, push: &PushId, applied: Applied) {
+        self.service.start(self.service.engine.looked(push, applied, self.began).jobs);
+    }
+
+    async fn arrived(&self, arrival: Arrival) -> Result<(), Failure> {
+        let done = self.service.engine.arrive_late(arrival).await?;
+        self.service.start(done.jobs);
+        Ok(())
+    }
+
+    fn registry(&self) -> Option<&str> {
+        self.service.registry.as_deref()
+    }
 }
 
 impl Service {
-    /// A service that runs its calls on `runtime`.
+    /// A service that runs its calls on `runtime`. `azure` is its store where timers are messages of a queue; `registry` stands
+    /// in place of the one that webhooks name.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, timers: Arc<dyn Timers>, clock: Arc<dyn Clock>, runtime: Handle) -> Self {
-        Self { engine, timers, clock, runtime, tasks: TaskTracker::new() }
+    pub fn new(
+        engine: Arc<Engine>,
+        azure: Option<Arc<AzureStore>>,
+        registry: Option<Arc<str>>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Self {
+        Self { engine, azure, registry, clock, runtime, tasks: TaskTracker::new() }
+    }
+
+    /// The registry that stands for all webhooks, where one is set.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        self.registry.as_deref()
     }
 
     /// Runs `call` with the engine: as far as it gets at once here, which spares two changes of thread where the store never
@@ -87,46 +121,48 @@ impl Service {
     ///
     /// # Errors
     /// The arrival is not on record anywhere.
-    pub async fn arrive(&self, arrival: Arrival) -> Result<Arrive, Failure> {
+    pub async fn arrive(&self, arrival: Arrival) -> Result<Taken, Failure> {
         let this = self.clone();
         self.run(|engine| async move {
-            let mut arrive = engine.arrive(&arrival).await?;
-            if let Arrive::Done(done) = &mut arrive {
-                this.start(std::mem::take(&mut done.jobs));
-            }
-            Ok(arrive)
+            Ok(match engine.arrive(arrival).await? {
+                Accepted::Done(mut done) => {
+                    this.start(std::mem::take(&mut done.jobs));
+                    Taken::Done(done)
+                }
+                Accepted::Spilled(key, rest) => {
+                    let that = this.clone();
+                    this.tasks.spawn_on(async move { that.start(rest.await) }, &this.runtime);
+                    Taken::Spilled(key)
+                }
+            })
         })
         .await
     }
 
-    /// Handles a text of the timer queue; `id` is the queue's id of its message, when known.
+    /// Handles a text of the timer queue. The word says what came of it.
     ///
     /// # Errors
     /// The message must be given back, to come again.
-    pub async fn fired(&self, text: String, id: Option<String>) -> Result<Handled, Failure> {
-        let Some(message) = Message::parse(&text) else {
-            return self.set_aside(text).await;
+    pub async fn fired(&self, text: String) -> Result<&'static str, Failure> {
+        let Some(azure) = self.azure.clone() else {
+            return Err(Failure::Corrupt("there is no timer queue in this deployment".into()));
         };
-        let done = self.operate(|engine| async move { engine.fire(&message, id.as_deref()).await }).await?;
-        Ok(Handled::Done(done.what.word()))
+        let this = self.clone();
+        self.run(|_| async move {
+            let core = Fired { service: &this, began: this.clock.now() };
+            clock::within(&*this.clock, limits::TIMER_CALL_BUDGET, azure.fired(&text, &core))
+                .await
+                .unwrap_or_else(|| Err(Failure::Unavailable("the timer's call takes too long".into())))
+        })
+        .await
     }
 
-    async fn set_aside(&self, text: String) -> Result<Handled, Failure> {
-        let bytes = text.len();
-        let (timers, clock) = (Arc::clone(&self.timers), Arc::clone(&self.clock));
-        // A put, the queue's creation and another put, each with its retries, could outlast the host's patience.
-        let bounded = async move {
-            match select(pin!(timers.set_aside(&text)), clock.sleep(limits::TIMER_CALL_BUDGET)).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) => Err(Failure::Unavailable("the poison queue takes too long".into())),
-            }
-        };
-        self.run(|_| bounded).await?;
-        error!(
-            bytes,
-            "a message that is not ours was in the timer queue; it was copied to the poison queue, look who sends there"
-        );
-        Ok(Handled::SetAside)
+    /// Looks at a push whose time has come.
+    ///
+    /// # Errors
+    /// As for [`Engine::look`].
+    pub async fn look(&self, id: PushId) -> Result<Done, Failure> {
+        self.operate(|engine| async move { engine.look(&id).await }).await
     }
 
     /// Ends the wait of a push now.
@@ -142,7 +178,15 @@ impl Service {
     /// # Errors
     /// As for [`Engine::redeliver`].
     pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
-        self.operate(|engine| async move { engine.redeliver(&id, target.as_deref()).await }).await
+        self.operate(|engine| async move { engine.redeliver(&id, target).await }).await
+    }
+
+    /// Removes a push that owes nothing.
+    ///
+    /// # Errors
+    /// As for [`Engine::purge`].
+    pub async fn purge(&self, id: PushId) -> Result<Done, Failure> {
+        self.operate(|engine| async move { engine.purge(&id).await }).await
     }
 
     /// Runs a call and starts the deliveries it owes, in the same task: a caller that goes away would otherwise leave what
@@ -169,42 +213,53 @@ impl Service {
         }
     }
 
-    /// Creates what is missing in the storage, trying until it works, and then brings timers of ours back from the poison
-    /// queue, now and every [`limits::REVIVE_INTERVAL`]. Runs until the process ends.
+    /// Creates what is missing in the storage, trying until it works, then looks after upkeep and the clock until the process
+    /// ends.
     pub fn start_upkeep(&self) {
         let this = self.clone();
         self.runtime.spawn(async move {
-            this.clock.sleep(limits::UPKEEP_DELAY).await;
+            this.clock.sleep(limits::START_DELAY).await;
             let mut pause = Duration::from_millis(250);
-            loop {
-                let (rows, queue) = this.engine.health().await;
-                if rows.is_ok() && queue.is_ok() {
-                    info!("rows and queue are reachable");
-                    break;
-                }
-                for (what, result) in [("rows", rows), ("queue", queue)] {
-                    if let Err(cause) = result {
-                        warn!(what, %cause, "storage is not reachable yet; trying again");
-                    }
-                }
+            while !this.reachable().await {
                 this.clock.sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(30));
             }
-            loop {
-                match this.timers.revive().await {
-                    Ok(0) => {}
-                    Ok(revived) => {
-                        warn!(revived, "timers of ours were in the poison queue and are live again; look for earlier errors of TimeoutCheck");
-                        // After a long outage there may be more than one look takes in, all of them overdue.
-                        if revived >= limits::REVIVE_MANY {
-                            continue;
-                        }
-                    }
-                    Err(cause) => warn!(%cause, "the poison queue could not be looked into"),
-                }
-                this.clock.sleep(limits::REVIVE_INTERVAL).await;
+            info!("rows and queue are reachable");
+            if let Some(azure) = &this.azure {
+                azure.watch_upkeep().await;
             }
         });
+        let this = self.clone();
+        self.runtime.spawn(async move { this.watch_clock().await });
+    }
+
+    async fn reachable(&self) -> bool {
+        let health = match self.engine.health().await {
+            Ok(health) => health,
+            Err(cause) => {
+                warn!(%cause, "storage is not reachable yet; trying again");
+                return false;
+            }
+        };
+        for (what, result) in [("rows", &health.rows), ("queue", &health.queue)] {
+            if let Err(cause) = result {
+                warn!(what, %cause, "storage is not reachable yet; trying again");
+            }
+        }
+        health.rows.is_ok() && health.queue.is_ok()
+    }
+
+    /// Says when somebody has set the machine's clock: this process goes on by its own, the next one will not.
+    async fn watch_clock(&self) {
+        let mut told = chrono::Duration::zero();
+        loop {
+            self.clock.sleep(Duration::from_secs(30)).await;
+            let by = SystemClock.set_by();
+            if (by - told).abs().to_std().unwrap_or_default() > limits::CLOCK_DIFFERENCE_MAX {
+                told = by;
+                warn!(by_ms = by.num_milliseconds(), "the machine's clock was set; this process counts on from before");
+            }
+        }
     }
 
     /// Returns once every call and delivery under way has ended; the caller bounds the wait.
@@ -212,6 +267,14 @@ impl Service {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// What became of an arrival that is durable.
+pub enum Taken {
+    /// It met its row.
+    Done(Box<Done>),
+    /// It is on the queue and will be applied from there.
+    Spilled(crate::push::Key),
 }
 
 /// What a panic said.

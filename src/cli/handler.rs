@@ -5,6 +5,7 @@
 //! host leaves its handler behind (seen), which would go on holding the port and running calls of nobody.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::{complain, faults_text, runtime};
-use crate::backends;
+use crate::backends::{self, Storage};
 use crate::clock::SystemClock;
 use crate::config::{self, Described, Fault, Settings, Source};
 use crate::http::{self, Web};
 use crate::service::Service;
+use crate::store::azure::Names;
 use crate::telemetry;
 
 /// Threads that parse requests; the calls themselves run on the common runtime.
@@ -73,7 +75,6 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
 
 fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service, Described), Vec<Fault>> {
     let settings = config::load(source)?;
-    log(&settings);
     let Some(account) = &settings.account else {
         return Err(vec![Fault::hidden(
             "AzureWebJobsStorage",
@@ -82,13 +83,24 @@ fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service
     };
     let described = settings.described.clone();
     let broken = |failure: crate::store::Failure| vec![Fault::hidden("AzureWebJobsStorage", failure.to_string())];
-    let storage = backends::azure(account).map_err(broken)?;
+    let root = source.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
+    let names = names(Path::new(root), source).map_err(|fault| vec![fault])?;
+    let app = settings.app.clone().unwrap_or_else(|| "handler".to_owned());
+    let storage = backends::azure(account, &names, &app).map_err(broken)?;
+    let described = Described { storage: storage.described.clone(), app, ..described };
+    log(&settings, &storage);
     Ok((backends::service(settings, &storage, runtime.clone()), described))
 }
 
+/// The names of queue and table for the app in `root`.
+pub(super) fn names(root: &Path, source: &Source) -> Result<Names, Fault> {
+    Names::read(root, source).map_err(|why| Fault::hidden("TimeoutCheck/function.json", why))
+}
+
 /// The effective settings and what is doubtful about them.
-pub(super) fn log(settings: &Settings) {
-    let Described { regions, timeout, correlation, targets, rules, storage } = &settings.described;
+pub(super) fn log(settings: &Settings, storage: &Storage) {
+    let Described { regions, timeout, correlation, targets, rules, .. } = &settings.described;
+    let storage = &storage.described;
     info!(
         regions = regions.join(","),
         timeout,

@@ -1,10 +1,10 @@
-//! `serve`: runs alone, with its own listener and its own poll of the timers, on the embedded store or on Azure Storage.
+//! `serve`: runs alone, with its own listener and its own look at the timers, on the embedded store or on Azure Storage.
 //!
 //! Guarantees: it listens on anything but loopback only with a function key; SIGTERM and Ctrl-C stop it from accepting, let
 //! what runs finish, and end it within [`DRAIN_MAX`]. What is cut off then is made good by timers at the next start.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,11 @@ use tracing::{info, warn};
 
 use super::{complain, faults_text, handler, receiver, runtime};
 use crate::backends::{self, Storage};
-use crate::clock::SystemClock;
 use crate::config::{self, Fault, Settings, Source};
 use crate::http::{self, Web};
 use crate::service::Service;
 use crate::store::Failure;
 use crate::telemetry;
-use crate::timers::poll;
 
 /// Longest time between the signal to end and the end.
 const DRAIN_MAX: Duration = Duration::from_secs(9);
@@ -104,17 +102,23 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     let listener = http::listen(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
     let address = listener.local_addr().map_err(|why| cannot("read the listener's address", why))?;
     let storage = match &settings.account {
-        Some(account) => backends::azure(account)?,
+        Some(account) => {
+            let names = handler::names(Path::new("."), &source).map_err(|fault| End::Settings(vec![fault]))?;
+            // Two of them on one machine differ in this, and one that is started again does not.
+            let app = settings.app.clone().unwrap_or_else(|| format!("serve {}", args.listen));
+            settings.described.app.clone_from(&app);
+            backends::azure(account, &names, &app)?
+        }
         None => backends::embedded(&args.data)?,
     };
     settings.described.storage.clone_from(&storage.described);
-    handler::log(&settings);
+    handler::log(&settings, &storage);
     let runtime = runtime().map_err(|why| cannot("start a runtime", why))?;
     let end = runtime.block_on(async {
         if let Some(receiver) = receiver {
             tokio::spawn(receiver.serve().map_err(|why| cannot("serve the receiver of --print", why))?);
         }
-        until_signal(settings, &storage, listener, address, key).await
+        until_signal(settings, Arc::new(storage), listener, address, key).await
     });
     // What still runs by now is a look-up of a name that is not answered: dropping the runtime would wait for it.
     runtime.shutdown_background();
@@ -123,17 +127,17 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
 
 async fn until_signal(
     settings: Settings,
-    storage: &Storage,
+    storage: Arc<Storage>,
     listener: TcpListener,
     address: SocketAddr,
     key: Option<String>,
 ) -> Result<(), End> {
-    let clock = Arc::new(SystemClock);
+    let clock = storage.clock();
     let described = settings.described.clone();
-    let service = backends::service(settings, storage, tokio::runtime::Handle::current());
+    let service = backends::service(settings, &storage, tokio::runtime::Handle::current());
     service.start_upkeep();
     let (stop, stopped) = watch::channel(false);
-    let polling = tokio::spawn(poll::run(Arc::clone(&storage.inbox), service.clone(), clock.clone(), stopped));
+    let driver = tokio::spawn(Arc::clone(&storage).drive(service.clone(), stopped));
     let web = Web { service: Ok(service.clone()), described, clock, key, queue_trigger: false };
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let server = http::serve(listener, Arc::new(web), workers).map_err(|why| End::Other(why.to_string()))?;
@@ -146,7 +150,7 @@ async fn until_signal(
     signal().await;
     info!("ending: no new calls, waiting for what runs");
     let _ = stop.send(true);
-    if tokio::time::timeout(DRAIN_MAX, drain(handle, server, polling, &service)).await.is_err() {
+    if tokio::time::timeout(DRAIN_MAX, drain(handle, server, driver, &service)).await.is_err() {
         warn!("some calls did not end in time; their timers make good for them at the next start");
     }
     Ok(())
@@ -155,11 +159,11 @@ async fn until_signal(
 async fn drain(
     handle: actix_web::dev::ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
-    polling: tokio::task::JoinHandle<()>,
+    driver: tokio::task::JoinHandle<()>,
     service: &Service,
 ) {
     handle.stop(true).await;
-    for ended in [server.await.map(drop), polling.await] {
+    for ended in [server.await.map(drop), driver.await] {
         if let Err(panic) = ended {
             warn!(%panic, "a part of the service ended in a panic");
         }

@@ -14,17 +14,20 @@ use serde_json::{Value, json};
 
 use crate::limits;
 use crate::push::Region;
-use crate::push::arrival::Correlation;
-use crate::push::policy::Policy;
+use crate::push::arrival::{Correlation, login_server};
+use crate::push::policy::{Policy, Repeats};
 use storage::Account;
 use targets::TargetSettings;
 
 /// The settings this service knows beside those of the storage; another name that begins with `Webhook` is warned about.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 17] = [
     "WebhookRegions",
     "WebhookTimeout",
     "WebhookTimeOut",
     "WebhookCorrelation",
+    "WebhookRegistry",
+    "WebhookRepeats",
+    "WebhookApp",
     "WebhookTargetUrl",
     "WebhookTargetSecret",
     "WebhookTargetFormat",
@@ -49,6 +52,10 @@ pub struct Settings {
     pub targets: Vec<TargetSettings>,
     /// Where people reach this service, for links in notifications.
     pub public_url: Option<String>,
+    /// The registry that stands for all webhooks, whatever host they name.
+    pub registry: Option<String>,
+    /// Name of this app among those that may use the same storage, where the settings or the platform give one.
+    pub app: Option<String>,
     /// Where rows and timers live; `None` when no storage is configured.
     pub account: Option<Account>,
     /// For people.
@@ -72,6 +79,8 @@ pub struct Described {
     pub rules: Vec<String>,
     /// Where rows and timers live, in words.
     pub storage: String,
+    /// Name of this app.
+    pub app: String,
 }
 
 impl Described {
@@ -83,7 +92,7 @@ impl Described {
 
     /// The answer to someone who opens the function's URL.
     #[must_use]
-    pub fn health(&self, rows: bool, queue: bool) -> Value {
+    pub fn health(&self, rows: bool, queue: bool, others: &[String]) -> Value {
         json!({
             "service": "acr-global-webhook",
             "version": env!("CARGO_PKG_VERSION"),
@@ -95,6 +104,8 @@ impl Described {
             "storage": self.storage,
             "rowsReachable": rows,
             "queueReachable": queue,
+            "app": self.app,
+            "otherApps": others,
         })
     }
 }
@@ -108,7 +119,15 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let mut warnings = Vec::new();
     let regions = regions(source, &mut faults);
     let timeout = timeout(source, &mut faults, &mut warnings);
-    let correlation = correlation(source, &mut faults);
+    let correlation = word(
+        source,
+        "WebhookCorrelation",
+        &[("content", Correlation::Content), ("id", Correlation::Id)],
+        &mut faults,
+    );
+    let repeats = word(source, "WebhookRepeats", &[("new", Repeats::New), ("known", Repeats::Known)], &mut faults);
+    let registry = registry(source, &mut faults);
+    let app = app(source, &mut faults);
     let rules = rules::rules(source, &parse_timeout, &mut faults);
     let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
     let public_url = delivery::public_url(source, &mut faults);
@@ -125,6 +144,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         regions,
         timeout,
         correlation,
+        repeats,
         rules,
         targets: targets.iter().map(|t| t.policy.clone()).collect(),
         schedule,
@@ -139,8 +159,9 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         targets: targets.iter().map(ToString::to_string).collect(),
         rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
         storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),
+        app: app.clone().unwrap_or_default(),
     };
-    Ok(Settings { policy, targets, public_url, account, described, warnings })
+    Ok(Settings { policy, targets, public_url, registry, app, account, described, warnings })
 }
 
 fn regions(source: &Source, faults: &mut Vec<Fault>) -> Vec<Region> {
@@ -216,16 +237,37 @@ fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
     }
 }
 
-fn correlation(source: &Source, faults: &mut Vec<Fault>) -> Correlation {
-    match source.get("WebhookCorrelation") {
-        None => Correlation::Content,
-        Some(text) if text.eq_ignore_ascii_case("content") => Correlation::Content,
-        Some(text) if text.eq_ignore_ascii_case("id") => Correlation::Id,
-        Some(text) => {
-            faults.push(Fault::of("WebhookCorrelation", text, "must be `content` or `id`"));
-            Correlation::Content
+/// One of a few words, in any case; the first where there is none.
+fn word<T: Copy>(source: &Source, setting: &str, words: &[(&str, T)], faults: &mut Vec<Fault>) -> T {
+    let text = source.get(setting).unwrap_or(words[0].0);
+    match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+        Some((_, value)) => *value,
+        None => {
+            let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            faults.push(Fault::of(setting, text, format!("must be {}", known.join(" or "))));
+            words[0].1
         }
     }
+}
+
+fn registry(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
+    let text = source.get("WebhookRegistry")?;
+    let name = login_server(text);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(plain) {
+        faults.push(Fault::of("WebhookRegistry", text, "must be a login server, for example `contoso.azurecr.io`"));
+    }
+    Some(name)
+}
+
+fn app(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
+    let set = source.get("WebhookApp");
+    // A slot has a host name of its own, but shares the site's name.
+    let name = set.or_else(|| source.get("WEBSITE_HOSTNAME")).or_else(|| source.get("WEBSITE_SITE_NAME"))?;
+    if name.len() > limits::NAME_BYTES_MAX * 4 || name.chars().any(char::is_control) {
+        faults.push(Fault::of("WebhookApp", name, "must be a short name on one line"));
+    }
+    Some(name.to_owned())
 }
 
 /// All settings as they were given, found by name without regard to case (app settings are environment variables, whose

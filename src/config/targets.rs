@@ -239,13 +239,13 @@ fn notices(members: &mut Members<'_>, format: Format) -> Vec<Notice> {
     let Some(words) = members.texts("outcomes") else { return default_notices(format) };
     let mut notices = Vec::new();
     for word in words {
-        let notice = [Notice::Replicated, Notice::TimedOut, Notice::Recovered].into_iter().find(|n| n.word() == word);
+        let notice = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded].into_iter().find(|n| n.word() == word);
         match notice {
             Some(notice) if !notices.contains(&notice) => notices.push(notice),
             Some(_) => {}
             None => {
                 let at = members.at("outcomes");
-                let problem = "is no outcome; the outcomes are replicated, timed_out, recovered";
+                let problem = "is no outcome; the outcomes are replicated, timed_out, recovered, superseded";
                 members.faults.push(Fault::of(at, &shortened(&word), problem));
             }
         }

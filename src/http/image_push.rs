@@ -8,10 +8,11 @@ use serde_json::json;
 use super::error::Problem;
 use super::query::{self, NoRegion};
 use super::{Body, Web, push_urls, read};
-use crate::engine::Arrive;
 use crate::limits;
-use crate::push::arrival::{self, Arrival, Notification};
-use crate::push::{Region, What};
+use crate::push::arrival::{self, Arrival, Webhook};
+use crate::push::{Did, Region, Subject};
+use crate::service::Taken;
+use crate::store::{Failure, Health};
 
 /// Seconds after which a status is worth asking for again.
 pub(super) const STATUS_RETRY_AFTER: &str = "5";
@@ -20,31 +21,35 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults));
     match *request.method() {
         Method::GET | Method::HEAD => {
-            let (rows, queue) = service?.run(|engine| async move { Ok(engine.health().await) }).await?;
-            Ok(HttpResponse::Ok().json(web.described.health(rows.is_ok(), queue.is_ok())))
+            let health = service?.run(|engine| async move { Ok(engine.health().await) }).await?;
+            let reached = |part: fn(&Health) -> &Result<(), Failure>| health.as_ref().is_ok_and(|h| part(h).is_ok());
+            let (rows, queue) = (reached(|h| &h.rows), reached(|h| &h.queue));
+            let others = health.as_ref().map(|h| h.others.as_slice()).unwrap_or_default();
+            Ok(HttpResponse::Ok().json(web.described.health(rows, queue, others)))
         }
         Method::POST => {
             let service = service?;
             let received = web.clock.now();
             let region = region(request, web)?;
             let Body { bytes, place: _place } = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
-            let notification = arrival::parse(&bytes)?;
-            let (id, subject) = match notification {
-                Notification::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
-                Notification::Ping => {
+            let (id, subject) = match arrival::parse(&bytes)? {
+                Webhook::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
+                Webhook::Ping => {
                     return Ok(HttpResponse::Ok().json(json!({ "ping": "ok", "region": region.as_str() })));
                 }
-                Notification::Unknown => return Ok(ignored("this action starts nothing")),
-                Notification::FanIn { id, subject } => (id, subject),
+                Webhook::Unknown => return Ok(ignored("this action starts nothing")),
+                Webhook::FanIn { id, subject } => (id, subject),
             };
             let payload = String::from_utf8(bytes)
                 .map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
+            let registry = service.registry().map_or_else(|| subject.registry.clone(), str::to_owned);
+            let subject = Subject { registry, ..subject };
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
             match service.arrive(arrival).await? {
-                Arrive::Spilled(key) => Ok(accepted(request, key.as_str())),
-                Arrive::Done(done) => match (done.what, done.row) {
-                    (What::UnknownRegion, _) => Err(unknown_region(&region, web)),
-                    (What::Ignored(reason), _) => Ok(ignored(&reason)),
+                Taken::Spilled(key) => Ok(accepted(request, key.as_str())),
+                Taken::Done(done) => match (done.did, done.row) {
+                    (Did::UnknownRegion, _) => Err(unknown_region(&region, web)),
+                    (Did::Ignored(reason), _) => Ok(ignored(&reason)),
                     (_, Some(row)) => Ok(accepted(request, &row.id.to_string())),
                     (_, None) => Ok(ignored("nothing waits for it")),
                 },

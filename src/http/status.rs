@@ -1,5 +1,7 @@
 //! `/api/pushes…`: what a push is doing, in the shape of a Durable Functions status query, and what an operator may do to it.
 
+use std::sync::Arc;
+
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -10,10 +12,11 @@ use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, push_url, query};
 use crate::clock::Instant;
-use crate::engine::{Done, Purge};
-use crate::push::PushId;
-use crate::push::state::{Delivery, Entry, Outcome, Row};
+use crate::engine::Done;
+use crate::push::state::{Delivery, Entry, Outcome, Row, Seen};
+use crate::push::{Did, Notice, PushId, Region};
 use crate::service::Service;
+use crate::store::Which;
 
 /// Pushes of one page when `limit` does not say otherwise, and at most.
 const PAGE: (usize, usize) = (50, 1000);
@@ -27,15 +30,18 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(answer(request, &row))
         }
-        ([id], &Method::DELETE) => match purge(named(id, service).await?, service).await? {
-            None => Err(Problem::unknown_push()),
-            Some(Purge::Purged) => Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 }))),
-            Some(Purge::Owing) => Err(Problem::new(
-                StatusCode::CONFLICT,
-                "push_owing",
-                "This push still waits or owes a notification, or is the first of several of the same content; terminate it first, let it end, or remove the later ones before.",
-            )),
-        },
+        ([id], &Method::DELETE) => {
+            let done = service.purge(named(id, service).await?).await?;
+            match done.did {
+                Did::Purged => Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 }))),
+                Did::Owing => Err(Problem::new(
+                    StatusCode::CONFLICT,
+                    "push_owing",
+                    "This push still waits or owes a notification; terminate it, or let it end, before.",
+                )),
+                _ => Err(Problem::unknown_push()),
+            }
+        }
         ([_], _) => Err(Problem::method("GET, DELETE")),
         ([id, "terminate"], &Method::POST) => {
             let done = service.terminate(named(id, service).await?).await?;
@@ -56,26 +62,29 @@ async fn named(id: &str, service: &Service) -> Result<PushId, Problem> {
     if let Ok(push) = id.parse() {
         return Ok(push);
     }
-    Ok(find(id, service).await?.ok_or_else(Problem::unknown_push)?.id)
+    Ok(find(id, service).await?.ok_or_else(Problem::unknown_push)?.id.clone())
 }
 
 /// A push by its id, or the newest round by its bare key: a spilled arrival does not know its round yet.
-async fn find(id: &str, service: &Service) -> Result<Option<Row>, Problem> {
-    if let Ok(push) = id.parse::<PushId>() {
-        return Ok(service.run(|engine| async move { engine.row(&push).await }).await?);
-    }
-    let first = format!("{id}-1").parse::<PushId>().map_err(|_| Problem::unknown_push())?;
-    Ok(service.run(|engine| async move { engine.newest(&first.key).await }).await?)
-}
-
-async fn purge(id: PushId, service: &Service) -> Result<Option<Purge>, Problem> {
-    Ok(service.run(|engine| async move { engine.purge(&id).await }).await?)
+async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> {
+    let which = match id.parse::<PushId>() {
+        Ok(push) => Which::Push(push),
+        Err(_) => Which::Newest(id.parse().map_err(|_| Problem::unknown_push())?),
+    };
+    Ok(service.run(|engine| async move { engine.row(&which).await }).await?)
 }
 
 fn operated(request: &HttpRequest, done: &Done) -> Result<HttpResponse, Problem> {
+    if done.did == Did::UnknownTarget {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown_target",
+            "This push has no notification for a target of that name; its status lists those there are.",
+        ));
+    }
     let row = done.row.as_ref().ok_or_else(Problem::unknown_push)?;
     Ok(HttpResponse::Accepted()
-        .json(json!({ "did": done.what.word(), "statusQueryGetUri": push_url(request, &row.id.to_string()) })))
+        .json(json!({ "did": done.did.word(), "statusQueryGetUri": push_url(request, &row.id.to_string()) })))
 }
 
 async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
@@ -86,23 +95,24 @@ async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, 
         })?,
     };
     let cursor = query(request, "cursor").into_iter().next();
-    let (pushes, next) = service.run(|engine| async move { engine.list(limit, cursor.as_deref()).await }).await?;
-    let pushes: Vec<Value> = pushes
+    let page = service.run(|engine| async move { engine.list(limit, cursor.as_deref()).await }).await?;
+    let pushes: Vec<Value> = page
+        .rows
         .iter()
-        .map(|push| {
-            let id = push.id.to_string();
+        .map(|row| {
+            let id = row.id.to_string();
             json!({
                 "instanceId": id,
-                "runtimeStatus": runtime_status(push.outcome.is_some()),
-                "createdTime": time(push.opened),
-                "lastUpdatedTime": time(push.updated),
-                "image": push.image,
-                "outcome": push.outcome.map(outcome),
+                "runtimeStatus": runtime_status(row.settled().is_some()),
+                "createdTime": time(row.opened),
+                "lastUpdatedTime": time(row.updated),
+                "image": row.subject.image(),
+                "outcome": row.settled().map(|s| outcome(s.outcome)),
                 "statusQueryGetUri": push_url(request, &id),
             })
         })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "pushes": pushes, "next": next })))
+    Ok(HttpResponse::Ok().json(json!({ "pushes": pushes, "next": page.next })))
 }
 
 fn runtime_status(settled: bool) -> &'static str {
@@ -152,7 +162,7 @@ fn document(row: &Row) -> Document<'_> {
                 "outcome": outcome(s.outcome),
                 "settled": time(s.at),
                 "terminated": s.terminated,
-                "missing": names(&row.missing_at_settling()),
+                "missing": s.missing,
                 "recovered": s.recovered.map(time),
                 "durationMs": (s.at - row.opened).num_milliseconds(),
             })
@@ -161,13 +171,19 @@ fn document(row: &Row) -> Document<'_> {
 }
 
 fn custom(row: &Row) -> Value {
-    let mut regions = Map::new();
-    for region in row.regions.iter().chain(row.settled().into_iter().flat_map(|s| s.late.keys())) {
-        let late = !row.arrived.contains_key(region) && row.arrival_of(region).is_some();
-        let arrival = row.arrival_of(region);
-        let entry = json!({ "arrived": arrival.map(|a| time(a.at)), "late": late, "id": arrival.map(|a| &a.id) });
-        regions.insert(region.to_string(), entry);
-    }
+    let seen = |region: &Region, seen: Option<&Seen>| {
+        json!({
+            "arrived": seen.map(|s| time(s.at)),
+            "late": row.is_late(region),
+            "id": seen.map(|s| &s.id),
+            "repeats": seen.map_or(0, |s| s.repeats),
+            "lastRepeat": seen.and_then(|s| s.repeated).map(time),
+            "before": row.before.get(region).map(|at| time(*at)),
+        })
+    };
+    let regions: Map<String, Value> =
+        row.regions.iter().map(|region| (region.to_string(), seen(region, row.arrived.get(region)))).collect();
+    let unawaited: Map<String, Value> = row.unawaited.iter().map(|(region, s)| (region.to_string(), seen(region, Some(s)))).collect();
     let subject = &row.subject;
     json!({
         "outcome": row.settled().map(|s| outcome(s.outcome)),
@@ -176,15 +192,14 @@ fn custom(row: &Row) -> Value {
         "action": subject.action,
         "digest": subject.digest,
         "regions": regions,
-        "repeated": row.repeated.iter().map(|(region, at)| json!({ "region": region, "arrived": time(at.at), "id": at.id })).collect::<Vec<_>>(),
-        "missing": names(&row.missing()),
+        "unawaited": unawaited,
+        "missing": row.missing(),
         "deadline": time(row.deadline),
         "correlation": row.correlation,
         "correlationKey": row.id.key.as_str(),
         "round": row.id.round,
         "rule": row.rule,
         "idsMatched": row.ids_matched(),
-        "superseded": row.settled().is_some_and(|s| s.superseded),
         "notifications": row.settled().map(|s| s.outbox.iter().map(|e| notification(row, e)).collect::<Vec<_>>()),
     })
 }
@@ -203,6 +218,9 @@ fn notification(row: &Row, entry: &Entry) -> Value {
         Delivery::Exhausted { attempt, at, reason } => {
             json!({ "state": "exhausted", "attempts": attempt, "at": time(*at), "reason": reason })
         }
+        Delivery::Overtaken { attempt, at, .. } => {
+            json!({ "state": "overtaken", "attempts": attempt, "at": time(*at) })
+        }
     };
     match (head, state) {
         (Value::Object(mut head), Value::Object(state)) => {
@@ -214,9 +232,5 @@ fn notification(row: &Row, entry: &Entry) -> Value {
 }
 
 fn outcome(outcome: Outcome) -> &'static str {
-    crate::push::Notice::from(outcome).word()
-}
-
-fn names(regions: &[&crate::push::Region]) -> Vec<String> {
-    regions.iter().map(ToString::to_string).collect()
+    Notice::from(outcome).word()
 }

@@ -1,6 +1,6 @@
 //! `/TimeoutCheck`: the Functions host hands over a message of the timer queue.
 //!
-//! Guarantee: a message is reported as done only after it was applied or set aside. Everything else is a failure, so that the
+//! Guarantee: a message is reported as done only after it was applied, set aside or put back. Everything else is a failure, so that the
 //! host gives the message back and it comes again.
 
 use actix_web::http::{Method, StatusCode};
@@ -11,7 +11,6 @@ use super::envelope;
 use super::error::Problem;
 use super::{Body, Web, read};
 use crate::limits;
-use crate::service::Handled;
 
 pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web) -> Result<HttpResponse, Problem> {
     if *request.method() != Method::POST {
@@ -19,14 +18,12 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     }
     let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
     let Body { bytes, place: _place } = read(body, limits::ENVELOPE_BYTES_MAX).await?;
-    let invocation = envelope::read(&bytes).map_err(|why| {
+    let text = envelope::read(&bytes).map_err(|why| {
         error!(why, "a queue-trigger call could not be read; the host will try it again");
         Problem::bad_request("envelope", why)
     })?;
-    match service.fired(invocation.text, invocation.message_id).await {
-        Ok(Handled::Done(word)) => Ok(HttpResponse::Ok().json(envelope::success(&format!("timer: {word}")))),
-        Ok(Handled::SetAside) => Ok(HttpResponse::Ok()
-            .json(envelope::success("the message is not one of ours and was set aside in the poison queue"))),
+    match service.fired(text).await {
+        Ok(word) => Ok(HttpResponse::Ok().json(envelope::success(&format!("timer: {word}")))),
         // The host logs neither status nor text of a failed call.
         Err(cause) => {
             error!(%cause, "a timer could not be handled; the host gives it back and it fires again");

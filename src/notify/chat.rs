@@ -26,6 +26,7 @@ pub(super) fn teams(data: &Data<'_>) -> Value {
     let colour = match data.notice {
         Notice::Replicated | Notice::Recovered => "Good",
         Notice::TimedOut => "Attention",
+        Notice::Superseded => "Default",
     };
     let mut card = json!({
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -75,6 +76,7 @@ fn headline(data: &Data<'_>) -> String {
             format!("{image} {is} {arrived} of {expected} regions after {}; no word from {missing}", waited(data))
         }
         Notice::Recovered => format!("{image} {is} {all} now, after it had timed out"),
+        Notice::Superseded => format!("{image} was superseded: its tag carries another image by now; no word from {missing}"),
     }
 }
 
@@ -83,6 +85,9 @@ fn details(data: &Data<'_>) -> Vec<(&'static str, String)> {
     let mut details = vec![("Arrived", if arrived.is_empty() { "nowhere".to_owned() } else { arrived })];
     if !data.missing.is_empty() {
         details.push(("Missing", list(data.missing.iter().map(|region| region.as_str()))));
+    }
+    for (region, at) in &data.reported_before {
+        details.push(("Reported the same image before", format!("{region} at {at}")));
     }
     details.push(("Digest", data.digest.to_owned()));
     details.push(("First seen", data.opened.clone()));
@@ -116,6 +121,7 @@ fn symbol(notice: Notice) -> &'static str {
     match notice {
         Notice::Replicated | Notice::Recovered => ":white_check_mark:",
         Notice::TimedOut => ":warning:",
+        Notice::Superseded => ":information_source:",
     }
 }
 

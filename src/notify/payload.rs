@@ -119,6 +119,9 @@ pub(super) struct Data<'a> {
     pub(super) arrivals: BTreeMap<&'a Region, String>,
     /// Expected ones that had not arrived when the push settled; none once it has recovered.
     pub(super) missing: Vec<&'a Region>,
+    /// Those without a report that reported the same content for an earlier push, and when.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) reported_before: BTreeMap<&'a Region, String>,
     pub(super) opened: String,
     pub(super) settled: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,12 +142,18 @@ impl<'a> Data<'a> {
         let settled = row.settled()?;
         let recovered = (notice == Notice::Recovered).then(|| settled.recovered.unwrap_or(settled.at));
         let at = recovered.unwrap_or(settled.at);
-        let known = |region: &Region| match notice {
-            Notice::Recovered => row.arrival_of(region),
-            Notice::Replicated | Notice::TimedOut => row.arrived.get(region),
-        };
+        let then_missing = |region: &Region| notice != Notice::Recovered && settled.missing.contains(region);
+        let known = |region: &Region| row.arrived.get(region).filter(|_| !then_missing(region));
         let arrivals = row.regions.iter().filter_map(|r| Some((r, text(known(r)?.at)))).collect();
-        let missing = row.regions.iter().filter(|r| known(r).is_none()).collect();
+        // A replicated push misses nothing: a region without a report reported the same content before.
+        let missing: Vec<&Region> = match notice {
+            Notice::Replicated => Vec::new(),
+            Notice::TimedOut | Notice::Recovered | Notice::Superseded => {
+                row.regions.iter().filter(|r| known(r).is_none()).collect()
+            }
+        };
+        let before = row.before.iter().filter(|(region, _)| known(region).is_none());
+        let before = before.map(|(region, at)| (region, text(*at))).collect();
         Some(Self {
             outcome: notice.word(),
             notice,
@@ -157,6 +166,7 @@ impl<'a> Data<'a> {
             regions: &row.regions,
             arrivals,
             missing,
+            reported_before: before,
             opened: text(row.opened),
             settled: text(settled.at),
             recovered: recovered.map(text),
@@ -256,6 +266,7 @@ fn relay(row: &Row, notice: Notice, data: &Data<'_>) -> Result<String, String> {
         Notice::Replicated => None,
         Notice::TimedOut => Some("replication_timed_out"),
         Notice::Recovered => Some("replication_recovered"),
+        Notice::Superseded => Some("replication_superseded"),
     };
     if let Some(action) = action {
         let regions = Regions { expected: data.regions, arrived: &data.arrivals, missing: &data.missing };

@@ -1,6 +1,7 @@
-//! The registry's webhook body becomes an [`Arrival`] here and nowhere else; the correlation rule lives here too.
+//! The registry's webhook body becomes an [`Arrival`] here and nowhere else; what makes two webhooks the same push is decided
+//! here too.
 //!
-//! Guarantee: whatever bytes come in, the result is a notification or a [`Fault`] that names what is wrong and repeats
+//! Guarantee: whatever bytes come in, the result is a webhook or a [`Fault`] that names what is wrong and repeats
 //! nothing of the body. Unknown members are kept in the raw text, missing optional ones are fine, unknown actions are
 //! told apart so that they can be answered with success. Shapes: Microsoft's "Azure Container Registry webhook reference".
 
@@ -22,18 +23,18 @@ pub enum Correlation {
     /// Registry, repository, tag, digest and action: equal in all regions by definition.
     #[default]
     Content,
-    /// The notification's `id`; nobody promises that it is equal in all regions. The C# original's rule.
+    /// The webhook's `id`, within its tag; nobody promises that it is equal in all regions. The C# original's rule.
     Id,
 }
 
-/// One region's webhook for a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One region's webhook, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     /// The region that has the image.
     pub region: Region,
     /// When ImagePush received it; a spilled arrival keeps this instant.
     pub received: Instant,
-    /// `id` of the notification.
+    /// `id` of the webhook.
     pub id: String,
     /// What was pushed.
     pub subject: Subject,
@@ -42,36 +43,52 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// The key of the push this arrival belongs to. The mode is part of it, so that a switch of the setting cannot mix the two.
+    /// Reads what was received for `region` at `received`. Where `registry` is given, it stands in place of the one that the
+    /// body names.
+    ///
+    /// # Errors
+    /// As for [`parse`], and `action_unfit` when the body starts nothing.
+    pub fn read(region: Region, received: Instant, payload: String, registry: Option<&str>) -> Result<Self, Fault> {
+        match parse(payload.as_bytes())? {
+            Webhook::Ping | Webhook::Unknown => Err(Fault::new("action_unfit", "This action starts nothing.")),
+            Webhook::FanIn { id, subject } => {
+                let registry = registry.map_or_else(|| subject.registry.clone(), str::to_owned);
+                Ok(Self { region, received, id, subject: Subject { registry, ..subject }, payload })
+            }
+        }
+    }
+
+    /// The key of the push that this arrival is a report of. The mode is part of it, so that a switch of the setting cannot
+    /// mix the two.
     #[must_use]
     pub fn key(&self, correlation: Correlation) -> Key {
         let Subject { registry, repository, tag, digest, action } = &self.subject;
-        match correlation {
-            Correlation::Content => {
-                Key::of(&["content", registry, repository, tag.as_deref().unwrap_or(""), digest, action])
-            }
-            Correlation::Id => Key::of(&["id", &self.id]),
+        match (correlation, tag) {
+            (Correlation::Content, Some(tag)) => Key::of(&["tag", registry, repository, tag, action], &[digest]),
+            (Correlation::Content, None) => Key::of(&["digest", registry, repository, digest, action], &[]),
+            (Correlation::Id, Some(tag)) => Key::of(&["id", registry, repository, tag, action], &[&self.id]),
+            (Correlation::Id, None) => Key::of(&["id", registry, repository, action], &[&self.id]),
         }
     }
 }
 
 /// A well-formed webhook body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notification {
+pub enum Webhook {
     /// `ping`: sent by the portal and by `az acr webhook ping`; starts nothing.
     Ping,
     /// An action this service does not know; it starts nothing.
     Unknown,
     /// One that fans in.
     FanIn {
-        /// `id` of the notification.
+        /// `id` of the webhook.
         id: String,
         /// What it is about.
         subject: Subject,
     },
 }
 
-/// Why a body is not a notification. `code` is stable, `message` is for people.
+/// Why a body is not a webhook of the registry. `code` is stable, `message` is for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Stable identifier.
@@ -138,17 +155,17 @@ struct Request {
 /// # Errors
 /// A [`Fault`] when the body is empty, not UTF-8, not JSON, not an object, has a known member of the wrong type or too
 /// long a value, or lacks a member that its action needs.
-pub fn parse(body: &[u8]) -> Result<Notification, Fault> {
+pub fn parse(body: &[u8]) -> Result<Webhook, Fault> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Fault::new("body_empty", "The body is empty; an ACR notification is a JSON object."));
+        return Err(Fault::new("body_empty", "The body is empty; a webhook of ACR is a JSON object."));
     }
     let text = std::str::from_utf8(body).map_err(|_| Fault::new("body_not_json", "The body is not UTF-8 text."))?;
     if !text.trim_start().starts_with('{') {
         // Tell "JSON, but not an object" from "not JSON", since the two have different causes at the sender.
         return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
             Ok(_) => {
-                Fault::new("body_not_object", "The body is JSON but not an object; one ACR notification is one object.")
+                Fault::new("body_not_object", "The body is JSON but not an object; one webhook of ACR is one object.")
             }
             Err(_) => Fault::new("body_not_json", "The body is not JSON."),
         });
@@ -167,16 +184,16 @@ pub fn parse(body: &[u8]) -> Result<Notification, Fault> {
             }
         }
     })?;
-    notification(body)
+    webhook(body)
 }
 
-fn notification(body: Body) -> Result<Notification, Fault> {
+fn webhook(body: Body) -> Result<Webhook, Fault> {
     let action = bounded("action", body.action)?
         .ok_or_else(|| Fault::new("action_missing", "The member `action` is missing or empty."))?;
     match action.as_str() {
-        "ping" => return Ok(Notification::Ping),
+        "ping" => return Ok(Webhook::Ping),
         "push" | "delete" | "quarantine" | "chart_push" | "chart_delete" => {}
-        _ => return Ok(Notification::Unknown),
+        _ => return Ok(Webhook::Unknown),
     }
     let missing = |member: &str| {
         Fault::new(
@@ -192,7 +209,7 @@ fn notification(body: Body) -> Result<Notification, Fault> {
     let host = bounded("request.host", body.request.and_then(|Object(request)| request.host))?.unwrap_or_default();
     // Once more, as it is kept: lower case can be longer.
     let registry = bounded("request.host", Some(login_server(&host)))?.unwrap_or_default();
-    Ok(Notification::FanIn { id, subject: Subject { registry, repository, tag, digest, action } })
+    Ok(Webhook::FanIn { id, subject: Subject { registry, repository, tag, digest, action } })
 }
 
 /// The value, `None` when absent or empty.
@@ -208,19 +225,22 @@ fn bounded(member: &str, value: Option<String>) -> Result<Option<String>, Fault>
     }
 }
 
-/// The registry's plain login server from `request.host`: lower case, without a port, and without the `.<region>.geo` of a
-/// regional endpoint, so that a push through any endpoint is the same push.
+/// The registry's plain login server from `request.host`: lower case, without a port or a trailing dot, and without the
+/// `.<region>.geo` or `.<region>.data` of a regional endpoint, so that a push through any endpoint is the same push.
 #[must_use]
 pub fn login_server(host: &str) -> String {
     let host = host.trim().to_lowercase();
     let host = match host.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
-        Some(_) | None => host,
+        Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => &*host,
     };
+    let host = host.strip_suffix('.').unwrap_or(host);
     let labels: Vec<&str> = host.split('.').collect();
     match labels[..] {
-        [registry, _region, "geo", ref cloud @ ..] if !cloud.is_empty() => format!("{registry}.{}", cloud.join(".")),
-        _ => host,
+        [registry, _region, "geo" | "data", ref cloud @ ..] if !cloud.is_empty() => {
+            format!("{registry}.{}", cloud.join("."))
+        }
+        _ => host.to_owned(),
     }
 }
 
@@ -274,7 +294,7 @@ mod tests {
             ),
         ];
         for (body, action, tag, registry) in cases {
-            let Ok(Notification::FanIn { subject, .. }) = parse(body.as_bytes()) else { panic!("{body}") };
+            let Ok(Webhook::FanIn { subject, .. }) = parse(body.as_bytes()) else { panic!("{body}") };
             assert_eq!(
                 (subject.action.as_str(), subject.tag.as_deref(), subject.registry.as_str()),
                 (action, tag, registry)
@@ -284,8 +304,8 @@ mod tests {
 
     #[test]
     fn ping_and_unknown_actions_need_nothing_else() {
-        assert_eq!(parse(br#"{"id":"1","timestamp":"t","action":"ping"}"#), Ok(Notification::Ping));
-        assert_eq!(parse(br#"{"action":"lease_renew","target":{}}"#), Ok(Notification::Unknown));
+        assert_eq!(parse(br#"{"id":"1","timestamp":"t","action":"ping"}"#), Ok(Webhook::Ping));
+        assert_eq!(parse(br#"{"action":"lease_renew","target":{}}"#), Ok(Webhook::Unknown));
     }
 
     #[test]
@@ -341,6 +361,9 @@ mod tests {
             ("", ""),
             (":443", ":443"),
             ("a.b.geo", "a.b.geo"),
+            ("contoso.west.data.azurecr.io", "contoso.azurecr.io"),
+            ("contoso.azurecr.io.", "contoso.azurecr.io"),
+            ("contoso.west.data.azurecr.io.:443", "contoso.azurecr.io"),
         ] {
             assert_eq!(login_server(host), plain, "{host}");
         }
@@ -366,7 +389,9 @@ mod tests {
         assert_eq!(one.key(Correlation::Content), other_id.key(Correlation::Content));
         assert_ne!(one.key(Correlation::Content), other_tag.key(Correlation::Content));
         assert_ne!(one.key(Correlation::Id), other_id.key(Correlation::Id));
-        assert_eq!(one.key(Correlation::Id), other_tag.key(Correlation::Id));
+        let tag = |digest: &str| Arrival { subject: Subject { digest: digest.into(), ..other_tag.subject.clone() }, ..other_tag.clone() };
+        let key = |digest| tag(digest).key(Correlation::Content);
+        assert_eq!((key("1").place(), key("1") == key("2")), (key("2").place(), false), "digests of one tag share a place");
         assert_ne!(one.key(Correlation::Id), one.key(Correlation::Content));
     }
 
@@ -382,7 +407,7 @@ mod tests {
                 "target": {"repository": repository, "tag": tag, "digest": digest}, "request": {"host": "h"}});
             let parsed = parse(body.to_string().as_bytes());
             let expected = Subject { registry: "h".into(), repository, tag: Some(tag).filter(|t| !t.is_empty()), digest, action: "push".into() };
-            prop_assert_eq!(parsed, Ok(Notification::FanIn { id, subject: expected }));
+            prop_assert_eq!(parsed, Ok(Webhook::FanIn { id, subject: expected }));
         }
     }
 }

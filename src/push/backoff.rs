@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn delays_stay_within_a_fifth_and_end() {
-        let push = PushId { key: Key::of(&["x"]), round: 1 };
+        let push = PushId { key: Key::of(&["x"], &[]), round: 1 };
         for (i, base) in SCHEDULE.iter().enumerate() {
             let failures = u32::try_from(i).unwrap() + 1;
             let d = delay(&SCHEDULE, &push, "t", failures, None).unwrap();
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_receivers_wish_is_honoured_and_clamped() {
-        let push = PushId { key: Key::of(&["x"]), round: 1 };
+        let push = PushId { key: Key::of(&["x"], &[]), round: 1 };
         let ask = |secs| delay(&SCHEDULE, &push, "t", 1, Some(Duration::from_secs(secs))).unwrap();
         assert_eq!(ask(100), Duration::from_secs(100));
         assert_eq!(ask(u64::MAX), limits::RETRY_AFTER_MAX);

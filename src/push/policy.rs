@@ -15,12 +15,24 @@ pub struct Policy {
     pub timeout: Duration,
     /// Which members name a push.
     pub correlation: Correlation,
+    /// What a missing region that reported the same content before is worth at the deadline.
+    pub repeats: Repeats,
     /// First match wins.
     pub rules: Vec<Rule>,
     /// Whom to tell.
     pub targets: Vec<Target>,
     /// Waits between the attempts of one notification; one attempt more than there are waits.
     pub schedule: Vec<Duration>,
+}
+
+/// What a report of an earlier round is worth for a region that is missing at the deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repeats {
+    /// Nothing: every push must be reported anew.
+    #[default]
+    New,
+    /// It counts: for registries whose replicas do not notify an identical push again.
+    Known,
 }
 
 /// An exception for some pushes.
@@ -186,6 +198,7 @@ mod tests {
             regions: regions(&["a", "b"]),
             timeout: Duration::from_secs(9),
             correlation: Correlation::Content,
+            repeats: Repeats::New,
             rules: vec![
                 rule("quiet", "tmp/*", Verdict::Ignore),
                 rule("eu", "eu/*", Verdict::FanIn { regions: Some(regions(&["c", "a"])), timeout: None }),

@@ -1,16 +1,21 @@
-//! Every state the store may ever hold. A contradiction does not compile: a push waits *or* is settled, an outbox entry is
-//! owed *or* confirmed *or* exhausted.
+//! Every state the store may ever hold. A contradiction does not compile: a push waits *or* is settled *or* is purged, an
+//! outbox entry is owed *or* confirmed *or* exhausted *or* overtaken.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{PushId, Region, Subject, hex};
-use crate::clock::Instant;
-use crate::push::arrival::Correlation;
+use super::arrival::Correlation;
+use super::names::hex;
+use super::record::Unknown;
+use super::{PushId, Region, Subject};
+use crate::clock::{self, Instant};
+use crate::limits;
 
-/// One push. Changed only by compare-and-swap on its version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One push. Changed only by the store, one step at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Name of the push.
     pub id: PushId,
@@ -18,57 +23,79 @@ pub struct Row {
     pub correlation: Correlation,
     /// What was pushed.
     pub subject: Subject,
-    /// Registry's own JSON text of the first arrival.
+    /// Registry's own JSON text of the first arrival; kept beside the record, see [`record`](super::record).
+    #[serde(skip)]
     pub payload: String,
     /// When the first arrival was received.
     pub opened: Instant,
-    /// When it stops waiting; frozen at the first arrival.
+    /// When it stops waiting; frozen at the first arrival. An arrival received at this instant is not in time.
     pub deadline: Instant,
     /// Regions it waits for; frozen at the first arrival, distinct, at least one.
     pub regions: Vec<Region>,
     /// Name of the rule that chose regions and time-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Regions that arrived before the push settled.
-    pub arrived: BTreeMap<Region, Arrived>,
-    /// Ids that earlier rounds knew, those of the last one first: one of them coming again belongs there, not to this. All of
-    /// the last round's, and of older ones up to [`EARLIER_ID_BYTES_MAX`](crate::limits::EARLIER_ID_BYTES_MAX) in all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub earlier: Vec<String>,
-    /// Webhooks, in order, of regions that were on record already, under ids that were not: each is a sign of another push of
-    /// the same content that overlaps this one, and counts for the next round. Together
-    /// they take at most [`REPEATED_BYTES_MAX`](crate::limits::REPEATED_BYTES_MAX).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repeated: Vec<(Region, Arrived)>,
-    /// Waiting or settled.
+    /// Reports received up to this instant are for an earlier round, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Instant>,
+    /// Regions it waits for that have reported, in time or late.
+    pub arrived: BTreeMap<Region, Seen>,
+    /// Regions of the settings that it does not wait for and that have reported it; they count for nothing. At most
+    /// [`REGIONS_MAX`](limits::REGIONS_MAX).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unawaited: BTreeMap<Region, Seen>,
+    /// Regions it waits for that reported the same content in earlier rounds, and when they last did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub before: BTreeMap<Region, Instant>,
+    /// Waiting, settled or purged.
     pub phase: Phase,
-    /// The durable timer that covers what the push owes; `None` when it owes nothing.
-    pub timer: Option<TimerRef>,
     /// When the row last changed.
     pub updated: Instant,
-    /// How often the row was written, from 1. A timer carries the revision that it was armed for: one that is ahead of its
-    /// row belongs to a write that did not come about, or not yet.
-    #[serde(default)]
-    pub revision: u64,
+    /// What a newer build wrote into the record and this one does not know: it is written back as it was.
+    #[serde(skip)]
+    pub unknown: Option<Arc<Vec<Unknown>>>,
 }
 
-/// One region's arrival.
+/// A region's report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Arrived {
+pub struct Seen {
     /// When ImagePush received it.
     pub at: Instant,
-    /// `id` of its notification.
+    /// `id` of its webhook.
     pub id: String,
+    /// How many repeats followed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeats: u32,
+    /// When ImagePush received the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Instant>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How far a push is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Regions are missing and the deadline has not passed.
-    Waiting,
+    /// It has not settled.
+    Waiting {
+        /// Do not settle as timed out before this: webhooks that came in time may still wait on the queue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Instant>,
+    },
     /// Irreversible.
     Settled(Settled),
+    /// Nobody sees it any more. It stays for [`PURGED_KEPT`](limits::PURGED_KEPT), so that whoever opens the next round of
+    /// the same content at this moment and whoever finds none do not open two.
+    Purged {
+        /// When.
+        at: Instant,
+        /// Reports received up to this instant were for it.
+        until: Instant,
+    },
 }
 
 /// What is known of a settled push.
@@ -78,18 +105,16 @@ pub struct Settled {
     pub outcome: Outcome,
     /// When it settled. Never changes.
     pub at: Instant,
+    /// Expected regions that had not reported in time. Never changes. Of a replicated push they are those that reported the
+    /// same content before, where the settings let that count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Region>,
     /// An operator ended the wait.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminated: bool,
-    /// Regions that arrived after a time-out.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub late: BTreeMap<Region, Arrived>,
-    /// When the last missing region arrived after a time-out.
+    /// When the last missing region was heard of after a time-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Instant>,
-    /// The same content was pushed again: arrivals belong to the next round from here on.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub superseded: bool,
     /// Notifications owed or done, one entry for each target and notice.
     pub outbox: Vec<Entry>,
 }
@@ -98,10 +123,12 @@ pub struct Settled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every expected region arrived before the deadline.
+    /// Every expected region reported before the deadline.
     Replicated,
     /// The deadline passed first.
     TimedOut,
+    /// The deadline passed first, and by then the tag carried another digest.
+    Superseded,
 }
 
 /// What a notification says.
@@ -112,8 +139,10 @@ pub enum Notice {
     Replicated,
     /// The push settled as timed out.
     TimedOut,
-    /// All regions that were missing at the time-out have arrived since.
+    /// All regions that were missing at the time-out have reported since.
     Recovered,
+    /// The push settled as superseded.
+    Superseded,
 }
 
 impl Notice {
@@ -124,6 +153,7 @@ impl Notice {
             Self::Replicated => "replicated",
             Self::TimedOut => "timed_out",
             Self::Recovered => "recovered",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -133,6 +163,7 @@ impl From<Outcome> for Notice {
         match outcome {
             Outcome::Replicated => Self::Replicated,
             Outcome::TimedOut => Self::TimedOut,
+            Outcome::Superseded => Self::Superseded,
         }
     }
 }
@@ -150,7 +181,7 @@ pub struct Entry {
 
 /// How far a notification to one target is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Not confirmed yet.
     Owed {
@@ -159,7 +190,7 @@ pub enum Delivery {
         /// Attempts that are on record as failed.
         failures: u32,
         /// Claims whose lease ended without a result: the process was killed, or could not record it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_zero")]
         lapses: u32,
         /// No attempt before this.
         not_before: Instant,
@@ -188,89 +219,92 @@ pub enum Delivery {
         /// Last error.
         reason: String,
     },
-}
-
-/// A live durable timer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimerRef {
-    /// Message id.
-    pub id: String,
-    /// Pop receipt: what moves or deletes it.
-    pub receipt: String,
-    /// When it fires, at the latest.
-    pub due: Instant,
+    /// Dropped, since a newer notification says the opposite.
+    Overtaken {
+        /// Number of the last attempt.
+        attempt: u32,
+        /// When.
+        at: Instant,
+        /// Until when that attempt may still be under way; what overtook it waits so long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease_until: Option<Instant>,
+    },
 }
 
 impl Row {
-    /// Expected regions that have not arrived, late ones included among the arrived.
+    /// Expected regions that have not reported, in time or late.
     #[must_use]
     pub fn missing(&self) -> Vec<&Region> {
-        self.regions.iter().filter(|r| self.arrival_of(r).is_none()).collect()
-    }
-
-    /// Expected regions that had not arrived when the push settled, or have not yet while it waits.
-    #[must_use]
-    pub fn missing_at_settling(&self) -> Vec<&Region> {
         self.regions.iter().filter(|r| !self.arrived.contains_key(*r)).collect()
     }
 
-    /// The arrival of `region`, in time or late.
+    /// Expected regions without a report that was received before the deadline.
     #[must_use]
-    pub fn arrival_of(&self, region: &Region) -> Option<&Arrived> {
-        self.arrived.get(region).or_else(|| self.settled().and_then(|s| s.late.get(region)))
+    pub fn missing_in_time(&self) -> Vec<&Region> {
+        let in_time = |r: &&Region| self.arrived.get(*r).is_some_and(|seen| seen.at < self.deadline);
+        self.regions.iter().filter(|r| !in_time(r)).collect()
     }
 
-    /// Whether `id` is one that an earlier round knew, of whichever region: where a push has one id everywhere, an arrival
-    /// with it that was spilled or held up belongs to that round, also from a region that round timed out without.
+    /// Whether `region` reported after the push had settled without it.
     #[must_use]
-    pub fn of_earlier_round(&self, id: &str) -> bool {
-        self.earlier.iter().any(|known| known == id)
-    }
-
-    /// Whether the webhook of `region` with this id is one that waits for the next round.
-    #[must_use]
-    pub fn is_repeated(&self, region: &Region, id: &str) -> bool {
-        self.repeated.iter().any(|(known, arrived)| known == region && arrived.id == id)
-    }
-
-    /// Whether `id` came with an arrival that this push counted before it settled.
-    #[must_use]
-    pub fn of_this_round(&self, id: &str) -> bool {
-        self.arrived.values().any(|known| known.id == id)
+    pub fn is_late(&self, region: &Region) -> bool {
+        self.settled().is_some_and(|s| s.missing.contains(region)) && self.arrived.contains_key(region)
     }
 
     /// What is known of it as settled.
     #[must_use]
     pub fn settled(&self) -> Option<&Settled> {
         match &self.phase {
-            Phase::Waiting => None,
+            Phase::Waiting { .. } | Phase::Purged { .. } => None,
             Phase::Settled(settled) => Some(settled),
         }
     }
 
-    /// Whether all regions that arrived did so with one and the same id; `None` before the second arrival.
+    /// Whether it was removed, as far as anybody can see.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        matches!(self.phase, Phase::Purged { .. })
+    }
+
+    /// Until when a report of a region on record is a repeat, that instant included: one time-out after the report that
+    /// completed the push, or after its deadline and whatever came late. Judged by when reports were received, so that a
+    /// storage that was away changes nothing.
+    #[must_use]
+    pub fn repeats_until(&self) -> Instant {
+        let last = self.arrived.values().map(|seen| seen.at).max().unwrap_or(self.opened);
+        let end = match &self.phase {
+            Phase::Settled(s) if s.recovered.is_some() || (s.outcome == Outcome::Replicated && s.missing.is_empty()) => {
+                last
+            }
+            Phase::Settled(s) if s.terminated => last.max(s.at),
+            Phase::Settled(_) | Phase::Waiting { .. } | Phase::Purged { .. } => last.max(self.deadline),
+        };
+        clock::after(end, clock::until(self.opened, self.deadline))
+    }
+
+    /// Whether all regions that reported did so with one and the same id; `None` before the second report.
     #[must_use]
     pub fn ids_matched(&self) -> Option<bool> {
-        let late = self.settled().map(|s| s.late.values()).into_iter().flatten();
-        let mut ids = self.arrived.values().chain(late).map(|a| a.id.as_str());
+        let mut ids = self.arrived.values().map(|seen| seen.id.as_str());
         let first = ids.next()?;
         let mut rest = ids.peekable();
         rest.peek()?;
         Some(rest.all(|id| id == first))
     }
 
-    /// When the push needs a timer next: its deadline while it waits, else the earliest end of a lease or wait of its
-    /// outbox; `None` when it owes nothing. Every live row with `Some` is covered by a timer no later than about this.
+    /// When somebody must look at the push next: at its deadline while it waits, else at the earliest end of a lease or wait
+    /// of its outbox; `None` when it owes nothing.
     #[must_use]
     pub fn wake(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Waiting => Some(self.deadline),
+            Phase::Waiting { held } => Some(held.unwrap_or(self.deadline)),
+            Phase::Purged { at, .. } => Some(clock::after(*at, limits::PURGED_KEPT)),
             Phase::Settled(settled) => settled
                 .outbox
                 .iter()
                 .filter_map(|entry| match entry.delivery {
                     Delivery::Owed { not_before, lease_until, .. } => Some(lease_until.unwrap_or(not_before)),
-                    Delivery::Confirmed { .. } | Delivery::Exhausted { .. } => None,
+                    Delivery::Confirmed { .. } | Delivery::Exhausted { .. } | Delivery::Overtaken { .. } => None,
                 })
                 .min(),
         }
@@ -280,7 +314,6 @@ impl Row {
     /// and notice, also after the row was purged and the same content pushed again. Holds no `.` (Standard Webhooks 1.0).
     #[must_use]
     pub fn notification_id(&self, notice: Notice) -> String {
-        use sha2::{Digest, Sha256};
         let opened = self.opened.timestamp_millis();
         let hash = Sha256::digest(format!("{} {opened} {}", self.id, notice.word()));
         format!("msg_{}", hex(&hash[..16]))

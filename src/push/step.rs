@@ -1,315 +1,328 @@
-//! `step`: the one function that decides what becomes of a push. Pure and total: the same row, input and instant give the
-//! same step, and every combination has an answer.
+//! The one function that decides. Pure and total: every state, every input, every instant has an answer.
 //!
-//! Guarantees: a push settles at most once and its outcome never changes; an arrival that is on record is never taken off;
+//! What always holds: a push settles once and its outcome never changes; an arrival that is on record is never taken off;
 //! an entry of the outbox is claimed by one invocation at a time; whatever the row owes afterwards has an instant in
-//! [`Step::wake`]. Level-triggered: what a row owes follows from the row, never from which input came last, so a lost or
-//! repeated input cannot leave a push behind.
+//! [`Row::wake`]. Level-triggered: what a row owes follows from the row, never from which input came last, so a lost or
+//! repeated input cannot leave a push behind. One step changes one row.
+//!
+//! What counts for which push is judged by when ImagePush received a webhook, never by when it was applied:
+//!
+//! | a report of | received | is |
+//! |---|---|---|
+//! | a region that is missing | before the deadline | an arrival in time |
+//! | | at the deadline or later | late |
+//! | a region on record | up to one time-out after the end, its tag unmoved since | a repeat |
+//! | | the same, but the tag carried another digest since | the next round |
+//! | | later | the next round |
+//! | a region of the settings that this push does not wait for | up to then | shown |
+//! | | later | the next round |
+//! | any other region | whenever | refused |
 
 use std::collections::BTreeMap;
 
-use super::backoff;
-use super::policy::{Plan, Policy};
-use super::state::{Arrived, Delivery, Entry, Notice, Outcome, Phase, Row, Settled};
-use super::{Arrival, AttemptResult, Attempted, Claim, Fired, Input, Step, What, rounds};
+use super::outbox::{attempt_ended, claim_due, owe, overtake, redeliver};
+use super::policy::{Plan, Policy, Repeats};
+use super::state::{Outcome, Phase, Row, Seen, Settled};
+use super::{Answer, Arrival, Change, Claim, Decision, Did, Input, Notice, PushId, Question, Region, Step};
 use crate::clock::{self, Instant};
 use crate::limits;
-use crate::push::arrival::Correlation;
 
-/// Decides what `input` means for `row` at `now`. For an [`Input::Arrival`], `row` is the newest round of its key.
+/// Decides what `input` means for `row` at `now`. For an [`Input::Arrival`], `row` is the newest round of its key. `answer` is
+/// the answer to what the same step asked before; it asks at most once.
 #[must_use]
-pub fn step(row: Option<&Row>, input: &Input<'_>, now: Instant, policy: &Policy) -> Step {
+pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, answer: Option<Answer>) -> Decision {
+    let context = Context { now, policy, answer };
     match (row, input) {
-        (None, Input::Arrival(arrival)) => rounds::open(None, arrival, now, policy),
-        (None, Input::Timer(_) | Input::Attempted(_) | Input::Terminate | Input::Redeliver(_)) => {
-            Step::unchanged(What::UnknownPush, None)
+        (row, Input::Arrival { arrival, spilled, earlier }) => {
+            Report { context, arrival, spilled: *spilled, earlier: *earlier }.step(row)
         }
-        (Some(row), Input::Arrival(arrival)) => match &row.phase {
-            Phase::Waiting => arrival_while_waiting(row, arrival, now, policy),
-            Phase::Settled(settled) if settled.superseded => rounds::open(Some(row), arrival, now, policy),
-            Phase::Settled(settled) => arrival_when_settled(row, settled, arrival, now, policy),
-        },
-        (Some(row), Input::Timer(fired)) => timer(row, *fired, now, policy),
+        (Some(row), Input::Timer) => context.timer(row),
+        (Some(row), _) if row.is_purged() => Did::UnknownPush.unchanged(),
         (Some(row), Input::Attempted(attempted)) => attempt_ended(row, attempted, now, policy),
         (Some(row), Input::Terminate) => match row.phase {
-            Phase::Waiting => settle(row.clone(), Outcome::TimedOut, true, now, policy),
-            Phase::Settled(_) => Step::unchanged(What::Idle, row.wake()),
+            Phase::Waiting { .. } => context.settle(row.clone(), Outcome::TimedOut, true),
+            Phase::Settled(_) | Phase::Purged { .. } => Did::Idle.unchanged(),
         },
-        (Some(row), Input::Redeliver(target)) => redeliver(row, *target, now),
-    }
-}
-
-impl Step {
-    pub(super) fn unchanged(what: What, wake: Option<Instant>) -> Self {
-        Self { what, next: None, wake, rearm: false, claims: Vec::new(), again: false }
-    }
-
-    pub(super) fn changed(what: What, mut next: Row, now: Instant, claims: Vec<Claim>) -> Self {
-        next.updated = now;
-        next.revision = next.revision.saturating_add(1);
-        Self { what, wake: next.wake(), next: Some(next), rearm: false, claims, again: false }
-    }
-
-    fn again(self) -> Self {
-        Self { again: true, ..self }
-    }
-}
-
-/// The answer to an arrival from a region that nobody waits for.
-pub(super) fn not_awaited(arrival: &Arrival, policy: &Policy, wake: Option<Instant>) -> Step {
-    let region = &arrival.region;
-    if policy.known_regions().contains(&region) {
-        Step::unchanged(What::Ignored(format!("this push does not wait for region `{region}`")), wake)
-    } else {
-        Step::unchanged(What::UnknownRegion, wake)
-    }
-}
-
-fn arrival_while_waiting(row: &Row, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
-    if !row.regions.contains(&arrival.region) {
-        return not_awaited(arrival, policy, row.wake());
-    }
-    let duplicate = row.arrived.contains_key(&arrival.region) || row.of_earlier_round(&arrival.id);
-    // What counts is when ImagePush received it: a spilled arrival may be applied after the deadline. A duplicate of a push
-    // that is overdue settles it all the same, in case its timer was lost.
-    if arrival.received >= row.deadline || (duplicate && now >= row.deadline) {
-        return settle(row.clone(), Outcome::TimedOut, false, now, policy).again();
-    }
-    if duplicate {
-        return rounds::repeated(row, arrival, now);
-    }
-    let mut row = row.clone();
-    row.arrived.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
-    if row.missing().is_empty() {
-        settle(row, Outcome::Replicated, false, now, policy)
-    } else {
-        Step::changed(What::Joined, row, now, Vec::new())
-    }
-}
-
-fn arrival_when_settled(row: &Row, settled: &Settled, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
-    let region = &arrival.region;
-    let expected = row.regions.contains(region);
-    let planned = match policy.plan(&arrival.subject) {
-        Plan::Ignore(_) => false,
-        Plan::FanIn { regions, .. } => regions.contains(region),
-    };
-    if !expected && !planned {
-        return not_awaited(arrival, policy, row.wake());
-    }
-    if row.of_earlier_round(&arrival.id) || row.is_repeated(region, &arrival.id) {
-        return Step::unchanged(What::Duplicate, row.wake());
-    }
-    match row.arrival_of(region) {
-        // Two pushes that overlapped share this round: the webhook of either comes here to nobody's surprise.
-        Some(known)
-            if known.id == arrival.id || row.of_this_round(&arrival.id) || row.correlation == Correlation::Id =>
-        {
-            Step::unchanged(What::Duplicate, row.wake())
+        (Some(row), Input::Redeliver(target)) => redeliver(row, target.as_deref(), now),
+        (Some(row), Input::Purge) if row.wake().is_some() => Did::Owing.unchanged(),
+        (Some(row), Input::Purge) => {
+            let until = now.min(row.repeats_until());
+            let gone = Row { phase: Phase::Purged { at: now, until }, payload: String::new(), ..row.clone() };
+            Did::Purged.changed(gone, now, Vec::new())
         }
-        Some(_) => {
-            let mut row = row.clone();
-            row.phase = Phase::Settled(Settled { superseded: true, ..settled.clone() });
-            Step::changed(What::Superseded, row, now, Vec::new()).again()
+        (None, Input::Timer | Input::Attempted(_) | Input::Terminate | Input::Redeliver(_) | Input::Purge) => {
+            Did::UnknownPush.unchanged()
         }
-        // Also from a region that joined the settings after this push was opened: on record, it counts for the next round.
-        None => late(row, settled, arrival, now, policy),
     }
 }
 
-fn late(row: &Row, settled: &Settled, arrival: &Arrival, now: Instant, policy: &Policy) -> Step {
-    let mut row = row.clone();
-    let mut settled = settled.clone();
-    settled.late.insert(arrival.region.clone(), Arrived { at: arrival.received, id: arrival.id.clone() });
-    row.phase = Phase::Settled(settled.clone());
-    if settled.outcome != Outcome::TimedOut || settled.recovered.is_some() || !row.missing().is_empty() {
-        return Step::changed(What::Late, row, now, Vec::new());
+impl Did {
+    pub(super) fn unchanged(self) -> Decision {
+        Decision::Step(Box::new(Step { did: self, change: Change::None, claims: Vec::new() }))
     }
-    settled.recovered = Some(now);
-    owe(&mut settled, Notice::Recovered, &row, now, policy);
-    let claims = claim_due(&mut settled, now);
-    row.phase = Phase::Settled(settled);
-    Step::changed(What::Recovered, row, now, claims)
+
+    pub(super) fn changed(self, next: Row, now: Instant, claims: Vec<Claim>) -> Decision {
+        let change = Change::Put(Row { updated: now, ..next });
+        Decision::Step(Box::new(Step { did: self, change, claims }))
+    }
 }
 
-/// The single, irreversible step out of `Waiting`.
-pub(super) fn settle(mut row: Row, outcome: Outcome, terminated: bool, now: Instant, policy: &Policy) -> Step {
-    let mut settled = Settled {
-        outcome,
-        at: now,
-        terminated,
-        late: BTreeMap::new(),
-        recovered: None,
-        superseded: false,
-        outbox: Vec::new(),
-    };
-    owe(&mut settled, outcome.into(), &row, now, policy);
-    let claims = claim_due(&mut settled, now);
-    row.phase = Phase::Settled(settled);
-    Step::changed(What::Settled(outcome), row, now, claims)
+/// What every rule may look at beside the row.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    now: Instant,
+    policy: &'a Policy,
+    answer: Option<Answer>,
 }
 
-/// Adds one entry for each target that is told of `notice`.
-fn owe(settled: &mut Settled, notice: Notice, row: &Row, now: Instant, policy: &Policy) {
-    settled.outbox.extend(policy.told(notice, &row.subject).map(|target| Entry {
-        target: target.to_owned(),
-        notice,
-        delivery: owed_now(0, now),
-    }));
+/// A webhook that was received, and how it got here.
+struct Report<'a> {
+    context: Context<'a>,
+    arrival: &'a Arrival,
+    spilled: bool,
+    earlier: bool,
 }
 
-fn owed_now(claims: u32, now: Instant) -> Delivery {
-    Delivery::Owed { claims, failures: 0, lapses: 0, not_before: now, lease_until: None, last_error: None }
-}
+impl Report<'_> {
+    fn step(&self, row: Option<&Row>) -> Decision {
+        let Some(row) = row else { return self.open(None, None) };
+        let received = self.arrival.received;
+        if let Phase::Purged { until, .. } = row.phase {
+            return if received <= until { Did::Duplicate.unchanged() } else { self.open(Some(row), Some(until)) };
+        }
+        if row.id.round > 1 && row.since.is_some_and(|since| received <= since) {
+            let before = PushId { round: row.id.round - 1, ..row.id.clone() };
+            return Did::Earlier(before).unchanged();
+        }
+        if let Some(seen) = row.arrived.get(&self.arrival.region) {
+            return self.on_record(row, seen);
+        }
+        if row.regions.contains(&self.arrival.region) {
+            return self.missing(row);
+        }
+        if received > row.repeats_until() { self.open(Some(row), Some(row.repeats_until())) } else { self.unawaited(row) }
+    }
 
-/// Leases every entry that is due and not leased. An entry whose leases keep ending without a result is given up.
-fn claim_due(settled: &mut Settled, now: Instant) -> Vec<Claim> {
-    let mut leased = Vec::new();
-    for entry in &mut settled.outbox {
-        let Delivery::Owed { claims, lapses, not_before, lease_until, last_error, .. } = &mut entry.delivery else {
-            continue;
+    /// Opens the first round, or the one after `previous`, to which reports received up to `since` belong.
+    fn open(&self, previous: Option<&Row>, since: Option<Instant>) -> Decision {
+        let Self { context: Context { now, policy, .. }, arrival, .. } = *self;
+        if self.earlier {
+            return Did::Duplicate.unchanged();
+        }
+        let (regions, timeout, rule) = match policy.plan(&arrival.subject) {
+            Plan::Ignore(rule) => return Did::Ignored(format!("rule `{rule}` ignores this push")).unchanged(),
+            Plan::FanIn { regions, timeout, rule } => (regions, timeout, rule),
         };
-        if now < lease_until.unwrap_or(*not_before) {
-            continue;
+        if !regions.contains(&arrival.region) {
+            return self.not_awaited();
         }
-        if lease_until.is_some() {
-            *lapses += 1;
-            *last_error = Some("no result was recorded: the process ended or could not reach the store".into());
+        let mut before = BTreeMap::new();
+        if let Some(previous) = previous.filter(|p| !p.is_purged()) {
+            before.extend(previous.before.clone());
+            before.extend(previous.arrived.iter().map(|(region, seen)| (region.clone(), seen.at)));
+            before.retain(|region, _| regions.contains(region));
         }
-        if *lapses > limits::LAPSES_MAX {
-            let reason = last_error.take().unwrap_or_default();
-            entry.delivery = Delivery::Exhausted { attempt: *claims, at: now, reason };
-            continue;
+        let deadline = clock::after(arrival.received, timeout);
+        let row = Row {
+            id: PushId { key: arrival.key(policy.correlation), round: previous.map_or(0, |p| p.id.round) + 1 },
+            correlation: policy.correlation,
+            subject: arrival.subject.clone(),
+            payload: arrival.payload.clone(),
+            opened: arrival.received,
+            deadline,
+            regions,
+            rule,
+            since,
+            arrived: [(arrival.region.clone(), self.seen())].into(),
+            unawaited: BTreeMap::new(),
+            before,
+            phase: Phase::Waiting { held: self.held(deadline, None) },
+            updated: now,
+            unknown: None,
+        };
+        if row.missing().is_empty() {
+            self.context.settle(row, Outcome::Replicated, false)
+        } else {
+            Did::Opened.changed(row, now, Vec::new())
         }
-        *claims += 1;
-        let until = clock::after(now, limits::LEASE);
-        *lease_until = Some(until);
-        leased.push(Claim { target: entry.target.clone(), notice: entry.notice, claim: *claims, lease_until: until });
     }
-    leased
-}
 
-/// Does whatever the row owes at this instant. A fired timer is used up, so whatever is owed later needs another one.
-///
-/// A timer that the row does not name does nothing: the one that is named is in charge. It was armed for a write that did not
-/// come about, or has been replaced; were it to act, and that while writes fail, each of its failures would leave one timer
-/// more. One that is ahead of the row may yet be named, by a write that is still to land.
-fn timer(row: &Row, fired: Fired<'_>, now: Instant, policy: &Policy) -> Step {
-    let called = |id: &str| !fired.revived && fired.message.is_none_or(|message| message == id);
-    let in_charge = row.timer.as_ref();
-    if !fired.revived && !in_charge.is_some_and(|timer| called(&timer.id)) {
-        if fired.revision > row.revision {
-            return Step::unchanged(What::Ahead, row.wake());
-        }
-        if in_charge.is_some_and(|timer| now < clock::after(timer.due, limits::SPARE_PATIENCE)) {
-            return Step::unchanged(What::Spare, row.wake());
-        }
+    fn seen(&self) -> Seen {
+        Seen { at: self.arrival.received, id: self.arrival.id.clone(), repeats: 0, repeated: None }
     }
-    let mut step = match &row.phase {
-        Phase::Waiting if now >= row.deadline => settle(row.clone(), Outcome::TimedOut, false, now, policy),
-        Phase::Waiting => Step::unchanged(What::Early, row.wake()),
-        Phase::Settled(settled) => {
-            let mut settled = settled.clone();
-            let before = settled.outbox.clone();
-            let claims = claim_due(&mut settled, now);
-            if settled.outbox == before {
-                let wake = row.wake();
-                Step::unchanged(if wake.is_some() { What::Early } else { What::Idle }, wake)
-            } else {
-                let what = if claims.is_empty() { What::Exhausted } else { What::Claimed };
-                Step::changed(what, Row { phase: Phase::Settled(settled), ..row.clone() }, now, claims)
+
+    /// Until when a push does not time out, if longer than its deadline says: what was spilled may not be alone.
+    fn held(&self, deadline: Instant, held: Option<Instant>) -> Option<Instant> {
+        let until = clock::after(self.context.now, limits::RELEASE_PERIOD);
+        if self.spilled && until > deadline { held.max(Some(until)) } else { held }
+    }
+
+    /// The answer to a report that no push waits for.
+    fn not_awaited(&self) -> Decision {
+        let region = &self.arrival.region;
+        if self.context.policy.known_regions().contains(&region) { self.ignored().unchanged() } else { Did::UnknownRegion.unchanged() }
+    }
+
+    fn ignored(&self) -> Did {
+        Did::Ignored(format!("this push does not wait for region `{}`", self.arrival.region))
+    }
+
+    /// A report of a region that the push does not wait for.
+    fn unawaited(&self, row: &Row) -> Decision {
+        let region = &self.arrival.region;
+        let shown = row.unawaited.contains_key(region) || row.unawaited.len() >= limits::REGIONS_MAX;
+        if shown || !self.context.policy.known_regions().contains(&region) {
+            return self.not_awaited();
+        }
+        let mut row = row.clone();
+        row.unawaited.insert(region.clone(), self.seen());
+        self.ignored().changed(row, self.context.now, Vec::new())
+    }
+
+    /// A report of a region that the push has on record.
+    fn on_record(&self, row: &Row, seen: &Seen) -> Decision {
+        let received = self.arrival.received;
+        let applied = seen.at == received && seen.id == self.arrival.id;
+        if applied || seen.repeated.is_some_and(|last| received <= last) {
+            return Did::Duplicate.unchanged();
+        }
+        if received > row.repeats_until() {
+            return self.open(Some(row), Some(row.repeats_until()));
+        }
+        if row.subject.tag.is_some() && received > row.opened && !self.earlier {
+            match self.context.answer {
+                None => return Decision::Ask(Question { moved: Some((row.opened, received)), pending: false }),
+                Some(Answer { moved: Some(moved), .. }) => return self.open(Some(row), Some(moved)),
+                Some(Answer { moved: None, .. }) => {}
             }
         }
-    };
-    step.rearm = step.wake.is_some();
-    if step.rearm && step.next.is_none() {
-        // The row must name the new timer, or a spare could not be told from it.
-        step.next = Some(Row { revision: row.revision.saturating_add(1), ..row.clone() });
-    }
-    step
-}
-
-fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, policy: &Policy) -> Step {
-    let stale = || Step::unchanged(What::Stale, row.wake());
-    let Phase::Settled(settled) = &row.phase else { return stale() };
-    let mut settled = settled.clone();
-    let this = |e: &&mut Entry| e.target == attempted.target && e.notice == attempted.notice;
-    let Some(entry) = settled.outbox.iter_mut().find(this) else { return stale() };
-    let (what, delivery) = match (&entry.delivery, &attempted.result) {
-        (Delivery::Confirmed { .. }, _) => return stale(),
-        // A confirmation is true whoever reports it and whenever: the receiver has the notification.
-        // Later claims stay counted, so that their results are known for what they are after a redelivery.
-        (
-            Delivery::Owed { claims: last, .. } | Delivery::Exhausted { attempt: last, .. },
-            AttemptResult::Confirmed { status },
-        ) => {
-            let attempt = attempted.claim.max(*last);
-            (What::Confirmed, Delivery::Confirmed { attempt, at: now, status: *status })
-        }
-        (
-            Delivery::Exhausted { .. },
-            AttemptResult::Failed { .. } | AttemptResult::NotBegun { .. } | AttemptResult::Refused { .. },
-        ) => return stale(),
-        (Delivery::Owed { claims, lease_until, .. }, _) if *claims != attempted.claim || lease_until.is_none() => {
-            return stale();
-        }
-        (Delivery::Owed { claims, .. }, AttemptResult::Refused { reason }) => {
-            (What::Exhausted, Delivery::Exhausted { attempt: *claims, at: now, reason: reason.clone() })
-        }
-        (Delivery::Owed { claims, failures, lapses, .. }, AttemptResult::Failed { reason, retry_after }) => {
-            let failures = failures + 1;
-            match backoff::delay(&policy.schedule, &row.id, &attempted.target, failures, *retry_after) {
-                None => (What::Exhausted, Delivery::Exhausted { attempt: *claims, at: now, reason: reason.clone() }),
-                Some(delay) => (
-                    What::Retry,
-                    Delivery::Owed {
-                        claims: *claims,
-                        failures,
-                        lapses: *lapses,
-                        not_before: clock::after(now, delay),
-                        lease_until: None,
-                        last_error: Some(reason.clone()),
-                    },
-                ),
+        let mut row = row.clone();
+        let in_time = received < row.deadline && row.deadline <= seen.at && row.settled().is_none();
+        let last = if in_time { seen.at } else { received };
+        if let Some(seen) = row.arrived.get_mut(&self.arrival.region) {
+            seen.repeats = seen.repeats.saturating_add(1);
+            seen.repeated = seen.repeated.max(Some(last));
+            if in_time {
+                // The first one waited on the queue while the second came in late.
+                (seen.at, seen.id) = (received, self.arrival.id.clone());
             }
         }
-        // It waits as after a failure, since whatever keeps the target busy needs the time; but only attempts use up the
-        // schedule's last wait, so nothing is given up untried.
-        (Delivery::Owed { claims, failures, lapses, .. }, AttemptResult::NotBegun { reason }) => {
-            let waits = u32::try_from(policy.schedule.len()).unwrap_or(u32::MAX);
-            let failures = (failures + 1).min(waits.saturating_sub(1)).max(*failures);
-            let delay = backoff::delay(&policy.schedule, &row.id, &attempted.target, failures.max(1), None);
-            let delivery = Delivery::Owed {
-                claims: *claims,
-                failures,
-                lapses: *lapses,
-                not_before: clock::after(now, delay.unwrap_or(limits::LEASE)),
-                lease_until: None,
-                last_error: Some(reason.clone()),
-            };
-            (What::Retry, delivery)
+        if in_time && row.missing_in_time().is_empty() {
+            return self.context.settle(row, Outcome::Replicated, false);
         }
-    };
-    entry.delivery = delivery;
-    Step::changed(what, Row { phase: Phase::Settled(settled), ..row.clone() }, now, Vec::new())
+        Did::Repeated.changed(row, self.context.now, Vec::new())
+    }
+
+    /// The first report of a region that the push waits for.
+    fn missing(&self, row: &Row) -> Decision {
+        let (context, now) = (self.context, self.context.now);
+        let mut next = row.clone();
+        next.arrived.insert(self.arrival.region.clone(), self.seen());
+        let complete = next.missing().is_empty();
+        match &mut next.phase {
+            Phase::Waiting { held } => {
+                *held = self.held(row.deadline, *held);
+                if next.missing_in_time().is_empty() {
+                    return context.settle(next, Outcome::Replicated, false);
+                }
+                let did = if self.arrival.received < row.deadline { Did::Joined } else { Did::Late };
+                if !complete {
+                    return did.changed(next, now, Vec::new());
+                }
+                // Its deadline was not handled yet. It is now, and what came late came late.
+                match context.at_deadline(&next) {
+                    Err(ask) => Decision::Ask(ask),
+                    Ok(Some(outcome)) => context.settle(next, outcome, false),
+                    Ok(None) => did.changed(context.hold(next), now, Vec::new()),
+                }
+            }
+            Phase::Settled(settled) => {
+                if !complete || settled.outcome != Outcome::TimedOut || settled.recovered.is_some() {
+                    return Did::Late.changed(next, now, Vec::new());
+                }
+                settled.recovered = Some(now);
+                context.recovered(next)
+            }
+            Phase::Purged { .. } => Did::UnknownPush.unchanged(),
+        }
+    }
 }
 
-/// Owes again what is confirmed or exhausted, under the same idempotency key.
-fn redeliver(row: &Row, target: Option<&str>, now: Instant) -> Step {
-    let Phase::Settled(settled) = &row.phase else { return Step::unchanged(What::Idle, row.wake()) };
-    let mut settled = settled.clone();
-    let mut any = false;
-    for entry in settled.outbox.iter_mut().filter(|e| target.is_none_or(|t| t == e.target)) {
-        if let Delivery::Confirmed { attempt, .. } | Delivery::Exhausted { attempt, .. } = entry.delivery {
-            entry.delivery = owed_now(attempt, now);
-            any = true;
+impl Context<'_> {
+    /// How a push ends at its deadline whose regions did not all report in time; `None` when that must wait.
+    fn at_deadline(&self, row: &Row) -> Result<Option<Outcome>, Question> {
+        let Some(Answer { moved, pending }) = self.answer else {
+            return Err(Question { moved: row.subject.tag.as_ref().map(|_| (row.opened, row.deadline)), pending: true });
+        };
+        let known = |region: &&Region| row.before.contains_key(*region);
+        Ok(if pending {
+            None
+        } else if moved.is_some() {
+            Some(Outcome::Superseded)
+        } else if self.policy.repeats == Repeats::Known && row.missing_in_time().iter().all(known) {
+            Some(Outcome::Replicated)
+        } else {
+            Some(Outcome::TimedOut)
+        })
+    }
+
+    /// Puts off the end until whatever waits on the queue must have been applied.
+    fn hold(&self, row: Row) -> Row {
+        let held = Some(clock::after(self.now, limits::RELEASE_PERIOD));
+        Row { phase: Phase::Waiting { held }, ..row }
+    }
+
+    /// Does whatever the row owes at this instant.
+    fn timer(&self, row: &Row) -> Decision {
+        match &row.phase {
+            Phase::Waiting { held } if self.now < held.unwrap_or(row.deadline) => Did::Early.unchanged(),
+            Phase::Waiting { .. } => match self.at_deadline(row) {
+                Err(ask) => Decision::Ask(ask),
+                Ok(Some(outcome)) => self.settle(row.clone(), outcome, false),
+                Ok(None) => Did::Held.changed(self.hold(row.clone()), self.now, Vec::new()),
+            },
+            Phase::Settled(settled) => {
+                let mut settled = settled.clone();
+                let claims = claim_due(&mut settled, self.now);
+                if Some(&settled) == row.settled() {
+                    return if row.wake().is_some() { Did::Early } else { Did::Idle }.unchanged();
+                }
+                let did = if claims.is_empty() { Did::Exhausted } else { Did::Claimed };
+                did.changed(Row { phase: Phase::Settled(settled), ..row.clone() }, self.now, claims)
+            }
+            Phase::Purged { .. } if row.wake().is_some_and(|wake| self.now < wake) => Did::Early.unchanged(),
+            Phase::Purged { .. } => {
+                Decision::Step(Box::new(Step { did: Did::Removed, change: Change::Remove, claims: Vec::new() }))
+            }
         }
     }
-    if !any {
-        return Step::unchanged(What::Idle, row.wake());
+
+    /// The single, irreversible step out of `Waiting`.
+    fn settle(&self, mut row: Row, outcome: Outcome, terminated: bool) -> Decision {
+        let missing = if terminated { row.missing() } else { row.missing_in_time() };
+        let missing: Vec<Region> = missing.into_iter().cloned().collect();
+        let recovered = (outcome == Outcome::TimedOut && row.missing().is_empty()).then_some(self.now);
+        let mut settled = Settled { outcome, at: self.now, missing, terminated, recovered, outbox: Vec::new() };
+        owe(&mut settled, outcome.into(), &row, self.now, self.policy);
+        if recovered.is_some() {
+            row.phase = Phase::Settled(settled);
+            return self.recovered(row);
+        }
+        let claims = claim_due(&mut settled, self.now);
+        row.phase = Phase::Settled(settled);
+        Did::Settled(outcome).changed(row, self.now, claims)
     }
-    let claims = claim_due(&mut settled, now);
-    Step::changed(What::Claimed, Row { phase: Phase::Settled(settled), ..row.clone() }, now, claims)
+
+    /// The all-clear after a time-out. Whoever has not heard the alarm yet will not.
+    fn recovered(&self, mut row: Row) -> Decision {
+        let Phase::Settled(settled) = &row.phase else { return Did::UnknownPush.unchanged() };
+        let mut settled = settled.clone();
+        overtake(&mut settled, self.now);
+        owe(&mut settled, Notice::Recovered, &row, self.now, self.policy);
+        let claims = claim_due(&mut settled, self.now);
+        row.phase = Phase::Settled(settled);
+        Did::Recovered.changed(row, self.now, claims)
+    }
 }
 
 #[cfg(test)]

@@ -1,82 +1,139 @@
-//! Rows in a map: the plainest reading of the contract. For tests and measurements; nothing survives the process.
+//! Pushes in maps: the plainest reading of the contract. For tests and measurements; nothing survives the process.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Expected, Failure, Page, Put, Store, Version, Versioned};
-use crate::clock::Instant;
-use crate::push::state::Row;
-use crate::push::{Key, PushId};
+use super::{Applied, Decide, Failure, Health, Page, Store, Wakes, Which, last_moved};
+use crate::clock::{self, Clock, Instant};
+use crate::push::{Answer, Arrival, Change, Decision, PushId, Question, Row, Step};
 
 /// See the module.
-#[derive(Debug, Default)]
 pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
+    changed: tokio::sync::Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
-    /// Rounds of each key, in boxes, since a map's node has room for many.
-    rows: HashMap<Key, BTreeMap<u32, Box<(Row, u64)>>>,
-    index: BTreeMap<(Instant, PushId), ()>,
-    writes: u64,
+    /// Rounds of each content of each place.
+    rows: HashMap<String, BTreeMap<(String, u32), Arc<Row>>>,
+    by_time: BTreeSet<(Instant, PushId)>,
+    wakes: BTreeMap<PushId, Instant>,
+    due: BTreeSet<(Instant, PushId)>,
 }
 
 impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, inner: Mutex::default(), changed: tokio::sync::Notify::new() }
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
         f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Applies a step at once.
+    pub fn step(&self, which: &Which, step: &dyn Decide) -> Applied {
+        let (applied, sooner) = self.with(|inner| {
+            let first = inner.due.first().map(|(at, _)| *at);
+            let applied = inner.apply(which, step);
+            (applied, inner.due.first().map(|(at, _)| *at) < first || first.is_none())
+        });
+        if sooner {
+            self.changed.notify_one();
+        }
+        applied
+    }
+
+    /// When the next push is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.with(|inner| inner.due.first().map(|(at, _)| *at))
+    }
 }
 
-fn versioned(stored: &(Row, u64)) -> Versioned {
-    Versioned { row: stored.0.clone(), version: Version(stored.1.to_string()) }
+impl Inner {
+    fn row(&self, which: &Which) -> Option<&Arc<Row>> {
+        let rounds = self.rows.get(which.key().place())?;
+        let content = which.key().content().to_owned();
+        match which {
+            Which::Push(id) => rounds.get(&(content, id.round)),
+            Which::Newest(_) => {
+                rounds.range((content.clone(), 0)..=(content, u32::MAX)).next_back().map(|(_, row)| row)
+            }
+        }
+    }
+
+    fn answer(&self, row: &Row, question: Question) -> Answer {
+        let others = || self.rows.get(row.id.key.place()).into_iter().flat_map(BTreeMap::values).map(|row| &**row);
+        let moved = question.moved.and_then(|span| last_moved(others(), &row.id, &row.subject.digest, span));
+        Answer { moved, pending: false }
+    }
+
+    fn apply(&mut self, which: &Which, step: &dyn Decide) -> Applied {
+        let row = self.row(which).cloned();
+        let mut answer = None;
+        let Step { did, change, claims } = loop {
+            match (step.decide(row.as_deref(), answer), &row) {
+                (Decision::Ask(question), Some(row)) => answer = Some(self.answer(row, question)),
+                (Decision::Ask(_), None) => answer = Some(Answer::default()),
+                (Decision::Step(step), _) => break *step,
+            }
+        };
+        let row = match (change, row) {
+            (Change::None, row) => row,
+            (Change::Remove, Some(row)) => {
+                self.wake(&row.id, None);
+                self.by_time.remove(&(row.opened, row.id.clone()));
+                if let Some(rounds) = self.rows.get_mut(row.id.key.place()) {
+                    rounds.remove(&(row.id.key.content().to_owned(), row.id.round));
+                }
+                None
+            }
+            (Change::Remove, None) => None,
+            (Change::Put(next), _) => {
+                let next = Arc::new(next);
+                self.wake(&next.id, next.wake());
+                self.by_time.insert((next.opened, next.id.clone()));
+                let rounds = self.rows.entry(next.id.key.place().to_owned()).or_default();
+                rounds.insert((next.id.key.content().to_owned(), next.id.round), Arc::clone(&next));
+                Some(next)
+            }
+        };
+        Applied { did, row, claims }
+    }
+
+    fn wake(&mut self, id: &PushId, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => {
+                self.due.insert((at, id.clone()));
+                self.wakes.insert(id.clone(), at)
+            }
+            None => self.wakes.remove(id),
+        };
+        if let Some(before) = before.filter(|before| Some(*before) != at) {
+            self.due.remove(&(before, id.clone()));
+        }
+    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
-        Ok(self.with(|inner| inner.rows.get(key)?.last_key_value().map(|(_, stored)| versioned(stored.as_ref()))))
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
+        Ok(self.step(which, &*step))
     }
 
-    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
-        Ok(self.with(|inner| inner.rows.get(&id.key)?.get(&id.round).map(|stored| versioned(stored))))
+    async fn spill(&self, _: &Arrival) -> Result<(), Failure> {
+        Err(Failure::Unavailable("there is no other place in memory".into()))
     }
 
-    async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure> {
-        self.with(|inner| inner.index.insert((opened, id.clone()), ()));
-        Ok(())
-    }
-
-    async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
-        Ok(self.with(|inner| {
-            let rounds = inner.rows.entry(row.id.key.clone()).or_default();
-            let stored = rounds.get(&row.id.round).map(|stored| Version(stored.1.to_string()));
-            let fits = match (expected, stored) {
-                (Expected::Absent, None) => true,
-                (Expected::Version(version), Some(stored)) => *version == stored,
-                (Expected::Absent, Some(_)) | (Expected::Version(_), None) => false,
-            };
-            if !fits {
-                return Put::Conflict;
-            }
-            inner.writes += 1;
-            rounds.insert(row.id.round, Box::new((row.clone(), inner.writes)));
-            Put::Written(Version(inner.writes.to_string()))
-        }))
-    }
-
-    async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {
-        Ok(self.with(|inner| {
-            let rounds = inner.rows.entry(row.id.key.clone()).or_default();
-            let fits = rounds.get(&row.id.round).is_some_and(|stored| stored.1.to_string() == version.0);
-            if fits {
-                rounds.remove(&row.id.round);
-                inner.index.remove(&(row.opened, row.id.clone()));
-            }
-            fits
-        }))
+    async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        Ok(self.with(|inner| inner.row(which).filter(|row| !row.is_purged()).cloned()))
     }
 
     async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
@@ -84,22 +141,46 @@ impl Store for MemoryStore {
         Ok(self.with(|inner| {
             let before = cursor.and_then(|c| {
                 let (millis, id) = c.split_once(' ')?;
-                Some((chrono::DateTime::from_timestamp_millis(millis.parse().ok()?)?, id.parse().ok()?))
+                Some((Instant::from_timestamp_millis(millis.parse().ok()?)?, id.parse().ok()?))
             });
             let range = match before {
-                Some(before) => inner.index.range(..before),
-                None => inner.index.range(..),
+                Some(before) => inner.by_time.range(..before),
+                None => inner.by_time.range(..),
             };
-            let mut pushes: Vec<(PushId, Instant)> =
-                range.rev().take(limit + 1).map(|((opened, id), ())| (id.clone(), *opened)).collect();
-            let more = pushes.len() > limit;
-            pushes.truncate(limit);
-            let next = pushes.last().filter(|_| more).map(|(id, opened)| format!("{} {id}", opened.timestamp_millis()));
-            Page { pushes, next }
+            let mut found: Vec<_> = range.rev().take(limit + 1).collect();
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).map(|(opened, id)| format!("{} {id}", opened.timestamp_millis()));
+            let rows = found.iter().filter_map(|(_, id)| inner.row(&Which::Push(id.clone())));
+            Page { rows: rows.filter(|row| !row.is_purged()).map(|row| (**row).clone()).collect(), next }
         }))
     }
 
-    async fn prepare(&self) -> Result<(), Failure> {
+    async fn prepare(&self) -> Health {
+        Health { rows: Ok(()), queue: Ok(()), others: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Wakes for MemoryStore {
+    async fn due(&self, max: usize) -> Result<Vec<PushId>, Failure> {
+        let now = self.clock.now();
+        Ok(self.with(|inner| {
+            inner.due.iter().take_while(|(at, _)| *at <= now).take(max).map(|(_, id)| id.clone()).collect()
+        }))
+    }
+
+    async fn put_off(&self, push: &PushId, delay: Duration) -> Result<(), Failure> {
+        let later = clock::after(self.clock.now(), delay);
+        self.with(|inner| inner.wake(push, Some(later)));
         Ok(())
+    }
+
+    async fn ready(&self, longest: Duration) {
+        let wait = self.next_due().map_or(longest, |at| clock::until(self.clock.now(), at).min(longest));
+        let sleep = self.clock.sleep(wait);
+        let changed = self.changed.notified();
+        futures_util::pin_mut!(sleep, changed);
+        futures_util::future::select(sleep, changed).await;
     }
 }

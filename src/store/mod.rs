@@ -1,65 +1,80 @@
-//! Where rows live: the written contract of [`Store`], which every implementation passes in `tests/it/store_contract.rs`.
+//! Where pushes live: the written contract of [`Store`], which every implementation passes in `tests/it/store_contract.rs`.
 //!
-//! The version travels in the type: nothing is written without saying which version it replaces, and losing that race is a
-//! normal outcome. A write whose answer was lost is cleared up inside the implementation (each write carries an id of its
-//! own that is read back), so that `Written` and `Conflict` are always true.
+//! What the core asks for is one thing: *apply this pure step to that row, durably, with its timer*. How a table and a queue,
+//! which share no transaction, make that safe is the business of [`azure`] alone; [`embedded`] does it in one transaction.
+//! The core knows no timer, no version and no reservation.
 
 pub mod azure;
-pub(crate) mod database;
 pub mod embedded;
-mod file;
 pub mod memory;
-pub(crate) mod reserved;
-pub mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::Instant;
-use crate::push::state::Row;
-use crate::push::{Key, PushId};
+use crate::push::{Answer, Arrival, Claim, Decision, Did, Key, PushId, Row};
 
-/// The stored version of a row; opaque, equal only for the same write.
+/// Which row a step is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version(pub String);
-
-/// A row and the version it was read or written at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    /// The row.
-    pub row: Row,
-    /// Its version.
-    pub version: Version,
+pub enum Which {
+    /// The newest round of a key.
+    Newest(Key),
+    /// This push.
+    Push(PushId),
 }
 
-/// What must be stored for a write to go through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// No row of this id.
-    Absent,
-    /// The row at exactly this version.
-    Version(Version),
+impl Which {
+    /// The key of the row.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Newest(key) => key,
+            Self::Push(id) => &id.key,
+        }
+    }
 }
 
-/// Result of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Put {
-    /// Stored and durable.
-    Written(Version),
-    /// Something else is stored; nothing was changed.
-    Conflict,
+/// A pure step, with all that it needs beside the row.
+pub trait Decide: Send + Sync + 'static {
+    /// Decides for this row and answer; asks for an answer at most once for each row. Called again for what is stored by then
+    /// when a write was lost to another writer.
+    fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision;
 }
 
-/// One page of the time index.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What a step came to.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The step's word.
+    pub did: Did,
+    /// The row as it is now; `None` when there is none.
+    pub row: Option<Arc<Row>>,
+    /// What the step leased to its caller.
+    pub claims: Vec<Claim>,
+}
+
+/// One page of pushes.
+#[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Ids with the instant each push was opened, newest first. An id without a row is an orphan of a process that died
-    /// between the two writes; it is skipped by whoever reads on.
-    pub pushes: Vec<(PushId, Instant)>,
+    /// Newest first; those whose rows cannot be read are left out.
+    pub rows: Vec<Row>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
 }
 
-/// Why a store or a queue could not do what was asked.
+/// What can be reached, and what else is wrong with where pushes live.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Rows.
+    pub rows: Result<(), Failure>,
+    /// Timers.
+    pub queue: Result<(), Failure>,
+    /// Names of other apps that use the same rows and timers.
+    pub others: Vec<String>,
+}
+
+/// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// Nobody has to act: unreachable, throttled or slow; it may work later. Holds the cause, without secrets.
@@ -76,50 +91,70 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
-
-/// Keeps rows.
+/// Keeps pushes and sees to it that each is looked at when its [`Row::wake`] has come.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The newest round of `key`.
+    /// Applies a step to a row. When it returns, what the step changed is durable, and so is a timer for what the row owes
+    /// then; two steps on one row are applied one after the other, each on what the other left.
     ///
     /// # Errors
-    /// [`Failure`]; a row that cannot be read is `Corrupt`.
-    async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure>;
+    /// [`Failure`]; the step may have been applied all the same, or still be.
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure>;
 
-    /// The row of exactly this push.
+    /// Keeps an arrival elsewhere than in its row, to be applied later. Durable when it returns.
     ///
     /// # Errors
-    /// As for [`Store::latest`].
-    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure>;
+    /// [`Failure`]; it may be kept all the same. Always, where there is no other place.
+    async fn spill(&self, arrival: &Arrival) -> Result<(), Failure>;
 
-    /// Makes `id` findable by [`Store::list`]. Called before the first write of a row; repeating it changes nothing.
+    /// The row of a push, or the newest of a key; a purged one is none.
     ///
     /// # Errors
-    /// [`Failure`]; the entry may be there all the same.
-    async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure>;
+    /// [`Failure`].
+    async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure>;
 
-    /// Writes `row` if `expected` is what is stored. Durable when it returns [`Put::Written`].
-    ///
-    /// # Errors
-    /// `Corrupt` when the store refused the row and nothing was written; after `Unavailable` it may be there or still land.
-    async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure>;
-
-    /// Removes the row and its index entry if `version` is what is stored; `false` when something else is.
-    ///
-    /// # Errors
-    /// [`Failure`]; whether the row was removed is then unknown.
-    async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure>;
-
-    /// Up to `limit` (1 to 1000) pushes, newest first, from `cursor` on. Costs what the page costs, however many there are.
+    /// Up to `limit` (1 to 1000) pushes, newest first, from `cursor` on; there may be fewer before the end. Costs what the page
+    /// costs, however many there are.
     ///
     /// # Errors
     /// [`Failure`]; a cursor that is not one of this store's own begins at the newest.
     async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure>;
 
-    /// Creates what is missing (table, file) and proves that rows can be reached.
+    /// Creates what is missing and tells what can be reached.
+    async fn prepare(&self) -> Health;
+}
+
+/// A store that knows itself which of its pushes are due.
+#[async_trait]
+pub trait Wakes: Store {
+    /// Up to `max` pushes whose wake has come, the longest overdue first.
     ///
     /// # Errors
-    /// [`Failure`]; what it could create is there.
-    async fn prepare(&self) -> Result<(), Failure>;
+    /// [`Failure`].
+    async fn due(&self, max: usize) -> Result<Vec<PushId>, Failure>;
+
+    /// Does not name a push as due before `delay` has passed: looking at it failed.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn put_off(&self, push: &PushId, delay: Duration) -> Result<(), Failure>;
+
+    /// Returns when a push may be due: at the latest after `longest`.
+    async fn ready(&self, longest: Duration);
+}
+
+/// Whether a push of the same place with another digest was opened between two instants: what a [`Question`] asks, of rows in
+/// memory.
+///
+/// [`Question`]: crate::push::Question
+pub(crate) fn last_moved<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    id: &PushId,
+    digest: &str,
+    (after, before): (Instant, Instant),
+) -> Option<Instant> {
+    rows.filter(|row| row.id.key.place() == id.key.place() && row.subject.digest != digest)
+        .map(|row| row.opened)
+        .filter(|opened| after < *opened && *opened < before)
+        .max()
 }

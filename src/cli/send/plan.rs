@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Args, Scenario};
 use crate::clock::Instant;
-use crate::push::hex;
+use crate::push::names::hex;
 
 /// Pushes, and their regional webhooks in the order of sending.
 pub(super) struct Plan {

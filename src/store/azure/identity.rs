@@ -16,6 +16,7 @@ use futures_util::future::{BoxFuture, Shared};
 use serde::Deserialize;
 use tokio::task::AbortHandle;
 
+use super::connection::{connection_trouble, io};
 use crate::clock::{self, Clock, Instant};
 use crate::config::storage::Identity;
 use crate::outgoing::Outgoing;
@@ -92,7 +93,7 @@ impl ManagedIdentity {
         // A task, since those who wait for it may go away.
         let task = tokio::spawn(async move { inner.renew().await });
         let handle = task.abort_handle();
-        let ended = async { task.await.map_err(|_| Arc::new(super::io("the request for a token broke off")))? };
+        let ended = async { task.await.map_err(|_| Arc::new(io("the request for a token broke off")))? };
         let ended = ended.boxed().shared();
         state.renewal = Some((handle, ended.clone()));
         ended
@@ -123,21 +124,21 @@ impl Inner {
         if let Some(id) = &self.identity.client_id {
             query.push(("client_id", id));
         }
-        let client = self.client.client().await.map_err(super::io)?;
+        let client = self.client.client().await.map_err(io)?;
         let request =
             client.get(&self.identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &self.identity.header);
-        let mut answer = request.send().await.map_err(super::connection_trouble)?;
+        let mut answer = request.send().await.map_err(connection_trouble)?;
         let status = answer.status();
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(super::connection_trouble)? {
+        while let Some(chunk) = answer.chunk().await.map_err(connection_trouble)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(super::io("the answer is too large"));
+                return Err(io("the answer is too large"));
             }
             body.extend_from_slice(&chunk);
         }
         if !status.is_success() {
             let status =
-                StatusCode::try_from(status.as_u16()).map_err(|_| super::io("a status that does not exist"))?;
+                StatusCode::try_from(status.as_u16()).map_err(|_| io("a status that does not exist"))?;
             return Err(ErrorKind::http_response(status, None).into_error());
         }
         let odd = || Error::message(ErrorKind::DataConversion, "not a token");

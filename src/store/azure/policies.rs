@@ -8,7 +8,7 @@ use azure_core::error::ErrorKind;
 use azure_core::headers::{CONTENT_LENGTH, CONTENT_TYPE};
 use azure_core::{Body, Context, Policy, PolicyResult, Request};
 
-use super::FOREVER;
+use super::connection::FOREVER;
 
 /// Turns a message's life of [`FOREVER`] into the -1 the crates cannot say.
 #[derive(Debug)]

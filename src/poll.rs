@@ -1,5 +1,5 @@
 //! Takes fired timers from the queue where no Functions host does, with the host's own rules: a message that fails comes
-//! again after [`RELEASE_AFTER`], and after [`DEQUEUES_MAX`] tries it lies in the poison queue.
+//! again after [`RELEASE_AFTER`].
 //!
 //! Guarantee: a message is deleted only after it was handled. Race handled: a call that outlives its lease lets the message
 //! fire a second time, which every input allows for.
@@ -10,16 +10,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, warn};
 
-use super::{Inbox, Received};
 use crate::clock::Clock;
 use crate::limits;
 use crate::service::Service;
+use crate::store::Failure;
+use crate::store::azure::parts::{Inbox, Received};
 
 /// Wait before a message that failed fires again; `visibilityTimeout` of host.json.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(30);
-
-/// Tries of one message; `maxDequeueCount` of host.json.
-pub const DEQUEUES_MAX: u32 = 100;
 
 /// Longest pause between two looks at an empty queue; `maxPollingInterval` of host.json.
 pub const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -56,15 +54,8 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
             }
         };
         if taken.is_empty() {
-            let failed_pause = async {
-                if unreachable {
-                    clock.sleep(pause).await;
-                } else {
-                    inbox.ready(pause).await;
-                }
-            };
             tokio::select! {
-                () = failed_pause => {}
+                () = clock.sleep(pause) => {}
                 _ = stop.changed() => return,
             }
             pause = (pause * 2).min(PAUSE_MAX);
@@ -89,12 +80,8 @@ async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) {
         );
         return report(inbox.poison(&received).await);
     };
-    match service.fired(text, Some(received.handle.id.clone())).await {
+    match service.fired(text).await {
         Ok(_) => report(inbox.disarm(&received.handle).await),
-        Err(cause) if received.dequeue_count >= DEQUEUES_MAX => {
-            error!(%cause, tries = received.dequeue_count, "a timer failed too often and was moved to the poison queue");
-            report(inbox.poison(&received).await);
-        }
         Err(cause) => {
             warn!(%cause, tries = received.dequeue_count, "a timer failed; it fires again in {} s", RELEASE_AFTER.as_secs());
             report(inbox.release(&received, RELEASE_AFTER).await);
@@ -103,7 +90,7 @@ async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) {
 }
 
 /// What cannot be done to a message leaves it hidden until its lease ends, and it fires again.
-fn report(result: Result<(), super::Failure>) {
+fn report(result: Result<(), Failure>) {
     if let Err(cause) = result {
         warn!(%cause, "a handled message could not be deleted or moved; it will fire again and find nothing to do");
     }

@@ -13,9 +13,6 @@
 //! Callers must run all of it on one multi-thread runtime: a pooled connection stands still with the runtime that opened it.
 //! The crates log the `authorization` header at debug level; whoever sets up logging keeps `azure_core` at `info`.
 
-mod identity;
-mod policies;
-
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +25,10 @@ use azure_core::{
 };
 use azure_storage::{CloudLocation, StorageCredentials};
 
-use self::identity::ManagedIdentity;
-use self::policies::{AsciiJson, TtlForever};
-use super::Failure;
-use crate::clock::{self, Clock};
+use super::identity::ManagedIdentity;
+use super::policies::{AsciiJson, TtlForever};
+use crate::store::Failure;
+use crate::clock::{self, Clock, Instant, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
 use crate::outgoing::Outgoing;
 
@@ -59,14 +56,14 @@ const RETRY_WINDOW: Duration = Duration::from_secs(8);
 /// The `messagettl` that [`TtlForever`] turns into "never".
 pub(crate) const FOREVER: Duration = Duration::from_secs(u64::MAX);
 
-/// An open storage account, shared by [`super::table::TableStore`] and [`crate::timers::queue::QueueTimers`]. Clones share
+/// An open storage account, shared by [`super::table::Table`] and [`super::queue::TimerQueue`]. Clones share
 /// the connections.
 #[derive(Clone)]
 pub struct Connection {
     account: Account,
     credential: StorageCredentials,
     options: ClientOptions,
-    clock: Arc<dyn Clock>,
+    clock: Arc<StorageClock>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -80,15 +77,15 @@ impl Connection {
     ///
     /// # Errors
     /// [`Failure::Corrupt`] when the credential cannot be used.
-    pub fn open(account: &Account, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+    pub fn open(account: &Account, clock: Arc<StorageClock>) -> Result<Self, Failure> {
         let emulated = account.tables.starts_with("http:") || is_loopback(&account.tables);
-        let http = Http(Outgoing::new(move || client(emulated)));
+        let http = Http { client: Outgoing::new(move || client(emulated)), clock: Arc::clone(&clock) };
         let credential = match &account.credential {
             Credential::SharedKey(key) => StorageCredentials::access_key(account.name.clone(), key.clone()),
             Credential::Sas(sas) => StorageCredentials::sas_token(sas)
                 .map_err(|_| Failure::Corrupt("the shared access signature cannot be read".into()))?,
             Credential::Identity(identity) => {
-                let credential = ManagedIdentity::new(identity.clone(), Arc::clone(&clock));
+                let credential = ManagedIdentity::new(identity.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
                 StorageCredentials::token_credential(Arc::new(credential))
             }
         };
@@ -262,7 +259,7 @@ fn code(code: Option<&str>) -> String {
 }
 
 /// What went wrong with a connection, without the URL, whose query may be a secret.
-fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
+pub(super) fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
     let error = error.without_url();
     let kind = match (error.is_connect(), error.is_timeout()) {
         (true, true) => "no connection in time",
@@ -277,20 +274,29 @@ fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
     azure_core::Error::message(ErrorKind::Io, format!("{kind} ({root})"))
 }
 
-fn io(words: &'static str) -> azure_core::Error {
+pub(super) fn io(words: &'static str) -> azure_core::Error {
     azure_core::Error::message(ErrorKind::Io, words)
 }
 
 /// The crates' transport: pooled and timed, redirects not followed.
-#[derive(Debug)]
-struct Http(Outgoing);
+struct Http {
+    client: Outgoing,
+    clock: Arc<StorageClock>,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Http")
+    }
+}
 
 #[async_trait]
 impl HttpClient for Http {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
-        let client = self.0.client().await.map_err(io)?;
+        let client = self.client.client().await.map_err(io)?;
+        let sent = self.clock.base_now();
         let mut outgoing = client.request(method, request.url().clone());
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
@@ -306,6 +312,9 @@ impl HttpClient for Http {
                 received.insert(name.as_str().to_owned(), value.to_owned());
             }
         }
+        if let Some(date) = received.get_optional_str(&headers::DATE).and_then(http_date) {
+            self.clock.observe(date, sent);
+        }
         fill_in(&mut received, request.headers());
         // Read here, so that a connection that breaks half-way is an I/O error like any other.
         let mut body = Vec::new();
@@ -318,6 +327,12 @@ impl HttpClient for Http {
         let body = futures_util::stream::once(std::future::ready(Ok(body.into())));
         Ok(Response::new(status, received, Box::pin(body)))
     }
+}
+
+/// The instant of an HTTP date, whose only form in use is that of RFC 9110's preferred one.
+fn http_date(text: &str) -> Option<Instant> {
+    let naive = chrono::NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
+    Some(naive.and_utc())
 }
 
 /// Adds what the crates demand of every answer and nobody reads. A proxy that drops one of these would otherwise turn each

@@ -10,24 +10,34 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tracing::warn;
 
-use super::Failure;
+use crate::store::Failure;
 
 /// Marks the file as ours (`ACRw`), so that another program's database is never written to.
 const APPLICATION_ID: i32 = 0x4143_5277;
 
 /// Version of the tables below; a file with a higher one is refused.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
-/// `slot` orders a table by time without a second index, see [`super::database::slot`]. Rows are updated in place; their
-/// bodies are too big for a table without row ids to pay off.
+/// `slot` orders the table by when pushes were opened without a second index, see [`super::database::slot`]; `wake` is when
+/// somebody must look at a push, in milliseconds. Rows are updated in place; they are too big for a table without row ids to
+/// pay off.
 const SCHEMA: &str = "
-    CREATE TABLE openings (count INTEGER NOT NULL);
-    INSERT INTO openings VALUES (0);
-    CREATE TABLE pushes (slot INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, write INTEGER NOT NULL, body TEXT NOT NULL);
-    CREATE TABLE timers (slot INTEGER PRIMARY KEY, id INTEGER NOT NULL, receipt INTEGER NOT NULL,
-                         dequeues INTEGER NOT NULL, text TEXT NOT NULL);
-    CREATE TABLE poison (place INTEGER PRIMARY KEY, text TEXT NOT NULL);
+    CREATE TABLE pushes (slot INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, digest TEXT NOT NULL, wake INTEGER,
+                         body TEXT NOT NULL, payload TEXT NOT NULL);
+    CREATE INDEX wakes ON pushes (wake) WHERE wake IS NOT NULL;
+";
+
+/// Puts the tables of the first edition out of the way.
+const SET_ASIDE: &str = "
+    BEGIN IMMEDIATE;
+    ALTER TABLE pushes RENAME TO pushes_first_edition;
+    ALTER TABLE timers RENAME TO timers_first_edition;
+    ALTER TABLE poison RENAME TO poison_first_edition;
+    DROP TABLE openings;
+    PRAGMA user_version = 0;
+    COMMIT;
 ";
 
 /// How long a statement waits for another program that looks into the file.
@@ -87,6 +97,7 @@ pub(super) fn adopt(connection: &Connection, name: &str) -> Result<(), Failure> 
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
     let (application, version) = (number("application_id").map_err(fail)?, number("user_version").map_err(fail)?);
     let new = tables == 0 && application == 0 && version == 0;
+    let first_edition = application == APPLICATION_ID && version == 1;
     if !new && application != APPLICATION_ID {
         return Err(Failure::Corrupt(format!("{name}: is the database of another program; choose another file")));
     }
@@ -102,7 +113,12 @@ pub(super) fn adopt(connection: &Connection, name: &str) -> Result<(), Failure> 
             "{name}: this file system cannot hold a write-ahead log; choose another"
         )));
     }
-    if new {
+    if first_edition {
+        // Its rows name pushes in another way, so nothing here would ever find them.
+        connection.execute_batch(SET_ASIDE).map_err(fail)?;
+        warn!("{name}: the pushes of an earlier version were set aside, in tables that end in `_first_edition`");
+    }
+    if new || first_edition {
         connection
             .execute_batch(&format!(
                 "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"

@@ -1,4 +1,4 @@
-//! The one SQLite file behind the embedded store and its timers: who owns it, who writes it, and when a caller is answered.
+//! The one SQLite file behind the embedded store: who owns it, who writes it, and when a caller is answered.
 //!
 //! Guarantees
 //! - *Durable before answered.* One thread does all writing. It takes what is queued, runs it in one transaction, commits
@@ -8,100 +8,105 @@
 //! - *Reads see what was answered.* Reading has a connection and a thread of its own and never waits for the disk's flush.
 //!   A read that began after a write was answered begins after its commit, so it sees it.
 //! - *One owner.* A lock file beside the database, held by the operating system for as long as the process lives, turns a
-//!   second process away: timers that two processes took from the same file would not be safe, nor would numbers.
-//! - *Numbers never come again.* Each opening of the file is counted, and a write number holds that count, so that a
-//!   version or receipt from before a restart can fit nothing written after it.
+//!   second process away. So what the writer remembers of the file is what is in it.
 //!
-//! Knowingly accepted: a caller that gives up waiting does not undo its operation, as with any remote store. A batch of
-//! nothing but receives is committed without the flush: losing it loses a lease, and the message merely comes sooner.
+//! Knowingly accepted: a caller that gives up waiting does not undo its operation, as with any remote store.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
+use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Failure;
 use super::file::{adopt, at_open, connect, fault, own};
-use super::reserved::Reservations;
 use crate::clock::Instant;
 use crate::limits;
-
-/// Bits of a write number below the count of openings: 2^40 writes for each of 2^23 openings.
-const NUMBER_BITS: u32 = 40;
+use crate::push::{Key, Row};
+use crate::store::{Failure, Which};
 
 /// Bits of a slot below its milliseconds.
 const TIE_BITS: u32 = 20;
 const TIES: i64 = 1 << TIE_BITS;
 
 /// The first of the 2^20 slots of an instant. Slots sort by time; instants before 1691 or after 2248 share the outermost.
-pub(crate) fn slot(at: Instant) -> i64 {
+pub(super) fn slot(at: Instant) -> i64 {
     at.timestamp_millis().clamp(-(1 << 43), (1 << 43) - 1) << TIE_BITS
 }
 
 /// The instant of a slot.
-pub(crate) fn instant(slot: i64) -> Instant {
+pub(super) fn instant(slot: i64) -> Instant {
     Instant::from_timestamp_millis(slot >> TIE_BITS).unwrap_or(Instant::MAX_UTC)
 }
 
-/// The slot of an instant that is tried first for `tie`.
-pub(crate) fn first_slot(at: Instant, tie: i64) -> i64 {
-    slot(at) | (tie & (TIES - 1))
-}
-
 /// Calls `occupy` with one slot of an instant after the other, beginning at `tie`, until it takes one.
-pub(crate) fn occupy<T>(
+pub(super) fn occupy(
     at: Instant,
     tie: i64,
-    mut occupy: impl FnMut(i64) -> rusqlite::Result<Option<T>>,
-) -> rusqlite::Result<T> {
+    mut occupy: impl FnMut(i64) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<()> {
     for step in 0..TIES {
-        if let Some(done) = occupy(first_slot(at, tie + step))? {
-            return Ok(done);
+        if occupy(slot(at) | ((tie + step) & (TIES - 1)))? {
+            return Ok(());
         }
     }
-    let full = Some("more than a million entries in one millisecond".to_owned());
+    let full = Some("more than a million pushes in one millisecond".to_owned());
     Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), full))
 }
 
 /// What writing has to hand, on the writer's thread only.
-pub(crate) struct Writer {
+pub(super) struct Writer {
     /// The writing connection, inside the batch's transaction.
-    pub(crate) connection: Connection,
-    numbers: Numbers,
-    flushing: bool,
-}
-
-/// Write numbers, also for what is decided before it is written.
-#[derive(Clone)]
-struct Numbers(Arc<AtomicI64>);
-
-impl Numbers {
-    fn next(&self) -> i64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
+    pub(super) connection: Connection,
+    /// The newest rounds of the keys written last, the batch's own included. Emptied when a batch is undone.
+    newest: LruCache<Key, Arc<Row>>,
 }
 
 impl Writer {
-    /// A number that no write of this file ever had.
-    pub(crate) fn number(&mut self) -> i64 {
-        self.numbers.next()
+    fn new(connection: Connection) -> Self {
+        let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Self { connection, newest: LruCache::new(size) }
+    }
+
+    /// The row, if it is at hand.
+    pub(super) fn known(&mut self, which: &Which) -> Option<Arc<Row>> {
+        let row = self.newest.get(which.key())?;
+        match which {
+            Which::Newest(_) => Some(Arc::clone(row)),
+            Which::Push(id) => (row.id == *id).then(|| Arc::clone(row)),
+        }
+    }
+
+    /// Remembers a row that was just written, if it is known to be the newest of its key and not large.
+    pub(super) fn remember(&mut self, which: &Which, row: &Arc<Row>) {
+        let key = &row.id.key;
+        let newest = matches!(which, Which::Newest(_)) || self.newest.peek(key).is_some_and(|known| known.id == row.id);
+        if !newest {
+            return;
+        }
+        if row.wake().is_some() && row.payload.len() <= limits::REMEMBERED_PAYLOAD_BYTES_MAX {
+            self.newest.put(key.clone(), Arc::clone(row));
+        } else {
+            self.newest.pop(key);
+        }
+    }
+
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.newest.pop(key);
     }
 }
 
 /// An operation on its way to a thread, and the way back to its caller.
 trait Task<C>: Send {
     fn run(&mut self, context: &mut C) -> rusqlite::Result<()>;
-    fn flush(&self) -> bool;
     fn answer(self: Box<Self>, end: Result<(), Failure>);
 }
 
 struct Call<F, T> {
     work: F,
-    flush: bool,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, Failure>>,
 }
@@ -110,10 +115,6 @@ impl<C, T: Send, F: FnMut(&mut C) -> rusqlite::Result<T> + Send> Task<C> for Cal
     fn run(&mut self, context: &mut C) -> rusqlite::Result<()> {
         self.result = Some((self.work)(context)?);
         Ok(())
-    }
-
-    fn flush(&self) -> bool {
-        self.flush
     }
 
     fn answer(self: Box<Self>, end: Result<(), Failure>) {
@@ -128,13 +129,11 @@ type Queue<C> = mpsc::Sender<Box<dyn Task<C>>>;
 type Waiting<C> = mpsc::Receiver<Box<dyn Task<C>>>;
 
 /// The open file. Dropping it lets queued operations finish, closes the file and waits for both.
-pub(crate) struct Database {
+pub(super) struct Database {
     writes: Option<Queue<Writer>>,
     reads: Option<Queue<Connection>>,
     threads: Vec<JoinHandle<()>>,
-    next_timer: watch::Receiver<Option<Instant>>,
-    numbers: Numbers,
-    pub(crate) reservations: Reservations,
+    next_wake: watch::Receiver<Option<Instant>>,
     /// Held until both threads have ended.
     _owner: File,
 }
@@ -152,7 +151,7 @@ impl Drop for Database {
 
 impl Database {
     /// Opens the file, or creates it in a folder that exists, and becomes its owner.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         // Two names of one file must meet at one lock.
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let owner = own(&path)?;
@@ -162,15 +161,11 @@ impl Database {
         adopt(&connection, &name)?;
         connection.pragma_update(None, "wal_autocheckpoint", limits::EMBEDDED_LOG_PAGES).map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
-        let openings: i64 = connection
-            .query_row("UPDATE openings SET count = count + 1 RETURNING count", [], |row| row.get(0))
-            .map_err(fail)?;
         let reader = connect(&path).map_err(fail)?;
         reader.pragma_update(None, "query_only", true).map_err(fail)?;
 
-        let (next, next_timer) = watch::channel(next_timer(&connection).map_err(fail)?);
-        let numbers = Numbers(Arc::new(AtomicI64::new(openings << NUMBER_BITS)));
-        let writer = Writer { connection, numbers: numbers.clone(), flushing: true };
+        let (next, next_wake) = watch::channel(first_wake(&connection).map_err(fail)?);
+        let writer = Writer::new(connection);
         let (writes, waiting_writes) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let (reads, waiting_reads) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let for_reader = name.clone();
@@ -178,52 +173,37 @@ impl Database {
             spawn("embedded-writer", move || write_all(writer, waiting_writes, &next, &name))?,
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
         ];
-        let reservations = Reservations::default();
-        Ok(Self { writes: Some(writes), reads: Some(reads), threads, next_timer, numbers, reservations, _owner: owner })
-    }
-
-    /// A number that no write of this file ever had.
-    pub(crate) fn number(&self) -> i64 {
-        self.numbers.next()
+        Ok(Self { writes: Some(writes), reads: Some(reads), threads, next_wake, _owner: owner })
     }
 
     /// Runs `work` in the next batch. It may be run again from the start when another operation of the batch fails.
-    pub(crate) async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Writer) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.writes.as_ref(), true, work).await
-    }
-
-    /// As [`Database::write`], but not necessarily flushed: the work may be undone if the machine stops.
-    pub(crate) async fn write_unflushed<T: Send + 'static>(
-        &self,
-        work: impl FnMut(&mut Writer) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        ask(self.writes.as_ref(), false, work).await
+        ask(self.writes.as_ref(), work).await
     }
 
     /// Runs `work` on the reading connection.
-    pub(crate) async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.reads.as_ref(), false, work).await
+        ask(self.reads.as_ref(), work).await
     }
 
-    /// When the next timer becomes visible; changes before the write that changed it is answered.
-    pub(crate) fn next_timer(&self) -> watch::Receiver<Option<Instant>> {
-        self.next_timer.clone()
+    /// When a push is due next; changes before the write that changed it is answered.
+    pub(super) fn next_wake(&self) -> watch::Receiver<Option<Instant>> {
+        self.next_wake.clone()
     }
 }
 
 async fn ask<C, T: Send + 'static>(
     queue: Option<&Queue<C>>,
-    flush: bool,
     work: impl FnMut(&mut C) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
     let (reply, answer) = oneshot::channel();
-    let call = Box::new(Call { work, flush, result: None, reply });
+    let call = Box::new(Call { work, result: None, reply });
     queue.ok_or_else(ended)?.send(call).await.map_err(|_| ended())?;
     answer.await.unwrap_or_else(|_| Err(ended()))
 }
@@ -280,20 +260,17 @@ impl Writer {
     /// Runs a batch in one transaction; leaves none open.
     fn run(&mut self, batch: &mut [Box<dyn Task<Self>>]) -> Result<(), Stop> {
         let end = self.run_inside(batch);
-        if end.is_err() && !self.connection.is_autocommit() {
-            // Fails only when the error has ended the transaction already.
-            let _ = self.connection.execute_batch("ROLLBACK");
+        if end.is_err() {
+            self.newest.clear();
+            if !self.connection.is_autocommit() {
+                // Fails only when the error has ended the transaction already.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
         }
         end
     }
 
     fn run_inside(&mut self, batch: &mut [Box<dyn Task<Self>>]) -> Result<(), Stop> {
-        let flush = batch.iter().any(|task| task.flush());
-        if flush != self.flushing {
-            let level = if flush { "FULL" } else { "NORMAL" };
-            self.connection.pragma_update(None, "synchronous", level).map_err(Stop::Transaction)?;
-            self.flushing = flush;
-        }
         self.execute("BEGIN IMMEDIATE").map_err(Stop::Transaction)?;
         for task in batch {
             task.run(self).map_err(Stop::Operation)?;
@@ -305,10 +282,10 @@ impl Writer {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    /// Tells waiting receivers when the next timer is due. When that cannot be read they are told to come at once, and
-    /// then learn the cause.
+    /// Tells who waits when a push is due next. When that cannot be read they are told to come at once, and then learn the
+    /// cause.
     fn publish(&self, next: &watch::Sender<Option<Instant>>) {
-        let at = next_timer(&self.connection).unwrap_or(Some(Instant::MIN_UTC));
+        let at = first_wake(&self.connection).unwrap_or(Some(Instant::MIN_UTC));
         next.send_if_modified(|known| std::mem::replace(known, at) != at);
     }
 }
@@ -324,45 +301,26 @@ impl Stop {
     }
 }
 
-fn next_timer(connection: &Connection) -> rusqlite::Result<Option<Instant>> {
-    let mut first = connection.prepare_cached("SELECT slot FROM timers ORDER BY slot LIMIT 1")?;
-    Ok(first.query_row([], |row| row.get(0)).optional()?.map(instant))
+fn first_wake(connection: &Connection) -> rusqlite::Result<Option<Instant>> {
+    let mut first = connection.prepare_cached("SELECT wake FROM pushes WHERE wake IS NOT NULL ORDER BY wake LIMIT 1")?;
+    let wake: Option<i64> = first.query_row([], |columns| columns.get(0)).optional()?;
+    Ok(wake.map(|millis| Instant::from_timestamp_millis(millis).unwrap_or(Instant::MAX_UTC)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What SQLite calls them: 2 waits for the disk at every commit, 1 does not.
-    const FULL: i64 = 2;
-    const NORMAL: i64 = 1;
-
-    fn level(writer: &mut Writer) -> rusqlite::Result<(i64, String)> {
-        let level = writer.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-        Ok((level, writer.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?))
-    }
-
     #[tokio::test]
     async fn what_is_answered_was_waited_for_on_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("store.db")).unwrap();
-        for _ in 0..2 {
-            assert_eq!(database.write(level).await.unwrap(), (FULL, "wal".into()));
-            assert_eq!(database.write_unflushed(level).await.unwrap(), (NORMAL, "wal".into()));
-        }
-        // In one batch with others, the wait is for all of them. The first holds the writer until the others are queued.
-        let (begin, begun) = oneshot::channel();
-        let (queued, wait) = std::sync::mpsc::channel::<()>();
-        let mut begin = Some(begin);
-        let first = database
-            .write_unflushed(move |_| Ok(begin.take().is_some_and(|b| b.send(()).is_ok()) && wait.recv().is_ok()));
-        let others = async {
-            begun.await.unwrap();
-            let (unflushed, flushed) = (database.write_unflushed(level), database.write(level));
-            tokio::join!(unflushed, flushed, async { queued.send(()) })
+        let level = |writer: &mut Writer| {
+            let level: i64 = writer.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            let mode: String = writer.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            Ok((level, mode))
         };
-        let (first, (unflushed, flushed, told)) = tokio::join!(first, others);
-        assert!(first.unwrap() && told.is_ok());
-        assert_eq!((unflushed.unwrap().0, flushed.unwrap().0), (FULL, FULL));
+        // What SQLite calls it: 2 waits for the disk at every commit.
+        assert_eq!(database.write(level).await.unwrap(), (2, "wal".into()));
     }
 }

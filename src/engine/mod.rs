@@ -1,0 +1,260 @@
+//! The one loop that acts on what `push::step` decides, and its only caller: it has the store apply a step, and then begins
+//! what the step owes.
+//!
+//! Guarantees
+//! - *Durable before answer.* `arrive` returns success only after the row, or the spilled arrival, is durable.
+//! - *Durable before delivery.* A claim is handed out only after the row that leases it is.
+//!
+//! Races
+//! - *A slow row.* 1. An arrival's row takes longer than 1.2 s. 2. The arrival is put onto the queue as well. 3. One of the two
+//!   is durable and the answer goes out. 4. The row is written all the same, and the arrival comes back from the queue: it is
+//!   the very webhook that is on record, and changes nothing.
+//!
+//! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
+
+mod log;
+mod operate;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tracing::{error, warn};
+
+use crate::clock::{self, Clock, Instant};
+use crate::limits;
+use crate::notify::Notifier;
+use crate::push::{
+    Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step,
+};
+use crate::store::{Applied, Decide, Failure, Store, Which};
+
+/// The service: settings, and hands to act with.
+pub struct Engine {
+    policy: Arc<Policy>,
+    store: Arc<dyn Store>,
+    notifier: Arc<dyn Notifier>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What became of an input.
+#[derive(Debug)]
+pub struct Done {
+    /// The step's word.
+    pub did: Did,
+    /// The row as it is now; `None` for an unknown push or one that was not started.
+    pub row: Option<Arc<Row>>,
+    /// Attempts to make, each by [`Engine::deliver`] in a task of its own after the answer is out.
+    pub jobs: Vec<Job>,
+}
+
+/// One attempt to make.
+#[derive(Debug, Clone)]
+pub struct Job {
+    row: Arc<Row>,
+    claim: Claim,
+}
+
+/// A call that goes on after its answer; what it comes to is attempts to make.
+pub type Rest = Pin<Box<dyn Future<Output = Vec<Job>> + Send>>;
+
+/// An arrival that is durable.
+pub enum Accepted {
+    /// It met its row.
+    Done(Box<Done>),
+    /// It is on the queue and will be applied from there; the row may yet be written.
+    Spilled(Key, Rest),
+}
+
+/// A step, with what it needs beside the row.
+struct Decider {
+    policy: Arc<Policy>,
+    clock: Arc<dyn Clock>,
+    input: Input,
+}
+
+impl Decide for Decider {
+    fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision {
+        step(row, &self.input, self.clock.now(), &self.policy, answer)
+    }
+}
+
+impl Engine {
+    /// An engine that acts with these hands.
+    #[must_use]
+    pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
+        Self { policy: Arc::new(policy), store, notifier, clock }
+    }
+
+    /// What the settings say.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes in a region's webhook, within [`limits::ARRIVAL_BUDGET`].
+    ///
+    /// # Errors
+    /// Only when neither the row nor the queue could be written: the arrival is not on record anywhere.
+    pub async fn arrive(self: &Arc<Self>, arrival: Arrival) -> Result<Accepted, Failure> {
+        let arrival = Arc::new(arrival);
+        let taken = clock::within(&*self.clock, limits::ARRIVAL_BUDGET, self.take(&arrival)).await;
+        let taken = taken.unwrap_or_else(|| Err(Failure::Unavailable("nothing was durable in time".into())));
+        if let Err(cause) = &taken {
+            error!(
+                image = arrival.subject.image(), region = %arrival.region, id = arrival.id, %cause,
+                "arrival refused: neither its row nor the queue could be written; check the storage account"
+            );
+        }
+        taken
+    }
+
+    async fn take(self: &Arc<Self>, arrival: &Arc<Arrival>) -> Result<Accepted, Failure> {
+        let (this, for_row) = (Arc::clone(self), Arc::clone(arrival));
+        let row = Box::pin(async move { this.apply_arrival(for_row, false).await });
+        let done = |done| Ok(Accepted::Done(Box::new(done)));
+        // A push may wait for a region that the settings no longer know, but only its row can tell.
+        let spills = self.policy.known_regions().contains(&&arrival.region);
+        let (row, mut cause) = match select(row, self.clock.sleep(limits::ARRIVAL_ROW_ALONE)).await {
+            Either::Left((Ok(applied), _)) => return done(applied),
+            Either::Left((Err(cause), _)) => (None, cause),
+            Either::Right(((), row)) => {
+                let slow = format!("the row took more than {} ms", limits::ARRIVAL_ROW_ALONE.as_millis());
+                (Some(row), Failure::Unavailable(slow))
+            }
+        };
+        if !spills {
+            return match row {
+                Some(row) => done(row.await?),
+                None => Err(cause),
+            };
+        }
+        let spill = Box::pin(self.store.spill(arrival));
+        let (spilled, row) = match row {
+            None => (spill.await, None),
+            Some(row) => match select(row, spill).await {
+                Either::Left((Ok(applied), _)) => return done(applied),
+                Either::Left((Err(failed), spill)) => {
+                    cause = failed;
+                    (spill.await, None)
+                }
+                Either::Right((spilled, row)) => (spilled, Some(row)),
+            },
+        };
+        match (spilled, row) {
+            (Ok(()), row) => {
+                let key = arrival.key(self.policy.correlation);
+                warn!(
+                    image = arrival.subject.image(), region = %arrival.region, push.key = key.as_str(), %cause,
+                    "arrival spilled to the queue: its row was not written in time"
+                );
+                Ok(Accepted::Spilled(key, self.rest(row)))
+            }
+            (Err(_), Some(row)) => done(row.await?),
+            (Err(queue), None) => Err(Failure::Unavailable(format!("{cause}; the queue neither: {queue}"))),
+        }
+    }
+
+    /// What is left of an arrival's row once the queue has it.
+    fn rest(self: &Arc<Self>, row: Option<impl Future<Output = Result<Done, Failure>> + Send + 'static>) -> Rest {
+        let clock = Arc::clone(&self.clock);
+        Box::pin(async move {
+            let Some(row) = row else { return Vec::new() };
+            match clock::within(&*clock, limits::OPERATOR_CALL_BUDGET, row).await {
+                Some(Ok(done)) => done.jobs,
+                Some(Err(_)) | None => Vec::new(),
+            }
+        })
+    }
+
+    /// Applies an arrival to the round that it is a report of.
+    async fn apply_arrival(&self, arrival: Arc<Arrival>, spilled: bool) -> Result<Done, Failure> {
+        let mut which = Which::Newest(arrival.key(self.policy.correlation));
+        loop {
+            let earlier = matches!(which, Which::Push(_));
+            let input = Input::Arrival { arrival: Arc::clone(&arrival), spilled, earlier };
+            let done = self.run(&which, input).await?;
+            match done.did {
+                Did::Earlier(before) => which = Which::Push(before),
+                _ => return Ok(done),
+            }
+        }
+    }
+
+    /// Applies an arrival that comes back from the queue.
+    ///
+    /// # Errors
+    /// It must come again.
+    pub async fn arrive_late(&self, arrival: Arrival) -> Result<Done, Failure> {
+        self.apply_arrival(Arc::new(arrival), true).await
+    }
+
+    /// Looks at a push whose time has come.
+    ///
+    /// # Errors
+    /// Somebody must look again.
+    pub async fn look(&self, push: &PushId) -> Result<Done, Failure> {
+        self.within(limits::TIMER_CALL_BUDGET, self.run(&Which::Push(push.clone()), Input::Timer)).await
+    }
+
+    /// The step of a look, for a store that knows itself when and whether to apply it.
+    #[must_use]
+    pub fn looking(&self) -> Arc<dyn Decide> {
+        self.decider(Input::Timer)
+    }
+
+    /// What a look came to that the store applied itself.
+    #[must_use]
+    pub fn looked(&self, push: &PushId, applied: Applied, began: Instant) -> Done {
+        self.done(&Which::Push(push.clone()), &Input::Timer, applied, began)
+    }
+
+    /// Makes one attempt and records its result. Never fails: what cannot be recorded is made good by the push's timer.
+    pub async fn deliver(&self, job: Job) {
+        let Job { row, claim } = job;
+        if clock::until(self.clock.now(), claim.lease_until) < limits::LEASE_MARGIN {
+            warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, "attempt not begun: its lease is nearly over; the timer will claim it again");
+            return;
+        }
+        let result = self.notifier.attempt(&row, &claim).await;
+        let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
+        let which = Which::Push(row.id.clone());
+        let run = Box::pin(self.run(&which, Input::Attempted(attempted)));
+        match self.within(limits::RESULT_BUDGET, run).await {
+            Ok(done) => {
+                for job in done.jobs {
+                    Box::pin(self.deliver(job)).await;
+                }
+            }
+            Err(cause) => {
+                warn!(push.id = %row.id, target = claim.target, attempt = claim.claim, %cause, "the result of an attempt could not be recorded; it will be made again with the same id");
+            }
+        }
+    }
+
+    fn decider(&self, input: Input) -> Arc<dyn Decide> {
+        Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input })
+    }
+
+    async fn run(&self, which: &Which, input: Input) -> Result<Done, Failure> {
+        let began = self.clock.now();
+        let decider =
+            Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input });
+        let applied = self.store.apply(which, Arc::clone(&decider) as Arc<dyn Decide>).await?;
+        Ok(self.done(which, &decider.input, applied, began))
+    }
+
+    fn done(&self, which: &Which, input: &Input, Applied { did, row, claims }: Applied, began: Instant) -> Done {
+        self.log(which, input, &did, row.as_deref(), began);
+        let job = |claim| row.as_ref().map(|row| Job { row: Arc::clone(row), claim });
+        Done { jobs: claims.into_iter().filter_map(job).collect(), did, row }
+    }
+
+    /// `call`, or `Unavailable` once `budget` is over.
+    async fn within<T>(&self, budget: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        clock::within(&*self.clock, budget, call).await.unwrap_or_else(|| {
+            Err(Failure::Unavailable(format!("no answer within {} ms", budget.as_millis())))
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! Read, step, arm, commit: one step on one row. The races are those in the header of the module above.
+
+use std::sync::Arc;
+
+use futures_util::future::{join, try_join};
+use tracing::warn;
+
+use super::message::{Message, Reason, Timer};
+use super::parts::{Entry, Expected, Put, Record, Ticket, TimerRef, Versioned};
+use super::{AzureStore, conflict_pause};
+use crate::clock::{self, Instant};
+use crate::limits;
+use crate::push::{Answer, Change, Decision, Phase, Question, Row, Step};
+use crate::store::{Applied, Decide, Failure, Which};
+
+/// What a timer that fired came to.
+#[derive(Debug)]
+pub enum Looked {
+    /// It was the one in charge, or nobody asked which.
+    Applied(Applied),
+    /// It is newer than its row, or the row is not there: its write may still land.
+    Newer,
+    /// Another one is in charge.
+    Older,
+    /// The push is that of another app, which is alive and named here.
+    Foreign(String),
+}
+
+/// What was done for a write that has not happened yet.
+enum Cover {
+    /// The timer that the row names already serves, or none is needed.
+    Kept,
+    /// The one that the row names was moved; the stored row may rely on it.
+    Shifted,
+    /// A new one, of no use to anybody when the write does not happen.
+    Armed,
+}
+
+impl AzureStore {
+    /// Applies a step that no timer asked for.
+    pub(super) async fn run(
+        &self,
+        which: &Which,
+        ticket: Option<Ticket>,
+        step: &dyn Decide,
+    ) -> Result<Applied, Failure> {
+        match self.look(which, ticket, step).await? {
+            Looked::Applied(applied) => Ok(applied),
+            Looked::Foreign(app) => Err(Failure::Unavailable(format!("the push is that of the app {app}"))),
+            Looked::Newer | Looked::Older => Err(Failure::Corrupt("a step without a ticket was taken for a timer".into())),
+        }
+    }
+
+    /// Applies a step; where a timer asked for it, only if that is the one in charge.
+    ///
+    /// # Errors
+    /// [`Failure`]; the step may have been applied all the same.
+    pub async fn look(&self, which: &Which, ticket: Option<Ticket>, step: &dyn Decide) -> Result<Looked, Failure> {
+        let _turn = self.turns.take(which.key()).await;
+        let mut known = self.remembered.recall(which, self.clock.now());
+        let mut conflicts = 0;
+        loop {
+            let fresh = known.is_none();
+            let stored = if fresh { self.read(which).await? } else { known.take() };
+            if let Some(ticket) = ticket {
+                let charge = stored.as_ref().map(|stored| stored.record.in_charge(ticket));
+                if !fresh && charge != Some(Charge::Same) {
+                    self.remembered.forget(which.key());
+                    continue;
+                }
+                match charge {
+                    Some(Charge::Same) => {}
+                    Some(Charge::Newer) | None => return Ok(Looked::Newer),
+                    Some(Charge::Older) => return Ok(Looked::Older),
+                }
+            }
+            if let Some(stored) = &stored {
+                let other = self.apps.other(&*self.rows, &stored.record.app, self.clock.now()).await?;
+                if let Some(app) = other {
+                    return Ok(Looked::Foreign(app));
+                }
+            }
+            let Step { did, change, claims } = self.decide(stored.as_ref(), step).await?;
+            let used = ticket.is_some();
+            let next = match (change, &stored) {
+                (Change::Put(next), _) => next,
+                (Change::Remove, Some(stored)) => {
+                    if self.take_away(stored, used).await? {
+                        return Ok(Looked::Applied(Applied { did, row: None, claims }));
+                    }
+                    self.remembered.forget(which.key());
+                    continue;
+                }
+                (Change::None | Change::Remove, None) => {
+                    return Ok(Looked::Applied(Applied { did, row: None, claims }));
+                }
+                (Change::None, Some(stored)) => {
+                    let row = &stored.record.row;
+                    let wait = row.wake().filter(|_| used).map(|wake| clock::until(self.clock.now(), wake));
+                    match wait {
+                        // Cheaper than another timer, which could fire before the row names it.
+                        Some(wait) if wait <= limits::EARLY_TIMER_WAIT => {
+                            self.clock.sleep(wait).await;
+                            known = Some(stored.clone());
+                            continue;
+                        }
+                        // The one that fired is used up.
+                        Some(_) => row.clone(),
+                        // It may lead to a write, which its version guards, but not to an answer.
+                        None if !fresh => {
+                            self.remembered.forget(which.key());
+                            continue;
+                        }
+                        None => {
+                            let row = (!row.is_purged()).then(|| Arc::new(row.clone()));
+                            return Ok(Looked::Applied(Applied { did, row, claims }));
+                        }
+                    }
+                }
+            };
+            match self.commit(stored.as_ref(), next, used).await? {
+                Some(written) => {
+                    self.remembered.keep(&written);
+                    let row = (!written.record.row.is_purged()).then(|| Arc::new(written.record.row.clone()));
+                    return Ok(Looked::Applied(Applied { did, row, claims }));
+                }
+                None => {
+                    self.remembered.forget(which.key());
+                    conflicts += 1;
+                    if conflicts > limits::CONFLICT_RETRIES_MAX {
+                        return Err(Failure::Unavailable("too many writers of one push at once".into()));
+                    }
+                    self.clock.sleep(conflict_pause(which.key(), self.ticket(0).writer, conflicts)).await;
+                }
+            }
+        }
+    }
+
+    /// Arms a new timer for what a push owes, and has its row name it: the one that it names may be lost.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn cover_again(&self, stored: &Versioned) -> Result<(), Failure> {
+        let _turn = self.turns.take(&stored.record.row.id.key).await;
+        self.remembered.forget(&stored.record.row.id.key);
+        let record = Arc::new(Record { timer: None, ..(*stored.record).clone() });
+        let bare = Versioned { record, version: stored.version.clone() };
+        // A conflict means that somebody else is seeing to it.
+        self.commit(Some(&bare), stored.record.row.clone(), false).await.map(drop)
+    }
+
+    pub(super) async fn read(&self, which: &Which) -> Result<Option<Versioned>, Failure> {
+        match which {
+            Which::Newest(key) => self.rows.newest(key).await,
+            Which::Push(id) => self.rows.get(id).await,
+        }
+    }
+
+    /// Steps until nothing is left to ask.
+    async fn decide(&self, stored: Option<&Versioned>, step: &dyn Decide) -> Result<Step, Failure> {
+        let row = stored.map(|stored| &stored.record.row);
+        let mut answer = None;
+        loop {
+            match (step.decide(row, answer), row) {
+                (Decision::Step(step), _) => return Ok(*step),
+                (Decision::Ask(question), Some(row)) => answer = Some(self.answer(row, question).await?),
+                (Decision::Ask(_), None) => answer = Some(Answer::default()),
+            }
+        }
+    }
+
+    /// What a row alone does not tell. A deadline that is handled late was held up, and then what waits on the queue was too.
+    async fn answer(&self, row: &Row, Question { moved, pending }: Question) -> Result<Answer, Failure> {
+        let now = self.clock.now();
+        let late = row.wake().is_some_and(|wake| clock::until(wake, now) > limits::DEADLINE_LATE);
+        if pending && late {
+            return Ok(Answer { moved: None, pending: true });
+        }
+        let spilled = async {
+            let last = if pending { self.queue.last_spill().await? } else { None };
+            Ok(last.is_some_and(|last| clock::until(last, now) < limits::RELEASE_PERIOD))
+        };
+        let moved = async {
+            match moved {
+                Some(span) => self.rows.moved(row, span).await,
+                None => Ok(None),
+            }
+        };
+        let (moved, pending) = try_join(moved, spilled).await?;
+        Ok(Answer { moved, pending })
+    }
+
+    /// Writes `next`, with a live timer behind whatever it owes; `None` after a conflict. `used` says that the timer in charge
+    /// has fired.
+    async fn commit(&self, stored: Option<&Versioned>, next: Row, used: bool) -> Result<Option<Versioned>, Failure> {
+        let base = stored.filter(|stored| stored.record.row.id == next.id);
+        let beside = stored.filter(|stored| stored.record.row.id != next.id);
+        if let Some(purged) = beside.filter(|stored| stored.record.row.is_purged())
+            && self.write_again(purged, true).await? != Rewritten::Written
+        {
+            return Ok(None);
+        }
+        let (expected, revision) = match base {
+            Some(base) => (Expected::Version(base.version.clone()), base.record.revision.saturating_add(1)),
+            None => (Expected::Absent, 1),
+        };
+        let before = base.and_then(|base| base.record.timer.clone());
+        let owed = base.is_some_and(|base| base.record.row.wake().is_some());
+        let mut record = Record { row: next, revision, timer: None, app: self.apps.own().to_owned() };
+        let cover = self.cover(&mut record, before.clone(), base.is_none(), owed, used).await?;
+        let put = self.rows.put(&record, &expected).await;
+        let gone = match (&put, cover) {
+            // A timer that is used up is deleted by whoever handles it.
+            (Ok(Put::Written(_)), _) => {
+                before.filter(|old| !used && record.timer.as_ref().is_none_or(|new| new.ticket != old.ticket))
+            }
+            // Its write did not happen, and never will.
+            (Ok(Put::Conflict) | Err(Failure::Corrupt(_)), Cover::Armed) => record.timer.clone(),
+            // The write may be there, or still land, and name it.
+            (Ok(Put::Conflict | Put::InDoubt) | Err(_), Cover::Armed | Cover::Kept | Cover::Shifted) => None,
+        };
+        if let Some(gone) = gone {
+            self.disarm(&gone).await;
+        }
+        let Put::Written(version) = put? else { return Ok(None) };
+        if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged())
+            && let Err(cause) = self.write_again(earlier, false).await
+        {
+            warn!(push.id = %earlier.record.row.id, %cause, "another process may take a report of this push's next round for its own");
+        }
+        Ok(Some(Versioned { record: Arc::new(record), version }))
+    }
+
+    /// Writes a row as it is, so that nobody else can write upon what they remember of it; a purged one stays for longer.
+    async fn write_again(&self, stored: &Versioned, longer: bool) -> Result<Rewritten, Failure> {
+        let mut record = (*stored.record).clone();
+        record.revision = record.revision.saturating_add(1);
+        if let (true, Phase::Purged { at, .. }) = (longer, &mut record.row.phase) {
+            *at = self.clock.now();
+        }
+        let put = self.rows.put(&record, &Expected::Version(stored.version.clone())).await?;
+        Ok(if matches!(put, Put::Written(_)) { Rewritten::Written } else { Rewritten::Lost })
+    }
+
+    /// Has a live timer in the record for what it owes, and the time index name a push that begins to owe.
+    async fn cover(
+        &self,
+        record: &mut Record,
+        before: Option<TimerRef>,
+        new: bool,
+        owed: bool,
+        used: bool,
+    ) -> Result<Cover, Failure> {
+        let now = self.clock.now();
+        let (id, opened) = (record.row.id.clone(), record.row.opened);
+        let index = async {
+            if new {
+                self.rows.index(&Entry { at: opened, push: id.clone() }).await?;
+            }
+            // Upkeep looks at what was entered since its last walk.
+            let remind = if new { clock::until(opened, now) > super::upkeep::MARGIN / 2 } else { !owed };
+            if remind && record.row.wake().is_some() {
+                self.rows.index(&Entry { at: now, push: id.clone() }).await?;
+            }
+            Ok(())
+        };
+        let Some(wake) = record.row.wake() else { return index.await.map(|()| Cover::Kept) };
+        if let Some(timer) = before.filter(|timer| !used && timer.due > now) {
+            // Close enough: it fires no later than needed and not so early that firing costs more than replacing it.
+            if timer.due <= wake && clock::until(timer.due, wake) <= limits::LEASE {
+                index.await?;
+                record.timer = Some(timer);
+                return Ok(Cover::Kept);
+            }
+            if timer.due > wake {
+                let message = timer_message(&record.row, wake, timer.ticket);
+                if let Some(handle) = self.queue.shift(&timer.handle, &message, clock::until(now, wake)).await? {
+                    index.await?;
+                    record.timer = Some(TimerRef { ticket: timer.ticket, handle, due: wake });
+                    return Ok(Cover::Shifted);
+                }
+            }
+        }
+        let ticket = self.ticket(record.revision);
+        let message = timer_message(&record.row, wake, ticket);
+        let (armed, indexed) = join(self.queue.arm(&message, clock::until(now, wake)), index).await;
+        let timer = TimerRef { ticket, handle: armed?, due: wake.min(clock::after(now, limits::TIMER_DELAY_MAX)) };
+        if let Err(cause) = indexed {
+            self.disarm(&timer).await;
+            return Err(cause);
+        }
+        record.timer = Some(timer);
+        Ok(Cover::Armed)
+    }
+
+    /// Removes a row and what points to it; `false` when it was changed meanwhile.
+    async fn take_away(&self, stored: &Versioned, used: bool) -> Result<bool, Failure> {
+        let record = &stored.record;
+        self.remembered.forget(&record.row.id.key);
+        if !self.rows.remove(&record.row.id, &stored.version).await? {
+            return Ok(false);
+        }
+        let entry = Entry { at: record.row.opened, push: record.row.id.clone() };
+        if let Err(cause) = self.rows.unindex(&entry).await {
+            warn!(push.id = %entry.push, %cause, "a removed push stays in the time index until upkeep comes round");
+        }
+        if let Some(timer) = record.timer.as_ref().filter(|_| !used) {
+            self.disarm(timer).await;
+        }
+        Ok(true)
+    }
+
+    /// Best effort: a timer left behind finds another one in charge.
+    async fn disarm(&self, timer: &TimerRef) {
+        if let Err(cause) = self.queue.disarm(&timer.handle).await {
+            warn!(%cause, "a timer that is not needed any more could not be deleted; it will find nothing to do");
+        }
+    }
+}
+
+/// Whether a row was written once more.
+#[derive(Debug, PartialEq, Eq)]
+enum Rewritten {
+    Written,
+    Lost,
+}
+
+/// Which of two timers is in charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Charge {
+    Same,
+    Newer,
+    Older,
+}
+
+impl Record {
+    /// What a timer with this ticket is to the row.
+    fn in_charge(&self, ticket: Ticket) -> Charge {
+        if self.timer.as_ref().is_some_and(|timer| timer.ticket == ticket) {
+            Charge::Same
+        } else if ticket.revision > self.revision {
+            Charge::Newer
+        } else {
+            Charge::Older
+        }
+    }
+}
+
+fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
+    let reason = match row.phase {
+        Phase::Waiting { .. } => Reason::Deadline,
+        Phase::Settled(_) => Reason::Delivery,
+        Phase::Purged { .. } => Reason::Removal,
+    };
+    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false, tries: 0 })
+}

@@ -1,0 +1,167 @@
+//! Pushes in a table and their timers in a queue: how two services that share no transaction make one durable step.
+//!
+//! Guarantees
+//! - *Arm before commit.* A row that owes something is written only after a durable timer that covers what it owes. A spare
+//!   timer is harmless: its ticket is not the row's, and it dies.
+//! - *Same, newer, older.* A timer says which write armed it; the row says which write armed its timer. The same: act. The
+//!   timer's is newer: the write may still land, look once more in 15 s. Older: die.
+//! - *One after the other.* Steps on one push in this process take turns, so they cost no conflicts; those of other processes
+//!   meet at the row's version.
+//!
+//! Races
+//! - *Two writers of one row.* 1. Both read version 1. 2. Both arm a timer for revision 2, each with a ticket of its own.
+//!   3. One write lands. 4. The other conflicts, its timer is deleted, and it starts again.
+//! - *A write whose answer is lost.* 1. The write is sent. 2. It lands. 3. Its answer is lost. 4. Somebody writes on top.
+//!   5. The repeat meets a foreign version: in doubt. Its timer stays, since the row may name it, and the step starts again.
+//! - *A write that lands late.* 1. A timer is armed and the write sent. 2. The caller gives up. 3. The timer fires and finds an
+//!   older row: it is newer, and looks once more in 15 s. 4. The write has landed by then, and the timer acts.
+//! - *A timer moved for a write that fails.* Timers are only ever moved to an earlier instant, so the stored row is looked at
+//!   too soon rather than too late. To wait longer, another one is armed and the old one deleted afterwards.
+//! - *The next round.* 1. A reads round 1 and opens round 2. 2. B remembers round 1 from before and would add to it. A writes
+//!   round 1 again, unchanged, after round 2: B's write conflicts, B reads, and finds round 2.
+//! - *A purge while the next round opens.* 1. A reads round 1. 2. B purges it. 3. A inserts round 2. 4. C must not find
+//!   nothing and open round 1. So a purged row stays for an hour, and whoever opens the round after it first writes it again,
+//!   which lets it stay for another.
+//!
+//! Knowingly accepted: a process killed between the two writes of *the next round* leaves B as it was: B may add one report to
+//! round 1, as if it had come before.
+
+mod apply;
+mod apps;
+pub mod connection;
+mod entity;
+pub mod fired;
+mod identity;
+pub mod message;
+mod names;
+pub mod parts;
+mod policies;
+pub mod queue;
+mod remembered;
+pub mod table;
+mod turns;
+pub mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tracing::error;
+
+use self::apps::Apps;
+use self::message::{Message, Spill};
+pub use self::names::Names;
+use self::parts::{Queue, Rows, Ticket};
+use self::remembered::Remembered;
+use self::turns::Turns;
+use super::{Applied, Decide, Failure, Health, Page, Store, Which};
+use crate::clock::Clock;
+use crate::limits;
+use crate::push::{Arrival, Key, Row};
+
+/// Rows read at the same time for one page.
+const READS_AT_ONCE: usize = 16;
+
+/// See the module.
+pub struct AzureStore {
+    rows: Arc<dyn Rows>,
+    queue: Arc<dyn Queue>,
+    clock: Arc<dyn Clock>,
+    apps: Apps,
+    remembered: Remembered,
+    turns: Turns,
+    /// Numbers the writes of this process, from a start of its own.
+    writes: AtomicU64,
+}
+
+impl AzureStore {
+    /// Pushes in `rows` and `queue`. `app` is whose they are; `seed` must differ between processes.
+    #[must_use]
+    pub fn new(rows: Arc<dyn Rows>, queue: Arc<dyn Queue>, clock: Arc<dyn Clock>, app: String, seed: u64) -> Self {
+        Self {
+            rows,
+            queue,
+            clock,
+            apps: Apps::new(app),
+            remembered: Remembered::default(),
+            turns: Turns::default(),
+            writes: AtomicU64::new(seed),
+        }
+    }
+
+    fn ticket(&self, revision: u64) -> Ticket {
+        Ticket { revision, writer: self.writes.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Copies a text of the queue that is not ours to the poison queue.
+    ///
+    /// # Errors
+    /// As for [`Queue::set_aside`].
+    pub async fn set_aside(&self, text: &str) -> Result<(), Failure> {
+        self.queue.set_aside(text).await
+    }
+}
+
+#[async_trait]
+impl Store for AzureStore {
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
+        self.run(which, None, &*step).await
+    }
+
+    async fn spill(&self, arrival: &Arrival) -> Result<(), Failure> {
+        let message = Message::Spill(Spill::of(arrival));
+        if message.text().len() > limits::MESSAGE_BYTES_MAX {
+            return Err(Failure::Corrupt("the webhook is too large for the queue".into()));
+        }
+        // The note is what keeps a push from timing out while this waits.
+        let (noted, armed) =
+            join(self.queue.note_spill(self.clock.now()), self.queue.arm(&message, limits::TIMER_DELAY_MIN)).await;
+        if let (Err(cause), Ok(_)) = (noted, &armed) {
+            tracing::warn!(%cause, "an arrival is on the queue, but that one waits there could not be noted; its push may time out before");
+        }
+        armed.map(drop)
+    }
+
+    async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        let found = self.read(which).await?;
+        Ok(found.map(|stored| Arc::new(stored.record.row.clone())).filter(|row| !row.is_purged()))
+    }
+
+    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
+        let (entries, next) = self.rows.entries(limit, cursor).await?;
+        let looks = entries.into_iter().map(|entry| async move {
+            let found = match self.rows.get(&entry.push).await {
+                // One that cannot be read must not hide all that are older.
+                Err(Failure::Corrupt(cause)) => {
+                    error!(push.id = %entry.push, cause, "a row cannot be read and is left out of the list");
+                    None
+                }
+                other => other?,
+            };
+            // An entry of another instant is that of a writer who lost the race for this row, or a later reminder.
+            let shown = |row: &Row| !row.is_purged() && row.opened == entry.at;
+            Ok::<_, Failure>(found.map(|stored| stored.record.row.clone()).filter(shown))
+        });
+        let rows: Vec<Option<Row>> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(Page { rows: rows.into_iter().flatten().collect(), next })
+    }
+
+    async fn prepare(&self) -> Health {
+        let (rows, queue) = join(self.rows.prepare(), self.queue.prepare()).await;
+        let others = match &rows {
+            Ok(()) => self.apps.others(&*self.rows, self.clock.now()).await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        Health { rows, queue, others }
+    }
+}
+
+/// A short pause that grows with the conflicts lost and differs between writers, without chance.
+fn conflict_pause(key: &Key, writer: u64, conflicts: u32) -> std::time::Duration {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hash = DefaultHasher::new();
+    (key, writer, conflicts).hash(&mut hash);
+    std::time::Duration::from_millis(hash.finish() % (4 * u64::from(conflicts.min(16))))
+}

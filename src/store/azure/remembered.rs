@@ -1,0 +1,65 @@
+//! Records that this process wrote last, so that a process alone reads little.
+//!
+//! Guarantee: bounded memory. What is remembered may be out of date; it may lead to a write, which the version guards, but
+//! never to an answer without one.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use lru::LruCache;
+
+use super::parts::Versioned;
+use crate::clock::Instant;
+use crate::limits;
+use crate::push::{Key, Phase};
+use crate::store::Which;
+
+/// See the module.
+pub(super) struct Remembered(Mutex<LruCache<Key, Versioned>>);
+
+impl Default for Remembered {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant above zero")]
+        let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).expect("not zero");
+        Self(Mutex::new(LruCache::new(size)))
+    }
+}
+
+impl Remembered {
+    fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Versioned>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn recall(&self, which: &Which, now: Instant) -> Option<Versioned> {
+        self.with(|rows| {
+            let stored = rows.get(which.key())?;
+            let row = &stored.record.row;
+            let fits = match which {
+                // Later, another process may have opened the next round.
+                Which::Newest(_) => matches!(row.phase, Phase::Waiting { .. }) && now < row.deadline,
+                Which::Push(id) => row.id == *id,
+            };
+            fits.then(|| stored.clone())
+        })
+    }
+
+    /// Keeps a record that was just written, unless it owes nothing, is large, or a later round is known.
+    pub(super) fn keep(&self, stored: &Versioned) {
+        let row = &stored.record.row;
+        let useful = row.wake().is_some() && row.payload.len() <= limits::REMEMBERED_PAYLOAD_BYTES_MAX;
+        self.with(|rows| {
+            if rows.peek(&row.id.key).is_some_and(|known| known.record.row.id.round > row.id.round) {
+                return;
+            }
+            if useful {
+                rows.put(row.id.key.clone(), stored.clone());
+            } else {
+                rows.pop(&row.id.key);
+            }
+        });
+    }
+
+    pub(super) fn forget(&self, key: &Key) {
+        self.with(|rows| rows.pop(key));
+    }
+}

@@ -1,0 +1,262 @@
+//! Upkeep: a durable timer of its own kind that comes round and walks the time index, for what nobody looked at: a cleared
+//! queue, a poisoned or lost message, an app that slept, or a fault that nobody thought of.
+//!
+//! Guarantees
+//! - *Every push is read once after it was entered*, and again as long as it owes something. What is overdue is looked at as
+//!   if its timer had fired. The first walk after a start also arms anew what is not due yet.
+//! - *One walk at a time.* Its note in the table names the ticket of the timer in charge; any other dies. Every start arms
+//!   another one, and every process looks after the note itself, since upkeep's own timer may be lost like any other.
+//! - *Bounded.* A call looks at so many entries and goes on in a call of its own; so many pushes that owe something are
+//!   remembered from one walk to the next, and of more, all since the oldest are read again.
+//!
+//! An entry of the index that no row answers to is removed after an hour.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::apply::Looked;
+use super::fired::Core;
+use super::message::{Message, Upkeep};
+use super::parts::{Entry, Expected, Put, Ticket, Version};
+use super::{AzureStore, Failure};
+use crate::clock::{self, Instant};
+use crate::limits;
+use crate::push::PushId;
+use crate::store::Which;
+
+/// Name of the note.
+const NOTE: &str = "upkeep";
+
+/// Entries this much older than a walk's beginning may still appear after it: an arrival takes some seconds to its row.
+pub(super) const MARGIN: Duration = Duration::from_secs(120);
+
+/// A push that is overdue by less is probably being handled.
+const OVERDUE: Duration = Duration::from_secs(15);
+
+/// How much later than due upkeep's own timer counts as lost.
+const LOST: Duration = Duration::from_secs(20);
+
+/// Entries of one page, and rows read at the same time.
+const PAGE: usize = 100;
+const READS_AT_ONCE: usize = 16;
+
+/// What is known between walks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    ticket: Ticket,
+    /// When the timer in charge is due.
+    due: Instant,
+    /// Whatever was entered up to this instant was read, and owes nothing, or is listed below.
+    done: Option<Instant>,
+    /// Pushes that owe something.
+    owing: Vec<PushId>,
+    /// The walk under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    walk: Option<Walk>,
+}
+
+/// A walk that goes on in another call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Walk {
+    /// When it began.
+    began: Instant,
+    /// Where it goes on; `None` before its first page.
+    cursor: Option<String>,
+    /// Pushes that owe something, found so far.
+    owing: Vec<PushId>,
+    /// The oldest entry of one that found no room among them.
+    oldest: Option<Instant>,
+}
+
+/// What became of one entry.
+enum Found {
+    Nothing,
+    Owing,
+}
+
+impl AzureStore {
+    /// Arms upkeep anew. The first walk follows at once.
+    ///
+    /// # Errors
+    /// [`Failure`]; it may be armed all the same.
+    pub async fn start_upkeep(&self) -> Result<(), Failure> {
+        self.apps.sign(&*self.rows, self.clock.now()).await?;
+        let (note, version) = self.note().await?;
+        let found = note.walk.map(|walk| walk.owing).unwrap_or_default();
+        let note = Note { owing: if found.is_empty() { note.owing } else { found }, walk: None, ..note };
+        // After a conflict somebody else has armed it.
+        self.arm_upkeep(note, version, limits::TIMER_DELAY_MIN, true).await.map(drop)
+    }
+
+    /// Looks after upkeep's own timer, now and whenever it should have fired, for as long as the process lives.
+    pub async fn watch_upkeep(&self) -> std::convert::Infallible {
+        let mut wait = Duration::ZERO;
+        let mut first = true;
+        loop {
+            self.clock.sleep(wait).await;
+            let looked = async {
+                let (note, _) = self.note().await?;
+                let lost = clock::until(note.due, self.clock.now()) >= LOST;
+                if first || lost {
+                    self.start_upkeep().await?;
+                    return Ok(limits::UPKEEP_INTERVAL);
+                }
+                Ok::<_, Failure>(clock::until(self.clock.now(), note.due))
+            };
+            wait = match looked.await {
+                Ok(wait) => {
+                    first = false;
+                    wait + LOST
+                }
+                Err(cause) => {
+                    warn!(%cause, "upkeep cannot be armed yet; trying again");
+                    Duration::from_secs(15)
+                }
+            };
+        }
+    }
+
+    async fn note(&self) -> Result<(Note, Option<Version>), Failure> {
+        let notes = self.rows.notes(NOTE).await?;
+        let Some((_, text, version)) = notes.into_iter().find(|(name, ..)| name == NOTE) else {
+            return Ok((Note::default(), None));
+        };
+        // One that cannot be read is begun anew: everything is read once more.
+        Ok((serde_json::from_str(&text).unwrap_or_default(), Some(version)))
+    }
+
+    /// Arms a timer for upkeep and has the note name it. Whether it does.
+    async fn arm_upkeep(
+        &self,
+        note: Note,
+        version: Option<Version>,
+        wait: Duration,
+        first: bool,
+    ) -> Result<bool, Failure> {
+        let ticket = self.ticket(note.ticket.revision.saturating_add(1));
+        let handle = self.queue.arm(&Message::Upkeep(Upkeep { ticket, first }), wait).await?;
+        let note = Note { ticket, due: clock::after(self.clock.now(), wait), ..note };
+        let text = serde_json::to_string(&note).unwrap_or_default();
+        let expected = version.map_or(Expected::Absent, Expected::Version);
+        match self.rows.put_note(NOTE, &text, Some(&expected)).await? {
+            Put::Written(_) => Ok(true),
+            Put::InDoubt => Ok(false),
+            Put::Conflict => self.queue.disarm(&handle).await.map(|()| false),
+        }
+    }
+
+    /// Goes on with a walk.
+    ///
+    /// # Errors
+    /// The message must come again.
+    pub(super) async fn upkeep(&self, upkeep: &Upkeep, core: &dyn Core) -> Result<&'static str, Failure> {
+        let (mut note, version) = self.note().await?;
+        if note.ticket != upkeep.ticket {
+            return Ok("older");
+        }
+        self.apps.sign(&*self.rows, self.clock.now()).await?;
+        let began = note.walk.is_none();
+        let mut walk = note.walk.take().unwrap_or_else(|| Walk {
+            began: self.clock.now(),
+            cursor: None,
+            owing: Vec::new(),
+            oldest: None,
+        });
+        if began {
+            let known = std::mem::take(&mut note.owing).into_iter();
+            let known: Vec<Entry> = known.map(|push| Entry { at: Instant::MIN_UTC, push }).collect();
+            self.look_at(&known, upkeep.first, &mut walk, core).await?;
+        }
+        let mut seen = 0;
+        let finished = loop {
+            let (mut entries, cursor) = self.rows.entries(PAGE, walk.cursor.as_deref()).await?;
+            let all = entries.len();
+            entries.retain(|entry| note.done.is_none_or(|done| entry.at > done));
+            self.look_at(&entries, upkeep.first, &mut walk, core).await?;
+            seen += all;
+            walk.cursor = cursor;
+            if walk.cursor.is_none() || entries.len() < all {
+                break true;
+            }
+            if seen >= limits::UPKEEP_ENTRIES_MAX {
+                break false;
+            }
+        };
+        let (note, wait) = if finished {
+            let done = walk.began - MARGIN;
+            let done = Some(walk.oldest.map_or(done, |oldest| done.min(oldest - Duration::from_millis(1))));
+            info!(input = "upkeep", outcome = "walked", owing = walk.owing.len());
+            (Note { done, owing: walk.owing, walk: None, ..note }, limits::UPKEEP_INTERVAL)
+        } else {
+            (Note { walk: Some(walk), ..note }, limits::TIMER_DELAY_MIN)
+        };
+        self.arm_upkeep(note, version, wait, upkeep.first && !finished).await?;
+        Ok("walked")
+    }
+
+    /// Looks at the pushes of some entries and notes those that owe something.
+    async fn look_at(
+        &self,
+        entries: &[Entry],
+        first: bool,
+        walk: &mut Walk,
+        core: &dyn Core,
+    ) -> Result<(), Failure> {
+        let looks: Vec<_> = entries.iter().map(|entry| self.look_after(entry, first, core).boxed()).collect();
+        let found: Vec<Found> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
+        for (entry, found) in entries.iter().zip(found) {
+            if matches!(found, Found::Nothing) || walk.owing.contains(&entry.push) {
+                continue;
+            }
+            if walk.owing.len() < limits::UPKEEP_OWING_MAX {
+                walk.owing.push(entry.push.clone());
+            } else {
+                let at = entry.at.max(Instant::UNIX_EPOCH);
+                walk.oldest = Some(walk.oldest.map_or(at, |oldest| oldest.min(at)));
+            }
+        }
+        Ok(())
+    }
+
+    /// One push: arms what it needs, does what is overdue, tidies the index.
+    async fn look_after(&self, entry: &Entry, first: bool, core: &dyn Core) -> Result<Found, Failure> {
+        let now = self.clock.now();
+        let stored = match self.rows.get(&entry.push).await {
+            Ok(stored) => stored,
+            // Its arrivals say so, as long as there are any.
+            Err(Failure::Corrupt(_)) => return Ok(Found::Nothing),
+            Err(cause) => return Err(cause),
+        };
+        let Some(stored) = stored else {
+            if entry.at > Instant::MIN_UTC && clock::until(entry.at, now) > limits::ORPHAN_AGE {
+                self.rows.unindex(entry).await?;
+            }
+            return Ok(Found::Nothing);
+        };
+        let row = &stored.record.row;
+        let Some(wake) = row.wake() else {
+            if entry.at > Instant::MIN_UTC && entry.at != row.opened {
+                self.rows.unindex(entry).await?;
+            }
+            return Ok(Found::Nothing);
+        };
+        if self.apps.other(&*self.rows, &stored.record.app, now).await?.is_some() {
+            // Left to that app, and watched until it is gone.
+            return Ok(Found::Owing);
+        }
+        let overdue = if first { wake <= now } else { clock::until(wake, now) > OVERDUE };
+        if overdue {
+            let which = Which::Push(entry.push.clone());
+            if let Looked::Applied(applied) = self.look(&which, None, &*core.look()).await? {
+                core.looked(&entry.push, applied);
+            }
+        } else if first {
+            self.cover_again(&stored).await?;
+        }
+        Ok(Found::Owing)
+    }
+}

@@ -1,0 +1,276 @@
+//! Pushes in one file on this machine: the store of `serve` when nothing is configured.
+//!
+//! Guarantees, beside those of [`Store`]
+//! - A step is one transaction on the writer's thread: it reads the row, decides, and writes the row and when it must be looked
+//!   at next, which is a column of the same record. So there is no timer without its row, no orphan in the time index, no
+//!   conflict, and nothing to make good.
+//! - What was answered survives a kill and a power cut (see [`database`]).
+//!
+//! Knowingly accepted: an arrival has no other place than its row, so one that cannot be written is refused. Pushes opened in
+//! the same millisecond are listed in an order of their own.
+
+mod database;
+mod file;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
+use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
+
+use self::database::{Database, Writer, instant, occupy, slot};
+use super::{Applied, Decide, Failure, Health, Page, Store, Wakes, Which};
+use crate::clock::{self, Clock, Instant};
+use crate::limits;
+use crate::push::names::{half, hex};
+use crate::push::{Answer, Arrival, Change, Decision, Key, PushId, Question, Row, record};
+
+/// Marks this store's own cursors.
+const CURSOR_PREFIX: &str = "s";
+
+/// See the module.
+pub struct EmbeddedStore {
+    database: Arc<Database>,
+    clock: Arc<dyn Clock>,
+}
+
+impl EmbeddedStore {
+    /// Opens the file at `path`, or creates it in a folder that exists. It stays locked until the store is dropped, which waits
+    /// for what is queued.
+    ///
+    /// # Errors
+    /// [`Failure::Corrupt`] when an operator has to act: another process has the file open, a newer version of this
+    /// program or another program wrote it, it is damaged, or it cannot be created there. [`Failure::Unavailable`] when
+    /// another program keeps it busy.
+    pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        Ok(Self { database: Arc::new(Database::open(path.as_ref())?), clock })
+    }
+}
+
+/// A push id as bytes that sort by place, then content, then round: 16 bytes, 16 bytes and 4.
+type Id = [u8; 36];
+
+fn packed(key: &Key, round: u32) -> Id {
+    let mut id = [0; 36];
+    for (at, byte) in id[..32].iter_mut().enumerate() {
+        let digits = key.as_str().get(2 * at..2 * at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // A key is 64 hex digits by construction.
+        *byte = digits.unwrap_or(0);
+    }
+    id[32..].copy_from_slice(&round.to_be_bytes());
+    id
+}
+
+fn unpacked(id: &Id) -> Option<PushId> {
+    let (key, round) = id.split_at(32);
+    let round = u32::from_be_bytes(round.try_into().ok()?);
+    format!("{}-{round}", hex(key)).parse().ok()
+}
+
+/// The stored row that `which` names.
+fn find(connection: &Connection, which: &Which) -> rusqlite::Result<Option<Result<Row, String>>> {
+    let read = |columns: &Columns<'_>| Ok(record::decode(columns.get_ref(0)?.as_str()?, columns.get(1)?));
+    match which {
+        Which::Push(id) => connection
+            .prepare_cached("SELECT body, payload FROM pushes WHERE id = ?1")?
+            .query_row([packed(&id.key, id.round)], read),
+        Which::Newest(key) => connection
+            .prepare_cached("SELECT body, payload FROM pushes WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1")?
+            .query_row(params![packed(key, 0), packed(key, u32::MAX)], read),
+    }
+    .optional()
+}
+
+/// When the last push of the same place with another digest was opened, between two instants.
+fn moved(connection: &Connection, row: &Row, (after, before): (Instant, Instant)) -> rusqlite::Result<Option<Instant>> {
+    let (mut first, mut last) = (packed(&row.id.key, 0), packed(&row.id.key, u32::MAX));
+    first[16..].fill(0);
+    last[16..].fill(u8::MAX);
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(slot) FROM pushes WHERE id BETWEEN ?1 AND ?2 AND digest <> ?3 AND slot >= ?4 AND slot < ?5")?
+        .query_row(
+            params![
+                first,
+                last,
+                half(&[&row.subject.digest]),
+                slot(clock::after(after, Duration::from_millis(1))),
+                slot(before)
+            ],
+            |columns| columns.get(0),
+        )?;
+    Ok(newest.map(instant))
+}
+
+/// Applies a step inside the writer's transaction.
+fn apply(writer: &mut Writer, which: &Which, step: &dyn Decide) -> rusqlite::Result<Result<Applied, Failure>> {
+    let row = match writer.known(which) {
+        Some(row) => Some(row),
+        None => match find(&writer.connection, which)? {
+            Some(Ok(row)) => Some(Arc::new(row)),
+            Some(Err(cause)) => return Ok(Err(Failure::Corrupt(cause))),
+            None => None,
+        },
+    };
+    let mut answer = None;
+    let step = loop {
+        // A panic must not end the thread that everybody's writes go through.
+        let decided = catch_unwind(AssertUnwindSafe(|| step.decide(row.as_deref(), answer)));
+        match (decided, &row) {
+            (Ok(Decision::Step(step)), _) => break *step,
+            (Ok(Decision::Ask(Question { moved: Some(span), .. })), Some(row)) => {
+                answer = Some(Answer { moved: moved(&writer.connection, row, span)?, pending: false });
+            }
+            (Ok(Decision::Ask(_)), _) => answer = Some(Answer::default()),
+            (Err(_), _) => return Ok(Err(Failure::Corrupt("a step ended in a panic; please report it".into()))),
+        }
+    };
+    let row = match (step.change, row) {
+        (Change::None, row) => row,
+        (Change::Remove, row) => {
+            if let Some(row) = row {
+                writer.forget(&row.id.key);
+                let sql = "DELETE FROM pushes WHERE id = ?1";
+                writer.connection.prepare_cached(sql)?.execute([packed(&row.id.key, row.id.round)])?;
+            }
+            None
+        }
+        (Change::Put(next), row) => {
+            if row.is_some_and(|row| row.id == next.id) {
+                update(writer, &next)?;
+            } else {
+                insert(writer, &next)?;
+            }
+            let next = Arc::new(next);
+            writer.remember(which, &next);
+            Some(next)
+        }
+    };
+    let row = row.filter(|row| !row.is_purged());
+    Ok(Ok(Applied { did: step.did, row, claims: step.claims }))
+}
+
+fn wake(row: &Row) -> Option<i64> {
+    row.wake().map(|at| at.timestamp_millis())
+}
+
+fn insert(writer: &Writer, row: &Row) -> rusqlite::Result<()> {
+    let id = packed(&row.id.key, row.id.round);
+    let mut insert = writer.connection.prepare_cached(
+        "INSERT INTO pushes (slot, id, digest, wake, body, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (slot) DO NOTHING",
+    )?;
+    let (digest, body) = (half(&[&row.subject.digest]), record::encode(row));
+    // The order of ties follows the id, near enough.
+    let tie = i64::from(id[0]) << 12 | i64::from(id[1]) << 4 | i64::from(id[2] >> 4);
+    occupy(row.opened, tie, |slot| Ok(insert.execute(params![slot, id, digest, wake(row), body, row.payload])? == 1))
+}
+
+fn update(writer: &Writer, row: &Row) -> rusqlite::Result<()> {
+    let id = packed(&row.id.key, row.id.round);
+    let body = record::encode(row);
+    if row.is_purged() {
+        writer.connection.prepare_cached("UPDATE pushes SET payload = '' WHERE id = ?1")?.execute([id])?;
+    }
+    let sql = "UPDATE pushes SET wake = ?1, body = ?2 WHERE id = ?3";
+    writer.connection.prepare_cached(sql)?.execute(params![wake(row), body, id]).map(drop)
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
+        let which = which.clone();
+        self.database.write(move |writer| apply(writer, &which, &*step)).await?
+    }
+
+    async fn spill(&self, _: &Arrival) -> Result<(), Failure> {
+        Err(Failure::Unavailable("the embedded store has no other place for an arrival".into()))
+    }
+
+    async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        let which = which.clone();
+        let found = self.database.read(move |connection| find(connection, &which)).await?;
+        let row = found.transpose().map_err(Failure::Corrupt)?;
+        Ok(row.filter(|row| !row.is_purged()).map(Arc::new))
+    }
+
+    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
+        let limit = limit.clamp(1, 1000);
+        let own = cursor.and_then(|text| text.strip_prefix(CURSOR_PREFIX)?.parse().ok());
+        let before: i64 = own.unwrap_or(i64::MAX);
+        let mut found: Vec<(i64, Result<Row, String>)> = self
+            .database
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2")?
+                    .query_map(params![before, i64::try_from(limit + 1).unwrap_or(i64::MAX)], |columns| {
+                        Ok((columns.get(0)?, record::decode(columns.get_ref(1)?.as_str()?, columns.get(2)?)))
+                    })?
+                    .collect()
+            })
+            .await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|(slot, _)| format!("{CURSOR_PREFIX}{slot}"));
+        let rows = found.into_iter().filter_map(|(_, row)| {
+            row.map_err(|cause| tracing::error!(cause, "a row cannot be read and is left out of the list")).ok()
+        });
+        Ok(Page { rows: rows.filter(|row| !row.is_purged()).collect(), next })
+    }
+
+    async fn prepare(&self) -> Health {
+        let sql = "SELECT 1 FROM pushes LIMIT 1";
+        let rows = self.database.write(move |writer| writer.connection.prepare_cached(sql)?.exists([]).map(drop)).await;
+        Health { queue: rows.clone(), rows, others: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Wakes for EmbeddedStore {
+    async fn due(&self, max: usize) -> Result<Vec<PushId>, Failure> {
+        let now = self.clock.now();
+        if self.database.next_wake().borrow().is_none_or(|next| next > now) {
+            return Ok(Vec::new());
+        }
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let found: Vec<Id> = self
+            .database
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT id FROM pushes WHERE wake <= ?1 ORDER BY wake LIMIT ?2")?
+                    .query_map(params![now.timestamp_millis(), max], |columns| columns.get(0))?
+                    .collect()
+            })
+            .await?;
+        Ok(found.iter().filter_map(unpacked).collect())
+    }
+
+    async fn put_off(&self, push: &PushId, delay: Duration) -> Result<(), Failure> {
+        let later = clock::after(self.clock.now(), delay.min(limits::RETRY_WAIT_OF_TIMERS_MAX)).timestamp_millis();
+        let id = packed(&push.key, push.round);
+        let sql = "UPDATE pushes SET wake = ?1 WHERE id = ?2 AND wake < ?1";
+        self.database.write(move |writer| writer.connection.prepare_cached(sql)?.execute(params![later, id]).map(drop)).await
+    }
+
+    async fn ready(&self, longest: Duration) {
+        let end = clock::after(self.clock.now(), longest);
+        let mut next = self.database.next_wake();
+        loop {
+            let now = self.clock.now();
+            let due = next.borrow_and_update().map_or(end, |at| at.min(end));
+            if due <= now {
+                return;
+            }
+            let sleep = self.clock.sleep(clock::until(now, due));
+            let changed = next.changed();
+            pin_mut!(sleep, changed);
+            if let Either::Right((Err(_), sleep)) = select(sleep, changed).await {
+                // The writer's thread has ended; whoever asks next is told.
+                sleep.await;
+                return;
+            }
+        }
+    }
+}
