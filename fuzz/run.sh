@@ -17,6 +17,7 @@ dictionary() {
   case $1 in
     settings | targets | storage) echo settings ;;
     timespan | query | names | reply) echo text ;;
+    steps) echo steps ;;
     *) echo json ;;
   esac
 }

@@ -165,16 +165,21 @@ pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 /// Shortest delay the queue is asked for: a timer with none could fire before the row that it is for.
 pub const TIMER_DELAY_MIN: Duration = Duration::from_secs(1);
 
-/// How long what was spilled may take to be applied once storage is back: the longest wait of one that failed
-/// ([`SPILL_WAIT_MAX`]), a poll of the queue and some seconds to work. A push does not time out while something spilled was
-/// seen within this time, and a deadline that is handled late waits so long too.
+/// How long what was spilled may take to be applied once storage is back: the wait of one that failed
+/// (30 s), a poll of the queue and some seconds to work. A deadline that is handled late waits so long.
 pub const RELEASE_PERIOD: Duration = Duration::from_secs(40);
 
-/// Longest wait before a spilled arrival is tried again while storage is away.
-pub const SPILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// No push times out this long after an arrival was last put onto the queue: its wait, and the lease of one whose
+/// process died while it applied it (75 s in `serve`; a handler that dies gives its messages back at once, only a host that
+/// does keeps them for minutes).
+pub const SPILL_NOTED: Duration = Duration::from_secs(120);
 
-/// Longest wait before anything else that fails is tried again, and a spilled arrival whose row somebody has to mend.
-pub const RETRY_WAIT_OF_TIMERS_MAX: Duration = Duration::from_secs(3600);
+/// How long a message that fails is given back as it is, every half a minute. Later it is put back, for a quarter of the time
+/// that it has failed for.
+pub const GIVEN_BACK: Duration = Duration::from_secs(300);
+
+/// Longest wait before a message that has failed for long is tried again.
+pub const PUT_BACK_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A deadline that is handled later than this was held up: by storage that was away, or an app that slept.
 pub const DEADLINE_LATE: Duration = Duration::from_secs(10);

@@ -52,7 +52,7 @@ pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>,
             };
             let tries = failed.entry(push.clone()).or_default();
             *tries = tries.saturating_add(1);
-            let wait = Duration::from_secs(1 << (*tries).min(12)).min(limits::RETRY_WAIT_OF_TIMERS_MAX);
+            let wait = Duration::from_secs(1 << (*tries).min(12)).min(limits::PUT_BACK_WAIT_MAX);
             match cause {
                 Failure::Corrupt(cause) => {
                     error!(push.id = %push, cause, again_s = wait.as_secs(), "a push cannot be looked at until somebody acts");

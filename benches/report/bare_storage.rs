@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::load::Client;
 
-/// Requests of one push of two regions: index, arm, insert; shift, update; confirm, disarm.
-pub(crate) const REQUESTS_PER_PUSH: usize = 7;
+/// Requests of one push of two regions: read, index, arm, insert; shift, update; confirm, disarm.
+pub(crate) const REQUESTS_PER_PUSH: usize = 8;
 
 /// Bytes of a row beside its keys, as the service's own.
 const ROW_BYTES: usize = 1300;
@@ -128,9 +128,14 @@ impl Account {
         began.elapsed()
     }
 
-    /// What both regions wait for: index, arm, insert; shift, update.
+    /// What both regions wait for: read, index, arm, insert; shift, update.
     async fn until_answered(&self, tables: &mut Client, queues: &mut Client) -> Settled {
         let key = uuid::Uuid::new_v4().simple().to_string();
+        // Whether the push is known: the first of a range, as the newest round of a key.
+        let filter = format!("PartitionKey eq '{key}' and RowKey ge '1' and RowKey lt '2'");
+        let filter: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
+        let first = format!("&$top=1&$filter={}", filter.replace('+', "%20"));
+        self.send(tables, "GET", &format!("/{TABLE}()"), &first, "", "").await;
         let index = format!("/{TABLE}(PartitionKey='index',RowKey='{key}')");
         let small = format!(r#"{{"PartitionKey":"index","RowKey":"{key}"}}"#);
         self.send(tables, "MERGE", &index, "", "", &small).await;

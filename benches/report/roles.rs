@@ -3,19 +3,17 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use global_webhook::backends::{self, Storage};
+use global_webhook::backends;
 use global_webhook::clock::SystemClock;
 use global_webhook::config::{self, Source};
 use global_webhook::http::{self, Web};
 use global_webhook::store::memory::MemoryStore;
 use global_webhook::telemetry;
-use global_webhook::timers::memory::MemoryTimers;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Most inserts of one transaction.
 const BATCH_MAX: usize = 512;
@@ -120,7 +118,7 @@ fn inserter(folder: &Path) -> mpsc::Sender<Insert> {
     send
 }
 
-/// The service as its parts, on a store and timers in memory.
+/// The service as its parts, on a store in memory.
 fn memory(listener: TcpListener) {
     let source = Source::from_environment();
     telemetry::install(true, source.get("WebhookLog")).expect("a log");
@@ -128,12 +126,11 @@ fn memory(listener: TcpListener) {
     let settings = config::load(&source).expect("settings");
     let described = settings.described.clone();
     let clock = Arc::new(SystemClock);
-    let storage = Storage {
-        store: Arc::new(MemoryStore::default()),
-        inbox: Arc::new(MemoryTimers::new(clock.clone(), Duration::from_millis(1))),
-        described: "memory".into(),
-    };
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let storage = Arc::new(backends::own(store, "memory".into()));
     let service = backends::service(settings, &storage, runtime.handle().clone());
+    let (_go_on, stop) = watch::channel(false);
+    runtime.spawn(Arc::clone(&storage).drive(service.clone(), stop));
     let web = Web { service: Ok(service), described, clock, key: None, queue_trigger: true };
     runtime.block_on(async { http::serve(listener, Arc::new(web), workers())?.await }).expect("a server");
 }

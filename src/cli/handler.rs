@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::{complain, faults_text, runtime};
 use crate::backends::{self, Storage};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Described, Fault, Settings, Source};
 use crate::http::{self, Web};
 use crate::service::Service;
@@ -52,10 +52,10 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (service, described) = match prepare(&source, runtime.handle()) {
-        Ok((service, described)) => {
+    let (service, described, clock) = match prepare(&source, runtime.handle()) {
+        Ok((service, described, clock)) => {
             service.start_upkeep();
-            (Ok(service), described)
+            (Ok(service), described, clock)
         }
         Err(faults) => {
             let text = faults_text(&faults);
@@ -63,17 +63,17 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
                 faults = text,
                 "the settings cannot be used; every call is answered with 503 until they are corrected"
             );
-            (Err(text), Described::default())
+            (Err(text), Described::default(), Arc::new(SystemClock) as Arc<dyn Clock>)
         }
     };
-    let web = Web { service, described, clock: Arc::new(SystemClock), key: None, queue_trigger: true };
+    let web = Web { service, described, clock, key: None, queue_trigger: true };
     let served = runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await });
     // The host never asks a handler to end, and does not restart one that ended with success.
     error!(?served, "the server ended by itself");
     ExitCode::FAILURE
 }
 
-fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service, Described), Vec<Fault>> {
+fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service, Described, Arc<dyn Clock>), Vec<Fault>> {
     let settings = config::load(source)?;
     let Some(account) = &settings.account else {
         return Err(vec![Fault::hidden(
@@ -89,7 +89,8 @@ fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service
     let storage = backends::azure(account, &names, &app).map_err(broken)?;
     let described = Described { storage: storage.described.clone(), app, ..described };
     log(&settings, &storage);
-    Ok((backends::service(settings, &storage, runtime.clone()), described))
+    // When an arrival was received is told by the clock that rows and timers go by.
+    Ok((backends::service(settings, &storage, runtime.clone()), described, storage.clock()))
 }
 
 /// The names of queue and table for the app in `root`.

@@ -119,12 +119,8 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let mut warnings = Vec::new();
     let regions = regions(source, &mut faults);
     let timeout = timeout(source, &mut faults, &mut warnings);
-    let correlation = word(
-        source,
-        "WebhookCorrelation",
-        &[("content", Correlation::Content), ("id", Correlation::Id)],
-        &mut faults,
-    );
+    let correlation =
+        word(source, "WebhookCorrelation", &[("content", Correlation::Content), ("id", Correlation::Id)], &mut faults);
     let repeats = word(source, "WebhookRepeats", &[("new", Repeats::New), ("known", Repeats::Known)], &mut faults);
     let registry = registry(source, &mut faults);
     let app = app(source, &mut faults);

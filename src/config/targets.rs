@@ -239,7 +239,9 @@ fn notices(members: &mut Members<'_>, format: Format) -> Vec<Notice> {
     let Some(words) = members.texts("outcomes") else { return default_notices(format) };
     let mut notices = Vec::new();
     for word in words {
-        let notice = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded].into_iter().find(|n| n.word() == word);
+        let notice = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded]
+            .into_iter()
+            .find(|n| n.word() == word);
         match notice {
             Some(notice) if !notices.contains(&notice) => notices.push(notice),
             Some(_) => {}

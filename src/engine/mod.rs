@@ -25,9 +25,7 @@ use tracing::{error, warn};
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::notify::Notifier;
-use crate::push::{
-    Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step,
-};
+use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
 use crate::store::{Applied, Decide, Failure, Store, Which};
 
 /// The service: settings, and hands to act with.
@@ -77,6 +75,10 @@ struct Decider {
 impl Decide for Decider {
     fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision {
         step(row, &self.input, self.clock.now(), &self.policy, answer)
+    }
+
+    fn comes_again(&self) -> bool {
+        matches!(self.input, Input::Arrival { spilled: true, .. })
     }
 }
 
@@ -175,10 +177,8 @@ impl Engine {
             let earlier = matches!(which, Which::Push(_));
             let input = Input::Arrival { arrival: Arc::clone(&arrival), spilled, earlier };
             let done = self.run(&which, input).await?;
-            match done.did {
-                Did::Earlier(before) => which = Which::Push(before),
-                _ => return Ok(done),
-            }
+            let Did::Earlier(before) = &done.did else { return Ok(done) };
+            which = Which::Push(before.clone());
         }
     }
 
@@ -239,8 +239,7 @@ impl Engine {
 
     async fn run(&self, which: &Which, input: Input) -> Result<Done, Failure> {
         let began = self.clock.now();
-        let decider =
-            Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input });
+        let decider = Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input });
         let applied = self.store.apply(which, Arc::clone(&decider) as Arc<dyn Decide>).await?;
         Ok(self.done(which, &decider.input, applied, began))
     }
@@ -253,8 +252,8 @@ impl Engine {
 
     /// `call`, or `Unavailable` once `budget` is over.
     async fn within<T>(&self, budget: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        clock::within(&*self.clock, budget, call).await.unwrap_or_else(|| {
-            Err(Failure::Unavailable(format!("no answer within {} ms", budget.as_millis())))
-        })
+        clock::within(&*self.clock, budget, call)
+            .await
+            .unwrap_or_else(|| Err(Failure::Unavailable(format!("no answer within {} ms", budget.as_millis()))))
     }
 }

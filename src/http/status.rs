@@ -32,14 +32,16 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         }
         ([id], &Method::DELETE) => {
             let done = service.purge(named(id, service).await?).await?;
-            match done.did {
-                Did::Purged => Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 }))),
-                Did::Owing => Err(Problem::new(
+            if done.did == Did::Purged {
+                Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 })))
+            } else if done.did == Did::Owing {
+                Err(Problem::new(
                     StatusCode::CONFLICT,
                     "push_owing",
                     "This push still waits or owes a notification; terminate it, or let it end, before.",
-                )),
-                _ => Err(Problem::unknown_push()),
+                ))
+            } else {
+                Err(Problem::unknown_push())
             }
         }
         ([_], _) => Err(Problem::method("GET, DELETE")),
@@ -183,7 +185,8 @@ fn custom(row: &Row) -> Value {
     };
     let regions: Map<String, Value> =
         row.regions.iter().map(|region| (region.to_string(), seen(region, row.arrived.get(region)))).collect();
-    let unawaited: Map<String, Value> = row.unawaited.iter().map(|(region, s)| (region.to_string(), seen(region, Some(s)))).collect();
+    let unawaited: Map<String, Value> =
+        row.unawaited.iter().map(|(region, s)| (region.to_string(), seen(region, Some(s)))).collect();
     let subject = &row.subject;
     json!({
         "outcome": row.settled().map(|s| outcome(s.outcome)),

@@ -76,7 +76,9 @@ fn headline(data: &Data<'_>) -> String {
             format!("{image} {is} {arrived} of {expected} regions after {}; no word from {missing}", waited(data))
         }
         Notice::Recovered => format!("{image} {is} {all} now, after it had timed out"),
-        Notice::Superseded => format!("{image} was superseded: its tag carries another image by now; no word from {missing}"),
+        Notice::Superseded => {
+            format!("{image} was superseded: its tag carries another image by now; no word from {missing}")
+        }
     }
 }
 

@@ -145,10 +145,10 @@ impl<'a> Data<'a> {
         let then_missing = |region: &Region| notice != Notice::Recovered && settled.missing.contains(region);
         let known = |region: &Region| row.arrived.get(region).filter(|_| !then_missing(region));
         let arrivals = row.regions.iter().filter_map(|r| Some((r, text(known(r)?.at)))).collect();
-        // A replicated push misses nothing: a region without a report reported the same content before.
+        // A push that is everywhere misses nothing: a region without a report reported the same content before.
         let missing: Vec<&Region> = match notice {
-            Notice::Replicated => Vec::new(),
-            Notice::TimedOut | Notice::Recovered | Notice::Superseded => {
+            Notice::Replicated | Notice::Recovered => Vec::new(),
+            Notice::TimedOut | Notice::Superseded => {
                 row.regions.iter().filter(|r| known(r).is_none()).collect()
             }
         };

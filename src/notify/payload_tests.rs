@@ -1,3 +1,6 @@
+//! Bodies as snapshots, and what holds for each of them. Rows are made by `step`, as the service makes them.
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -6,8 +9,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::push::state::{Arrived, Outcome, Phase, Settled};
-use crate::push::{Key, PushId, Subject};
+use crate::push::arrival::Correlation;
+use crate::push::policy::Repeats;
+use crate::push::{Answer, Arrival, Change, Decision, Input, Phase, Policy, step};
 
 /// Odd spacing, long fractions, big numbers, members nobody knows: all of it must come out as it went in.
 const PAYLOAD: &str = r#"{ "id":"5f0c2a4e-93d1-4c55-8f0e-0d6a1b7c2e31","timestamp":"2026-11-22T10:00:00.123456789Z","action" : "push",
@@ -26,49 +30,41 @@ fn region(name: &str) -> Region {
     Region::parse(name).unwrap()
 }
 
+/// A push that came to this, from the webhooks and the deadline that lead there. `eastasia` reported the same image an hour before.
 fn row(notice: Notice) -> Row {
-    let arrived = |name: &str, seconds| (region(name), Arrived { at: at(seconds), id: "1".into() });
-    let all = [arrived("westus", 0), arrived("northeurope", 5), arrived("eastasia", 7)];
-    let (outcome, settled, recovered, in_time) = match notice {
-        Notice::Replicated => (Outcome::Replicated, at(7), None, 3),
-        Notice::TimedOut => (Outcome::TimedOut, at(120), None, 1),
-        Notice::Recovered => (Outcome::TimedOut, at(120), Some(at(7384)), 1),
+    let regions = ["northeurope", "westus", "eastasia"].map(region);
+    let (rules, targets, schedule) = (Vec::new(), Vec::new(), Vec::new());
+    let (correlation, repeats) = (Correlation::Content, Repeats::New);
+    let policy = Policy {
+        regions: regions.into(),
+        timeout: Duration::from_secs(120),
+        correlation,
+        repeats,
+        rules,
+        targets,
+        schedule,
     };
-    let late = if recovered.is_some() { all[in_time..].to_vec() } else { Vec::new() };
-    Row {
-        id: PushId { key: Key::of(&["x"]), round: 1 },
-        correlation: crate::push::arrival::Correlation::Content,
-        subject: Subject {
-            registry: "contoso.azurecr.io".into(),
-            repository: "shop/cart".into(),
-            tag: Some("1.4.2".into()),
-            digest: "sha256:3b1c0f6f8f2f4b0c9d7e5a6b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f".into(),
-            action: "push".into(),
-        },
-        payload: PAYLOAD.into(),
-        opened: at(0),
-        deadline: at(120),
-        regions: ["northeurope", "westus", "eastasia"].map(region).to_vec(),
-        rule: None,
-        arrived: all[..in_time].iter().cloned().collect(),
-        earlier: Vec::new(),
-        repeated: Vec::new(),
-        phase: Phase::Settled(Settled {
-            outcome,
-            at: settled,
-            terminated: false,
-            late: late.into_iter().collect(),
-            recovered,
-            superseded: false,
-            outbox: vec![],
-        }),
-        timer: None,
-        updated: at(9999),
-        revision: 1,
+    let arrival = |name: &str, seconds| {
+        let arrival = Arrival::read(region(name), at(seconds), PAYLOAD.into(), None).unwrap();
+        (Input::Arrival { arrival: Arc::new(arrival), spilled: false, earlier: false }, at(seconds))
+    };
+    let mut inputs = vec![arrival("westus", 0)];
+    match notice {
+        Notice::Replicated => inputs.extend([arrival("northeurope", 5), arrival("eastasia", 7)]),
+        Notice::TimedOut | Notice::Superseded => inputs.push((Input::Timer, at(120))),
+        Notice::Recovered => {
+            inputs.extend([(Input::Timer, at(120)), arrival("northeurope", 3600), arrival("eastasia", 7384)]);
+        }
     }
+    let answer = Answer { moved: (notice == Notice::Superseded).then(|| at(60)), pending: false };
+    let row = inputs.iter().fold(None, |row: Option<Row>, (input, now)| {
+        let Decision::Step(step) = step(row.as_ref(), input, *now, &policy, Some(answer)) else { panic!("asks twice") };
+        if let Change::Put(next) = step.change { Some(next) } else { row }
+    });
+    Row { before: [(region("eastasia"), at(0) - Duration::from_secs(3600))].into(), ..row.unwrap() }
 }
 
-const NOTICES: [Notice; 3] = [Notice::Replicated, Notice::TimedOut, Notice::Recovered];
+const NOTICES: [Notice; 4] = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded];
 
 #[test]
 fn every_format_says_every_notice() {
@@ -103,16 +99,18 @@ fn the_registrys_own_text_changes_by_its_host_only() {
 #[test]
 fn no_other_notice_can_be_taken_for_a_push() {
     for payload in [PAYLOAD, "{}", r#"{"\u0061ction":"push","regions":1,"action":"push","regions":{}}"#] {
-        for (notice, action) in
-            [(Notice::TimedOut, "replication_timed_out"), (Notice::Recovered, "replication_recovered")]
-        {
+        for (notice, action) in [
+            (Notice::TimedOut, "replication_timed_out"),
+            (Notice::Recovered, "replication_recovered"),
+            (Notice::Superseded, "replication_superseded"),
+        ] {
             let row = Row { payload: payload.into(), ..row(notice) };
             let body = message(Format::Acr, &row, notice, None).unwrap().body;
             assert!(!body.contains(r#""push""#), "{body}");
             let value: Value = serde_json::from_str(&body).unwrap();
             assert_eq!(value["action"], action);
             assert_eq!(value["regions"]["expected"], serde_json::json!(["northeurope", "westus", "eastasia"]));
-            let missing = if notice == Notice::TimedOut { 2 } else { 0 };
+            let missing = if notice == Notice::Recovered { 0 } else { 2 };
             assert_eq!(value["regions"]["missing"].as_array().unwrap().len(), missing);
             assert_eq!(value["regions"]["arrived"].as_object().unwrap().len(), 3 - missing);
         }
@@ -128,6 +126,17 @@ fn a_retry_after_more_arrivals_says_the_same() {
 }
 
 #[test]
+fn what_counts_as_known_is_not_missing_but_named() {
+    for notice in [Notice::Replicated, Notice::Recovered] {
+        let mut row = row(notice);
+        row.arrived.remove(&region("eastasia"));
+        let told: Value = serde_json::from_str(&message(Format::Standard, &row, notice, None).unwrap().body).unwrap();
+        assert_eq!(told["data"]["missing"], serde_json::json!([]));
+        assert_eq!(told["data"]["reportedBefore"], serde_json::json!({ "eastasia": "2026-11-22T09:00:00.250Z" }));
+    }
+}
+
+#[test]
 fn the_official_sdk_reads_the_cloud_events() {
     for notice in NOTICES {
         let row = row(notice);
@@ -139,7 +148,7 @@ fn the_official_sdk_reads_the_cloud_events() {
         assert_eq!(event.subject(), Some("shop/cart:1.4.2"));
         let at = match notice {
             Notice::Replicated => at(7),
-            Notice::TimedOut => at(120),
+            Notice::TimedOut | Notice::Superseded => at(120),
             Notice::Recovered => at(7384),
         };
         assert_eq!(event.time(), Some(&at));
@@ -188,7 +197,7 @@ fn what_was_pushed_is_never_markup() {
 #[test]
 fn a_row_that_cannot_be_told_of_is_an_error() {
     let mut waiting = row(Notice::Replicated);
-    waiting.phase = Phase::Waiting;
+    waiting.phase = Phase::Waiting { held: None };
     assert!(message(Format::Acr, &waiting, Notice::Replicated, None).is_err());
     for payload in ["", "[]", "s3cret"] {
         let row = Row { payload: payload.into(), ..row(Notice::Replicated) };

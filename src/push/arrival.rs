@@ -47,8 +47,14 @@ impl Arrival {
     /// body names.
     ///
     /// # Errors
-    /// As for [`parse`], and `action_unfit` when the body starts nothing.
+    /// As for [`parse`], `body_too_large` above [`limits::NOTIFICATION_BYTES_MAX`], and `action_unfit` when the body starts
+    /// nothing.
     pub fn read(region: Region, received: Instant, payload: String, registry: Option<&str>) -> Result<Self, Fault> {
+        if payload.len() > limits::NOTIFICATION_BYTES_MAX {
+            let message =
+                format!("The body has {} bytes; {} are allowed.", payload.len(), limits::NOTIFICATION_BYTES_MAX);
+            return Err(Fault::new("body_too_large", message));
+        }
         match parse(payload.as_bytes())? {
             Webhook::Ping | Webhook::Unknown => Err(Fault::new("action_unfit", "This action starts nothing.")),
             Webhook::FanIn { id, subject } => {
@@ -370,6 +376,24 @@ mod tests {
     }
 
     #[test]
+    fn case_a17_one_registry_by_many_names_is_one_push() {
+        let read = |request: &str, registry| {
+            let body = format!(
+                r#"{{"action":"push","id":"1","target":{{"repository":"a","digest":"d","tag":"t"}}{request}}}"#
+            );
+            Arrival::read(Region::parse("a").unwrap(), Instant::UNIX_EPOCH, body, registry).unwrap()
+        };
+        let hosts = ["Contoso.azurecr.io", "contoso.west.data.azurecr.io", "contoso.azurecr.io.", "contoso.azurecr.io:443"];
+        let named = hosts.map(|host| read(&format!(r#","request":{{"host":"{host}"}}"#), None).key(Correlation::Content));
+        assert!(named.iter().all(|key| *key == named[0]));
+        // Where nothing is there to normalise, the settings say it; then they say it for all.
+        assert_ne!(read("", None).key(Correlation::Content), named[0]);
+        for request in ["", r#","request":null"#, r#","request":{}"#, r#","request":{"host":"10.0.0.1"}"#] {
+            assert_eq!(read(request, Some("contoso.azurecr.io")).key(Correlation::Content), named[0], "{request}");
+        }
+    }
+
+    #[test]
     fn the_two_correlation_modes_differ_in_what_counts() {
         let one = Arrival {
             region: Region::parse("a").unwrap(),
@@ -389,9 +413,16 @@ mod tests {
         assert_eq!(one.key(Correlation::Content), other_id.key(Correlation::Content));
         assert_ne!(one.key(Correlation::Content), other_tag.key(Correlation::Content));
         assert_ne!(one.key(Correlation::Id), other_id.key(Correlation::Id));
-        let tag = |digest: &str| Arrival { subject: Subject { digest: digest.into(), ..other_tag.subject.clone() }, ..other_tag.clone() };
+        let tag = |digest: &str| Arrival {
+            subject: Subject { digest: digest.into(), ..other_tag.subject.clone() },
+            ..other_tag.clone()
+        };
         let key = |digest| tag(digest).key(Correlation::Content);
-        assert_eq!((key("1").place(), key("1") == key("2")), (key("2").place(), false), "digests of one tag share a place");
+        assert_eq!(
+            (key("1").place(), key("1") == key("2")),
+            (key("2").place(), false),
+            "digests of one tag share a place"
+        );
         assert_ne!(one.key(Correlation::Id), one.key(Correlation::Content));
     }
 

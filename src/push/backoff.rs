@@ -40,7 +40,9 @@ pub fn delay(
     let hash = Sha256::digest(format!("{push} {target} {failures}"));
     let spread = f64::from(u16::from_be_bytes([hash[0], hash[1]])) / f64::from(u16::MAX);
     let jittered = base.mul_f64(0.8 + 0.4 * spread);
-    Some(jittered.max(retry_after.unwrap_or_default().min(limits::RETRY_AFTER_MAX)))
+    let delay = jittered.max(retry_after.unwrap_or_default().min(limits::RETRY_AFTER_MAX));
+    // Instants have whole milliseconds.
+    Some(Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ pub struct Step {
 
 /// What becomes of the row that was stepped.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a step is boxed as a whole")]
 pub enum Change {
     /// Nothing.
     None,

@@ -161,14 +161,18 @@ fn let_go(settled: &mut Settled, target: &str, until: Instant, now: Instant) {
 }
 
 /// Owes again what is confirmed or exhausted, under the same idempotency key, and makes due now what is owed and waits. What an
-/// attempt is under way for is left alone, and so is what a newer notification has overtaken.
+/// attempt is under way for is left alone, and so is the alarm of a push that has recovered.
 pub(super) fn redeliver(row: &Row, target: Option<&str>, now: Instant) -> Decision {
     let Phase::Settled(settled) = &row.phase else { return Did::Idle.unchanged() };
     let mut settled = settled.clone();
     if target.is_some_and(|target| settled.outbox.iter().all(|entry| entry.target != target)) {
         return Did::UnknownTarget.unchanged();
     }
+    let recovered = settled.recovered.is_some();
     for entry in settled.outbox.iter_mut().filter(|e| target.is_none_or(|t| t == e.target)) {
+        if recovered && entry.notice == Notice::TimedOut {
+            continue;
+        }
         match &mut entry.delivery {
             Delivery::Confirmed { attempt, .. } | Delivery::Exhausted { attempt, .. } => {
                 entry.delivery = owed(*attempt, now);

@@ -70,7 +70,7 @@ pub fn decode(text: &str, payload: String) -> Result<Row, String> {
     let read: Result<In, _> = serde_ignored::deserialize(&mut reader, |_| ignored += 1);
     match read {
         Ok(In { v: VERSION, row }) => {
-            let unknown = if ignored > 0 { unknown(text, &row) } else { None };
+            let unknown = if ignored > 0 { Some(unknown(text, &row)?) } else { None };
             Ok(Row { payload, unknown, ..row })
         }
         Ok(In { v, .. }) => Err(foreign(v)),
@@ -87,11 +87,16 @@ fn foreign(version: u32) -> String {
 }
 
 /// What stands in the text and not in the row that was read from it.
-fn unknown(text: &str, row: &Row) -> Option<Arc<Vec<Unknown>>> {
-    let stored: Value = serde_json::from_str(text).ok()?;
+///
+/// # Errors
+/// It cannot be kept: it is nested too deep, or holds a number that is too large. Dropping it would break the promise.
+fn unknown(text: &str, row: &Row) -> Result<Arc<Vec<Unknown>>, String> {
+    let fault = |cause| format!("the stored row has members that cannot be kept: {cause}");
+    let stored: Value = serde_json::from_str(text).map_err(fault)?;
+    let known = serde_json::to_value(row).map_err(fault)?;
     let mut found = Vec::new();
-    compare(stored.get("row")?, &serde_json::to_value(row).ok()?, "", &mut found);
-    Some(Arc::new(found))
+    compare(&stored["row"], &known, "", &mut found);
+    Ok(Arc::new(found))
 }
 
 fn compare(stored: &Value, known: &Value, place: &str, found: &mut Vec<Unknown>) {

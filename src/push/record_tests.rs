@@ -36,25 +36,33 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             at,
             status
         }),
-        (any::<u32>(), instant(), ".*").prop_map(|(attempt, at, reason)| Delivery::Exhausted {
-            attempt,
-            at,
-            reason
-        }),
+        (any::<u32>(), instant(), ".*").prop_map(|(attempt, at, reason)| Delivery::Exhausted { attempt, at, reason }),
         (any::<u32>(), instant(), prop::option::of(instant()))
             .prop_map(|(attempt, at, lease_until)| Delivery::Overtaken { attempt, at, lease_until }),
     ]
 }
 
 fn phase() -> impl Strategy<Value = Phase> {
-    let notice =
-        prop_oneof![Just(Notice::Replicated), Just(Notice::TimedOut), Just(Notice::Recovered), Just(Notice::Superseded)];
+    let notice = prop_oneof![
+        Just(Notice::Replicated),
+        Just(Notice::TimedOut),
+        Just(Notice::Recovered),
+        Just(Notice::Superseded)
+    ];
     let outcome = prop_oneof![Just(Outcome::Replicated), Just(Outcome::TimedOut), Just(Outcome::Superseded)];
-    let entry = (".{1,9}", notice, delivery()).prop_map(|(target, notice, delivery)| Entry { target, notice, delivery });
+    let entry =
+        (".{1,9}", notice, delivery()).prop_map(|(target, notice, delivery)| Entry { target, notice, delivery });
     prop_oneof![
         prop::option::of(instant()).prop_map(|held| Phase::Waiting { held }),
         (instant(), instant()).prop_map(|(at, until)| Phase::Purged { at, until }),
-        (outcome, instant(), any::<bool>(), arrivals(), prop::option::of(instant()), prop::collection::vec(entry, 0..4))
+        (
+            outcome,
+            instant(),
+            any::<bool>(),
+            arrivals(),
+            prop::option::of(instant()),
+            prop::collection::vec(entry, 0..4)
+        )
             .prop_map(|(outcome, at, terminated, missing, recovered, outbox)| {
                 let missing = missing.into_keys().collect();
                 Phase::Settled(Settled { outcome, at, missing, terminated, recovered, outbox })

@@ -44,7 +44,8 @@ pub struct Row {
     /// [`REGIONS_MAX`](limits::REGIONS_MAX).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unawaited: BTreeMap<Region, Seen>,
-    /// Regions it waits for that reported the same content in earlier rounds, and when they last did.
+    /// Regions it waits for that reported the same content in earlier rounds, and when they last did; a report received up to
+    /// then is not for this one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub before: BTreeMap<Region, Instant>,
     /// Waiting, settled or purged.
@@ -69,6 +70,14 @@ pub struct Seen {
     /// When ImagePush received the last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<Instant>,
+}
+
+impl Seen {
+    /// When the region last reported.
+    #[must_use]
+    pub fn last(&self) -> Instant {
+        self.repeated.map_or(self.at, |repeated| repeated.max(self.at))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
@@ -273,7 +282,9 @@ impl Row {
     pub fn repeats_until(&self) -> Instant {
         let last = self.arrived.values().map(|seen| seen.at).max().unwrap_or(self.opened);
         let end = match &self.phase {
-            Phase::Settled(s) if s.recovered.is_some() || (s.outcome == Outcome::Replicated && s.missing.is_empty()) => {
+            Phase::Settled(s)
+                if s.recovered.is_some() || (s.outcome == Outcome::Replicated && s.missing.is_empty()) =>
+            {
                 last
             }
             Phase::Settled(s) if s.terminated => last.max(s.at),

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 
-use super::outbox::{attempt_ended, claim_due, owe, overtake, redeliver};
+use super::outbox::{attempt_ended, claim_due, overtake, owe, redeliver};
 use super::policy::{Plan, Policy, Repeats};
 use super::state::{Outcome, Phase, Row, Seen, Settled};
 use super::{Answer, Arrival, Change, Claim, Decision, Did, Input, Notice, PushId, Question, Region, Step};
@@ -90,7 +90,8 @@ impl Report<'_> {
         if let Phase::Purged { until, .. } = row.phase {
             return if received <= until { Did::Duplicate.unchanged() } else { self.open(Some(row), Some(until)) };
         }
-        if row.id.round > 1 && row.since.is_some_and(|since| received <= since) {
+        let earlier = row.since.max(row.before.get(&self.arrival.region).copied());
+        if row.id.round > 1 && earlier.is_some_and(|earlier| received <= earlier) {
             let before = PushId { round: row.id.round - 1, ..row.id.clone() };
             return Did::Earlier(before).unchanged();
         }
@@ -100,7 +101,11 @@ impl Report<'_> {
         if row.regions.contains(&self.arrival.region) {
             return self.missing(row);
         }
-        if received > row.repeats_until() { self.open(Some(row), Some(row.repeats_until())) } else { self.unawaited(row) }
+        if received > row.repeats_until() {
+            self.open(Some(row), Some(row.repeats_until()))
+        } else {
+            self.unawaited(row)
+        }
     }
 
     /// Opens the first round, or the one after `previous`, to which reports received up to `since` belong.
@@ -119,7 +124,7 @@ impl Report<'_> {
         let mut before = BTreeMap::new();
         if let Some(previous) = previous.filter(|p| !p.is_purged()) {
             before.extend(previous.before.clone());
-            before.extend(previous.arrived.iter().map(|(region, seen)| (region.clone(), seen.at)));
+            before.extend(previous.arrived.iter().map(|(region, seen)| (region.clone(), seen.last())));
             before.retain(|region, _| regions.contains(region));
         }
         let deadline = clock::after(arrival.received, timeout);
@@ -160,7 +165,11 @@ impl Report<'_> {
     /// The answer to a report that no push waits for.
     fn not_awaited(&self) -> Decision {
         let region = &self.arrival.region;
-        if self.context.policy.known_regions().contains(&region) { self.ignored().unchanged() } else { Did::UnknownRegion.unchanged() }
+        if self.context.policy.known_regions().contains(&region) {
+            self.ignored().unchanged()
+        } else {
+            Did::UnknownRegion.unchanged()
+        }
     }
 
     fn ignored(&self) -> Did {
@@ -182,14 +191,17 @@ impl Report<'_> {
     /// A report of a region that the push has on record.
     fn on_record(&self, row: &Row, seen: &Seen) -> Decision {
         let received = self.arrival.received;
+        // The first one waited on the queue while another came in late.
+        let in_time = received < row.deadline && row.deadline <= seen.at && row.settled().is_none();
         let applied = seen.at == received && seen.id == self.arrival.id;
-        if applied || seen.repeated.is_some_and(|last| received <= last) {
+        if applied || (seen.repeated.is_some_and(|last| received <= last) && !in_time) {
             return Did::Duplicate.unchanged();
         }
         if received > row.repeats_until() {
             return self.open(Some(row), Some(row.repeats_until()));
         }
-        if row.subject.tag.is_some() && received > row.opened && !self.earlier {
+        // What is older than the report on record tells nothing of what became of the tag after that.
+        if row.subject.tag.is_some() && received > seen.at && !self.earlier {
             match self.context.answer {
                 None => return Decision::Ask(Question { moved: Some((row.opened, received)), pending: false }),
                 Some(Answer { moved: Some(moved), .. }) => return self.open(Some(row), Some(moved)),
@@ -197,13 +209,11 @@ impl Report<'_> {
             }
         }
         let mut row = row.clone();
-        let in_time = received < row.deadline && row.deadline <= seen.at && row.settled().is_none();
         let last = if in_time { seen.at } else { received };
         if let Some(seen) = row.arrived.get_mut(&self.arrival.region) {
             seen.repeats = seen.repeats.saturating_add(1);
             seen.repeated = seen.repeated.max(Some(last));
             if in_time {
-                // The first one waited on the queue while the second came in late.
                 (seen.at, seen.id) = (received, self.arrival.id.clone());
             }
         }
@@ -218,15 +228,16 @@ impl Report<'_> {
         let (context, now) = (self.context, self.context.now);
         let mut next = row.clone();
         next.arrived.insert(self.arrival.region.clone(), self.seen());
-        let complete = next.missing().is_empty();
+        let complete = context.complete(&next);
         match &mut next.phase {
             Phase::Waiting { held } => {
-                *held = self.held(row.deadline, *held);
+                let until = self.held(row.deadline, *held);
+                *held = until;
                 if next.missing_in_time().is_empty() {
                     return context.settle(next, Outcome::Replicated, false);
                 }
                 let did = if self.arrival.received < row.deadline { Did::Joined } else { Did::Late };
-                if !complete {
+                if !complete || now < until.unwrap_or(row.deadline) {
                     return did.changed(next, now, Vec::new());
                 }
                 // Its deadline was not handled yet. It is now, and what came late came late.
@@ -252,18 +263,30 @@ impl Context<'_> {
     /// How a push ends at its deadline whose regions did not all report in time; `None` when that must wait.
     fn at_deadline(&self, row: &Row) -> Result<Option<Outcome>, Question> {
         let Some(Answer { moved, pending }) = self.answer else {
-            return Err(Question { moved: row.subject.tag.as_ref().map(|_| (row.opened, row.deadline)), pending: true });
+            return Err(Question {
+                moved: row.subject.tag.as_ref().map(|_| (row.opened, row.deadline)),
+                pending: true,
+            });
         };
-        let known = |region: &&Region| row.before.contains_key(*region);
         Ok(if pending {
             None
         } else if moved.is_some() {
             Some(Outcome::Superseded)
-        } else if self.policy.repeats == Repeats::Known && row.missing_in_time().iter().all(known) {
+        } else if row.missing_in_time().iter().all(|region| self.known(row, region)) {
             Some(Outcome::Replicated)
         } else {
             Some(Outcome::TimedOut)
         })
+    }
+
+    /// Whether a region without a report counts as one with a report, since it reported the same content before.
+    fn known(&self, row: &Row, region: &Region) -> bool {
+        self.policy.repeats == Repeats::Known && row.before.contains_key(region)
+    }
+
+    /// Whether every region has reported, in time or late, or need not.
+    fn complete(&self, row: &Row) -> bool {
+        row.missing().iter().all(|region| self.known(row, region))
     }
 
     /// Puts off the end until whatever waits on the queue must have been applied.
@@ -299,9 +322,8 @@ impl Context<'_> {
 
     /// The single, irreversible step out of `Waiting`.
     fn settle(&self, mut row: Row, outcome: Outcome, terminated: bool) -> Decision {
-        let missing = if terminated { row.missing() } else { row.missing_in_time() };
-        let missing: Vec<Region> = missing.into_iter().cloned().collect();
-        let recovered = (outcome == Outcome::TimedOut && row.missing().is_empty()).then_some(self.now);
+        let missing = row.missing_in_time().into_iter().cloned().collect();
+        let recovered = (outcome == Outcome::TimedOut && self.complete(&row)).then_some(self.now);
         let mut settled = Settled { outcome, at: self.now, missing, terminated, recovered, outbox: Vec::new() };
         owe(&mut settled, outcome.into(), &row, self.now, self.policy);
         if recovered.is_some() {

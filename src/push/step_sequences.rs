@@ -1,199 +1,205 @@
-//! Rules of `step` that show only over several steps, or between two settings.
+//! Rules of `step` that show only over several steps, or between two settings; and the cases that the first edition got
+//! wrong, by their numbers.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-#[test]
-fn the_first_arrival_freezes_regions_deadline_and_rule() {
-    let before = policy();
-    let row = after(&[(about("wide", "a", "1", 0), 0)], &before);
-    let now = Policy { regions: vec![region("z")], timeout: Duration::from_secs(1), rules: vec![], ..policy() };
-    let step = step(row.as_ref(), &about("wide", "c", "1", 50).input(), at(50), &now);
-    let next = step.next.unwrap();
-    assert_eq!((next.deadline, next.rule.as_deref(), step.what.word()), (at(100), Some("wide"), "replicated"));
+use super::stories::{Pushes, at, policy, regions, rule, three};
+use super::{told, *};
+use crate::push::Delivery;
+use crate::push::policy::{Filter, Verdict};
+use crate::store::Which;
+
+macro_rules! cases {
+    ($($name:ident: $seconds:literal, $webhooks:literal => $told:literal, $repeats:literal;)*) => {
+        $(#[test] fn $name() {
+            assert_eq!(told(policy($seconds), $webhooks), ($told.into(), $repeats));
+        })*
+    };
+}
+
+cases! {
+    case_a2_repeats_after_a_late_region: 6, "E1 0, W1 7, E2 9, W2 11" => "A1 timed_out 6 -W, A1 recovered 7", 2;
+    case_a3_a_repeat_before_a_late_region: 6, "E1 0, E2 7, W1 8, W2 10" => "A1 timed_out 6 -W, A1 recovered 8", 2;
+    case_a4_two_pushes_that_overlap: 5, "E1 0, E2 1, W1 6, W2 7" => "A1 timed_out 5 -W, A1 recovered 6", 2;
+    case_a5_a_second_event_of_one_region: 6, "E1 0, W1 1, E2 2" => "A1 replicated 1", 1;
+    case_a6_a_tag_that_moved_on: 6, "A: E 0; B: E 2, W 3" => "B1 replicated 3, [A1 superseded 6]", 0;
 }
 
 #[test]
-fn arrivals_after_settling_seed_the_next_round_unless_they_belong_to_the_old() {
-    let p = policy();
-    // `b` came after the time-out with an id of its own: it may be the first sign of the push that `a` then repeats.
-    let seeded = after(
-        &[(arrive("a", "1", 0), 0), (NAMED, 100), (arrive("b", "2", 150), 150), (arrive("a", "2", 160), 160)],
-        &p,
-    )
-    .unwrap();
-    assert_eq!((seeded.id.round, seeded.settled().unwrap().outcome), (2, Outcome::Replicated));
-    // With the old round's id it is the old round's.
-    let old = after(
-        &[(arrive("a", "1", 0), 0), (NAMED, 100), (arrive("b", "1", 150), 150), (arrive("a", "2", 160), 160)],
-        &p,
-    )
-    .unwrap();
-    assert_eq!((old.id.round, old.arrived.len(), old.phase.clone()), (2, 1, Phase::Waiting));
-    assert_eq!(old.earlier, ["1"]);
+fn case_a7_a_region_taken_out_of_the_settings_closes_nothing() {
+    let mut pushes = Pushes::new(three(6));
+    pushes.play("E1 0, N1 1, timer 6, confirmed t1 6");
+    pushes.policy = Policy { rules: Vec::new(), ..policy(6) };
+    assert_eq!(pushes.play("N2 12"), "repeated, owes nothing");
+    assert_eq!(pushes.play("N3 12.001"), "unknown_region");
+    assert_eq!(pushes.play("W1 20"), "recovered t1:recovered, wake 50");
 }
 
-/// The rounds that these arrivals make: whether each has settled, and the ids it counts by region.
-fn rounds(arrivals: &[(&str, &str, i64)], policy: &Policy) -> Vec<(bool, Vec<String>)> {
-    let mut rounds: Vec<Row> = Vec::new();
-    for (name, id, received) in arrivals {
-        loop {
-            let step = step(rounds.last(), &arrive(name, id, *received).input(), at(*received), policy);
-            if let Some(next) = step.next {
-                rounds.retain(|row| row.id != next.id);
-                rounds.push(next);
-            }
-            if !step.again {
-                break;
-            }
-        }
+#[test]
+fn case_a8_a_push_purged_while_its_next_round_opens_is_two_pushes_not_three() {
+    let first = "E1 0, W1 1, confirmed t1 1, confirmed u1 1";
+    let mut pushes = Pushes::new(policy(6));
+    pushes.play(first);
+    let id = pushes.newest("A").unwrap().id.clone();
+    pushes.play("E2 60");
+    assert_eq!(pushes.apply(&Which::Push(id), Input::Purge, at(60_001)).did, Did::Purged);
+    assert_eq!(pushes.play("W2 61"), "replicated round 2 t1 u1, wake 91");
+
+    let mut pushes = Pushes::new(policy(6));
+    pushes.play(&format!("{first}, purge 59.999"));
+    assert_eq!(pushes.play("E2 60"), "opened round 2, wake 66");
+    assert_eq!(pushes.play("W2 61"), "replicated round 2 t1 u1, wake 91");
+    assert!(pushes.newest("A").unwrap().before.is_empty(), "nobody sees what was purged");
+}
+
+#[test]
+fn case_a10_redeliver_sends_now_what_waits_for_hours() {
+    let schedule = vec![Duration::from_secs(36_000)];
+    let mut pushes = Pushes::new(Policy { schedule, ..policy(6) });
+    pushes.play("E1 0, W1 1, confirmed u1 1, failed t1 1");
+    assert_eq!(pushes.play("redeliver:nosuch 60"), "unknown_target");
+    assert_eq!(pushes.play("redeliver:t 60"), "claimed t2, wake 90");
+}
+
+#[test]
+fn case_a11_an_alarm_that_failed_twice_is_not_sent_after_the_all_clear() {
+    let mut pushes = Pushes::new(policy(6));
+    pushes.play("E1 0, timer 6, failed t1 7, timer 127, failed t2 128");
+    assert_eq!(pushes.play("W1 200"), "recovered t1:recovered, wake 230");
+    assert_eq!(pushes.play("confirmed t1:recovered 201"), "confirmed, owes nothing");
+    assert!(matches!(
+        pushes.deliveries()[..],
+        [Delivery::Overtaken { attempt: 2, lease_until: None, .. }, Delivery::Confirmed { attempt: 1, .. }]
+    ));
+}
+
+#[test]
+fn the_first_report_freezes_regions_deadline_and_rule() {
+    let all = Filter::default();
+    let wide = Verdict::FanIn { regions: Some(regions("E N")), timeout: None };
+    let mut pushes = Pushes::new(Policy { rules: rule(all.clone(), wide), ..policy(100) });
+    pushes.play("E1 0");
+    // Other settings, while it waits.
+    pushes.policy = Policy { regions: regions("X"), rules: Vec::new(), ..policy(1) };
+    assert_eq!(pushes.play("X1 40"), "ignored, wake 100", "it is in the settings by now, and shown");
+    assert_eq!(pushes.play("N1 50"), "replicated t1 u1, wake 80");
+    let row = pushes.newest("A").unwrap();
+    assert_eq!((row.deadline, row.rule.as_deref()), (at(100_000), Some("exception")));
+    // What the next round waits for is said by the settings of its time.
+    assert_eq!(pushes.play("E2 900"), "unknown_region");
+    assert_eq!(pushes.play("X2 900"), "replicated round 2 t1 u1, wake 930");
+    pushes.policy.rules = rule(all, Verdict::Ignore);
+    assert_eq!(pushes.play("X3 2000"), "ignored");
+}
+
+#[test]
+fn nobody_times_out_while_webhooks_wait_on_the_queue() {
+    let mut pushes = Pushes::new(policy(100));
+    pushes.pending = true;
+    pushes.play("E1 0");
+    assert_eq!(pushes.play("timer 100"), "held, wake 140");
+    assert_eq!(pushes.play("timer 140"), "held, wake 180");
+    let mut late = pushes.clone();
+    assert_eq!(late.play("W1 100>185"), "late, wake 225");
+    assert_eq!(late.play("W2 99>190"), "replicated t1 u1, wake 220");
+    assert_eq!(pushes.clone().play("W1 99>150"), "replicated t1 u1, wake 180");
+    pushes.pending = false;
+    assert_eq!(pushes.play("timer 180"), "timed_out t1, wake 210");
+}
+
+#[test]
+fn what_is_shown_of_other_regions_is_bounded() {
+    let names = (0..=limits::REGIONS_MAX).map(|n| format!("r{n}")).collect::<Vec<_>>().join(" ");
+    let elsewhere = Filter { repository: Some("elsewhere".into()), ..Filter::default() };
+    let rules = rule(elsewhere, Verdict::FanIn { regions: Some(regions(&names)), timeout: None });
+    let mut pushes = Pushes::new(Policy { rules, ..policy(100) });
+    pushes.play("E1 0");
+    for name in names.split(' ') {
+        let arrival = pushes.webhook("A", name, "1", at(1));
+        assert!(matches!(pushes.arrive(arrival, false, at(1)).did, Did::Ignored(_)));
     }
-    let ids = |row: &Row| row.arrived.values().map(|a| a.id.clone()).collect();
-    rounds.iter().map(|row| (row.settled().is_some(), ids(row))).collect()
+    assert_eq!(pushes.newest("A").unwrap().unawaited.len(), limits::REGIONS_MAX);
 }
 
 #[test]
-fn pushes_that_overlap_are_each_replicated_once() {
-    let two = policy();
-    let three = Policy { regions: ["a", "b", "c"].map(region).into(), ..policy() };
-    let settled = |ids: &[&str]| (true, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
-    // One id everywhere, one region after the other.
-    let found = rounds(&[("a", "1", 0), ("a", "2", 1), ("b", "1", 2), ("b", "2", 3)], &two);
-    assert_eq!(found, [settled(&["1", "1"]), settled(&["2", "2"])]);
-    // Three of them, and ids that differ by region.
-    let names = [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("b", "b3")];
-    let found = rounds(&names.map(|(name, id)| (name, id, 0)), &two);
-    assert_eq!(found, [settled(&["a1", "b1"]), settled(&["a2", "b2"]), settled(&["a3", "b3"])]);
-    // An id that is known everywhere is found again whatever came between.
-    let found =
-        rounds(&[("a", "1", 0), ("a", "2", 1), ("a", "3", 2), ("b", "3", 3), ("b", "2", 4), ("b", "1", 5)], &two);
-    assert_eq!(found, [settled(&["1", "3"]), settled(&["2", "2"])]);
-    // The one that opens a round is not the first of its region to wait for it.
-    let order = [("a", "1", 0), ("a", "2", 1), ("b", "1", 2), ("a", "3", 3), ("b", "2", 4), ("b", "3", 5)];
-    assert_eq!(rounds(&order, &two), [settled(&["1", "1"]), settled(&["2", "2"]), settled(&["3", "3"])]);
-    // Unless the others show whose time it is.
-    let order = [("a", "1", 0), ("a", "2", 1), ("b", "3", 2), ("b", "1", 3), ("a", "3", 4), ("b", "2", 5)];
-    assert_eq!(rounds(&order, &two), [settled(&["1", "3"]), settled(&["2", "2"])]);
-    // More than one region waits for the next round.
-    let order = [("a", "a1"), ("b", "b1"), ("b", "b2"), ("a", "a2"), ("c", "c1"), ("c", "c2")];
-    let found = rounds(&order.map(|(name, id)| (name, id, 0)), &three);
-    assert_eq!(found, [settled(&["a1", "b1", "c1"]), settled(&["a2", "b2", "c2"])]);
+fn a_row_tells_who_was_late_and_whether_ids_matched() {
+    let mut pushes = Pushes::new(three(6));
+    pushes.play("E1 0");
+    assert_eq!(pushes.newest("A").unwrap().ids_matched(), None);
+    pushes.play("N1 1, timer 6, N3 7, W1 8");
+    let row = pushes.newest("A").unwrap();
+    assert_eq!(row.regions.iter().map(|region| row.is_late(region)).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(row.ids_matched(), Some(true));
+    let seen = &row.arrived[&row.regions[1]];
+    assert_eq!((seen.at, &*seen.id, seen.repeats, seen.repeated), (at(1000), "1", 1, Some(at(7000))));
+    pushes.play("E5 900, N6 901");
+    assert_eq!(pushes.newest("A").unwrap().ids_matched(), Some(false));
 }
 
 #[test]
-fn what_is_older_than_a_push_may_take_says_nothing_of_the_next() {
-    let p = policy();
-    // `b` came late, with an id of its own, and the first push was recovered by it; much later the content is pushed again.
-    for (later, complete) in [(249, true), (250, false), (100_000, false)] {
-        let mut row = after(&[(arrive("a", "a1", 0), 0), (NAMED, 100), (arrive("b", "b1", 150), 150)], &p).unwrap();
-        assert!(row.settled().unwrap().recovered.is_some());
-        for _ in 0..2 {
-            row = step(Some(&row), &arrive("a", "a2", later).input(), at(later), &p).next.unwrap();
-        }
-        assert_eq!((row.id.round, row.settled().is_some()), (2, complete), "{later}");
-        // Once more from `b`: of the old push when that cannot be told from the new one's.
-        let again = step(Some(&row), &arrive("b", "b1", later + 1).input(), at(later + 1), &p);
-        assert_eq!(again.what, What::Duplicate);
-    }
-    // Repeated while the first push waited, and left over.
-    let stale = rounds(&[("a", "a1", 0), ("a", "a2", 1), ("b", "b1", 2), ("b", "b3", 5000)], &p);
-    assert_eq!(stale[1], (false, vec!["b3".to_owned()]));
-}
-
-#[test]
-fn what_waits_for_the_next_round_is_bounded() {
-    let p = policy();
-    let mut row = after(&[(arrive("a", "1", 0), 0)], &p).unwrap();
-    let long = "x".repeat(100);
-    for n in 0..100 {
-        let step = step(Some(&row), &arrive("a", &format!("{long}{n}"), 1).input(), at(1), &p);
-        row = step.next.unwrap_or(row);
-    }
-    let whole = crate::push::record::encode(&row).len();
-    let bare = crate::push::record::encode(&Row { repeated: Vec::new(), ..row.clone() }).len();
-    // An entry is charged for a little more than what it takes.
-    assert!(
-        (limits::REPEATED_BYTES_MAX * 9 / 10..=limits::REPEATED_BYTES_MAX).contains(&(whole - bare)),
-        "{whole} {bare}"
-    );
-}
-
-#[test]
-fn a_confirmation_that_comes_late_keeps_the_later_claims_counted() {
-    let p = policy();
-    let row = state("one confirmed", &p).unwrap();
-    let row = step(Some(&row), &NAMED.input(), at(40), &p).next.unwrap();
-    let row = step(Some(&row), &confirmed("t", 1).input(), at(41), &p).next.unwrap();
-    let redelivered = step(Some(&row), &In::Redeliver(Some("t")).input(), at(42), &p);
-    assert_eq!(redelivered.claims[0].claim, 3);
-    let old = step(redelivered.next.as_ref(), &refused("t", 2).input(), at(43), &p);
-    assert_eq!(old.what, What::Stale);
-}
-
-#[test]
-fn in_id_mode_rounds_never_arise() {
-    let p = Policy { correlation: Correlation::Id, ..policy() };
-    let row = after(&[(arrive("a", "1", 0), 0), (arrive("b", "1", 1), 1)], &p).unwrap();
-    assert_eq!(row.id.key, Key::of(&["id", "1"]));
-    let again = step(Some(&row), &arrive("a", "1", 500).input(), at(500), &p);
-    assert_eq!((again.what.word(), again.next), ("duplicate", None));
+fn notifications_of_pushes_rounds_and_notices_have_ids_of_their_own() {
+    let mut pushes = Pushes::new(policy(6));
+    pushes.play("E1 0, W1 1, E2 60, W2 61; B: E1 70");
+    let named = |row: &Row| [Notice::Replicated, Notice::TimedOut].map(|notice| row.notification_id(notice));
+    let mut ids: BTreeSet<_> = pushes.rows.values().flat_map(named).collect();
+    // The second round is gone without a trace when the same content is pushed once more.
+    pushes.play("confirmed t1 71, confirmed u1 71, purge 72, timer 3672, E3 3700");
+    let again = pushes.newest("A").unwrap();
+    ids.extend(named(again));
+    assert_eq!((again.id.round, ids.len()), (2, 8));
+    assert!(ids.iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
 }
 
 #[test]
 fn an_entry_whose_leases_keep_lapsing_is_given_up() {
-    let p = policy();
-    let mut row = state("one confirmed", &p).unwrap();
-    let mut now = 40;
+    let mut pushes = Pushes::new(policy(100));
+    pushes.play("E1 0, W1 10, confirmed u1 11");
     for lapse in 1..=limits::LAPSES_MAX {
-        let step = step(Some(&row), &NAMED.input(), at(now), &p);
-        assert_eq!((step.what.word(), step.claims.len()), ("claimed", 1), "lapse {lapse}");
-        row = step.next.unwrap();
-        now += 30;
+        let now = 10 + 30 * lapse;
+        assert_eq!(pushes.play(&format!("timer {now}")), format!("claimed t{}, wake {}", lapse + 1, now + 30));
     }
-    let last = step(Some(&row), &NAMED.input(), at(now), &p);
-    assert_eq!((last.what.word(), last.wake, last.rearm, last.claims.len()), ("exhausted", None, false, 0));
+    assert_eq!(pushes.play("timer 3040"), "exhausted, owes nothing");
 }
 
 #[test]
-fn the_schedule_bounds_the_attempts_and_every_attempt_has_one_id() {
-    let p = policy();
-    let mut row = state("one confirmed", &p).unwrap();
-    let id = row.notification_id(Notice::Replicated);
-    let mut now = 11;
-    for attempt in 1..=3 {
-        let failed = step(Some(&row), &failed("t", attempt).input(), at(now), &p);
-        row = failed.next.unwrap();
-        assert_eq!(row.notification_id(Notice::Replicated), id);
-        let Some(wake) = failed.wake else { break };
-        assert!(step(Some(&row), &NAMED.input(), wake - Duration::from_millis(1), &p).claims.is_empty());
-        let due = step(Some(&row), &NAMED.input(), wake, &p);
-        assert_eq!(due.claims[0].claim, attempt + 1);
-        row = due.next.unwrap();
-        now = (wake - at(0)).num_seconds() + 1;
+fn the_schedule_bounds_the_attempts() {
+    let mut pushes = Pushes::new(policy(100));
+    pushes.play("E1 0, W1 10, confirmed u1 11");
+    let newest = Which::Newest(pushes.key("A"));
+    for attempt in 1..=2 {
+        pushes.play(&format!("failed t{attempt} {}", 10_000 * attempt));
+        let wake = pushes.newest("A").unwrap().wake().unwrap();
+        assert_eq!(pushes.apply(&newest, Input::Timer, wake - Duration::from_millis(1)).did, Did::Early);
+        assert_eq!(pushes.apply(&newest, Input::Timer, wake).claims[0].claim, attempt + 1);
     }
-    let Delivery::Exhausted { attempt, reason, .. } = &row.settled().unwrap().outbox[0].delivery else { panic!() };
-    assert_eq!((*attempt, reason.as_str()), (3, "500"));
-    let redelivered = step(Some(&row), &In::Redeliver(Some("t")).input(), at(9999), &p);
-    assert_eq!(redelivered.claims[0].claim, 4, "claims go on counting, so that a result of an old one stays stale");
-    assert_eq!(redelivered.next.unwrap().notification_id(Notice::Replicated), id);
+    assert_eq!(pushes.play("failed t3 30000"), "exhausted, owes nothing");
+    assert!(matches!(pushes.deliveries()[0], Delivery::Exhausted { attempt: 3, reason, .. } if reason == "failed"));
+    // Claims go on counting, so that a result of an old one stays stale.
+    assert_eq!(pushes.play("redeliver:t 40000"), "claimed t4, wake 40030");
+    assert_eq!(pushes.play("failed t3 40001"), "stale");
+}
+
+#[test]
+fn a_confirmation_that_comes_late_keeps_the_later_claims_counted() {
+    let mut pushes = Pushes::new(policy(100));
+    pushes.play("E1 0, W1 10, confirmed u1 11, timer 40, confirmed t1 41");
+    assert_eq!(pushes.play("redeliver:t 42"), "claimed t3, wake 72");
+    assert_eq!(pushes.play("refused t2 43"), "stale");
 }
 
 #[test]
 fn what_found_no_place_is_not_given_up_untried() {
-    let policy = policy();
-    let not_begun = |claim| result("t", claim, AttemptResult::NotBegun { reason: "busy".into() });
-    let mut row = after(&[(arrive("a", "1", 0), 0), (arrive("b", "1", 1), 1)], &policy).unwrap();
-    let mut now = 2;
+    let mut pushes = Pushes::new(policy(100));
+    pushes.play("E1 0, W1 1, confirmed u1 2");
+    let newest = Which::Newest(pushes.key("A"));
     for claim in 1..=20 {
-        let waiting = step(Some(&row), &not_begun(claim).input(), at(now), &policy).next.unwrap();
-        let Delivery::Owed { failures, not_before, lease_until: None, .. } =
-            waiting.settled().unwrap().outbox[0].delivery
-        else {
-            panic!("still owed: {waiting:?}")
+        pushes.play(&format!("busy t{claim} {}", 200 * claim));
+        let Delivery::Owed { failures: 1, lease_until: None, not_before, .. } = *pushes.deliveries()[0] else {
+            panic!("the schedule's last wait is for attempts: {:?}", pushes.deliveries())
         };
-        assert_eq!(failures, 1, "the schedule's last wait is for attempts");
-        now += (not_before - at(now)).num_seconds() + 1;
-        row = step(Some(&waiting), &NAMED.input(), at(now), &policy).next.unwrap();
+        assert_eq!(pushes.apply(&newest, Input::Timer, not_before).did, Did::Claimed);
     }
-    let waiting = step(Some(&row), &failed("t", 21).input(), at(now), &policy).next.unwrap();
-    assert!(matches!(waiting.settled().unwrap().outbox[0].delivery, Delivery::Owed { failures: 2, .. }));
+    pushes.play("failed t21 4200");
+    assert!(matches!(pushes.deliveries()[0], Delivery::Owed { failures: 2, .. }));
 }

@@ -1,376 +1,321 @@
-//! `step` as tables: state, input and instant against the step that follows. Every rule has its line. Seconds count from
-//! the first arrival; the policy waits for `a` and `b` for 100 s and tells `t` of everything, `u` of replicated pushes only.
-
-use std::time::Duration;
-
-use chrono::DateTime;
+//! `step` as tables: what went before, an input, and what follows. Every rule has its line. How the lines read stands in
+//! `step_stories.rs`. The time-out is 100 s, a lease takes 30 s and whatever was spilled 40 s.
 
 use super::*;
 use crate::push::arrival::Correlation;
-use crate::push::policy::{Filter, Rule, Target, Verdict};
-use crate::push::state::TimerRef;
-use crate::push::{Key, Region, Subject};
+use stories::{Pushes, policy, regions, three};
 
 #[path = "step_orders.rs"]
 mod orders;
 #[path = "step_sequences.rs"]
 mod sequences;
+#[path = "step_stories.rs"]
+mod stories;
 
-pub(super) fn at(seconds: i64) -> Instant {
-    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
-}
-
-pub(super) fn region(name: &str) -> Region {
-    Region::parse(name).unwrap()
-}
-
-pub(super) fn subject(repository: &str) -> Subject {
-    Subject {
-        registry: "r".into(),
-        repository: repository.into(),
-        tag: None,
-        digest: "d".into(),
-        action: "push".into(),
+/// The table of the design, section 4: webhooks, what is told, and how many were repeats. The time-out is 6 s.
+#[test]
+fn the_table_of_the_design() {
+    for (webhooks, heard, repeats) in [
+        ("E1 0, W1 1", "A1 replicated 1", 0),
+        ("E1 0, E2 1, W1 2, W2 3", "A1 replicated 2", 2),
+        ("E1 0, W1 7, E2 9, W2 11", "A1 timed_out 6 -W, A1 recovered 7", 2),
+        ("E1 0, E2 7, W1 8, W2 10", "A1 timed_out 6 -W, A1 recovered 8", 2),
+        ("E1 0, W1 1, E2 60, W2 61", "A1 replicated 1, A2 replicated 61", 0),
+        ("E1 0, W1 1, E2 60", "A1 replicated 1, A2 timed_out 66 -W@1", 0),
+        ("A: E 0, W 1; B: E 2, W 3; A: E 4, W 5", "A1 replicated 1, B1 replicated 3, A2 replicated 5", 0),
+        ("A: E 0; B: E 2, W 3", "B1 replicated 3, [A1 superseded 6]", 0),
+    ] {
+        assert_eq!(told(policy(6), webhooks), (heard.to_owned(), repeats), "{webhooks}");
     }
 }
 
-pub(super) fn policy() -> Policy {
-    let target = |name: &str, notices: &[Notice]| Target {
-        name: name.into(),
-        notices: notices.into(),
-        filter: Filter::default(),
+/// What `t` is told when nothing is ever late, and how many webhooks were repeats.
+fn told(policy: Policy, webhooks: &str) -> (String, u32) {
+    let mut pushes = Pushes { on_time: true, ..Pushes::new(policy) };
+    pushes.play(webhooks);
+    pushes.end();
+    pushes.told()
+}
+
+/// What went before, an input, and what follows.
+macro_rules! table {
+    ($policy:expr; $($before:expr, $input:expr => $after:expr;)*) => {
+        for (before, input, after) in [$(($before, $input, $after)),*] {
+            let mut pushes = Pushes::new($policy);
+            pushes.play(before);
+            assert_eq!(pushes.play(input), after, "{before} | {input}");
+        }
     };
-    Policy {
-        regions: vec![region("a"), region("b")],
-        timeout: Duration::from_secs(100),
-        correlation: Correlation::Content,
-        rules: vec![
-            Rule {
-                name: "quiet".into(),
-                filter: Filter { repository: Some("quiet".into()), ..Filter::default() },
-                verdict: Verdict::Ignore,
-            },
-            Rule {
-                name: "wide".into(),
-                filter: Filter { repository: Some("wide".into()), ..Filter::default() },
-                verdict: Verdict::FanIn { regions: Some(vec![region("a"), region("c")]), timeout: None },
-            },
-        ],
-        targets: vec![
-            target("t", &[Notice::Replicated, Notice::TimedOut, Notice::Recovered]),
-            target("u", &[Notice::Replicated]),
-        ],
-        schedule: vec![Duration::from_secs(100), Duration::from_secs(1000)],
-    }
-}
-
-pub(super) fn arrival(name: &str, id: &str, received: i64) -> Arrival {
-    Arrival {
-        region: region(name),
-        received: at(received),
-        id: id.into(),
-        subject: subject("p"),
-        payload: format!("{{\"id\":\"{id}\"}}"),
-    }
-}
-
-/// Inputs that own what they hold.
-#[derive(Debug, Clone)]
-pub(super) enum In {
-    Arrival(Arrival),
-    Timer { message: Option<&'static str>, revived: bool, revision: u64 },
-    Attempted(Attempted),
-    Terminate,
-    Redeliver(Option<&'static str>),
-}
-
-impl In {
-    pub(super) fn input(&self) -> Input<'_> {
-        match self {
-            Self::Arrival(arrival) => Input::Arrival(arrival),
-            Self::Timer { message, revived, revision } => {
-                Input::Timer(Fired { message: *message, revived: *revived, revision: *revision })
-            }
-            Self::Attempted(attempted) => Input::Attempted(attempted),
-            Self::Terminate => Input::Terminate,
-            Self::Redeliver(target) => Input::Redeliver(*target),
-        }
-    }
-}
-
-fn arrive(name: &str, id: &str, received: i64) -> In {
-    In::Arrival(arrival(name, id, received))
-}
-
-fn about(repository: &str, name: &str, id: &str, received: i64) -> In {
-    In::Arrival(Arrival { subject: subject(repository), ..arrival(name, id, received) })
-}
-
-const NAMED: In = In::Timer { message: Some("m"), revived: false, revision: 1 };
-const SPARE: In = In::Timer { message: Some("spare"), revived: false, revision: 1 };
-const REVIVED: In = In::Timer { message: Some("new"), revived: true, revision: 0 };
-const NAMELESS: In = In::Timer { message: None, revived: false, revision: 1 };
-const AHEAD: In = In::Timer { message: Some("spare"), revived: false, revision: 99 };
-/// Shifted for a write that did not come about: it keeps the id by which the row names it.
-const SHIFTED: In = In::Timer { message: Some("m"), revived: false, revision: 99 };
-const SHIFTED_NAMELESS: In = In::Timer { message: None, revived: false, revision: 99 };
-
-fn result(target: &str, claim: u32, result: AttemptResult) -> In {
-    In::Attempted(Attempted { target: target.into(), notice: Notice::Replicated, claim, result })
-}
-
-fn confirmed(target: &str, claim: u32) -> In {
-    result(target, claim, AttemptResult::Confirmed { status: 204 })
-}
-
-fn failed(target: &str, claim: u32) -> In {
-    asked_to_wait(target, claim, None)
-}
-
-fn asked_to_wait(target: &str, claim: u32, seconds: Option<u64>) -> In {
-    let retry_after = seconds.map(Duration::from_secs);
-    result(target, claim, AttemptResult::Failed { reason: "500".into(), retry_after })
-}
-
-fn refused(target: &str, claim: u32) -> In {
-    result(target, claim, AttemptResult::Refused { reason: "410".into() })
-}
-
-/// The row after these inputs, as the engine would commit it: repeated while `again`, its timer due at `wake`.
-fn after(inputs: &[(In, i64)], policy: &Policy) -> Option<Row> {
-    let mut row = None;
-    for (input, now) in inputs {
-        loop {
-            let step = step(row.as_ref(), &input.input(), at(*now), policy);
-            if let Some(next) = step.next {
-                let timer = step.wake.map(|due| TimerRef { id: "m".into(), receipt: "r".into(), due });
-                row = Some(Row { timer, ..next });
-            }
-            if !step.again {
-                break;
-            }
-        }
-    }
-    row
-}
-
-fn state(name: &str, policy: &Policy) -> Option<Row> {
-    let mut inputs = match name {
-        "none" => vec![],
-        "waiting" => vec![(arrive("a", "1", 0), 0)],
-        "repeated" => vec![(arrive("a", "1", 0), 0), (arrive("a", "2", 5), 5)],
-        "replicated and repeated" | "overlapped" => {
-            vec![(arrive("a", "1", 0), 0), (arrive("a", "2", 5), 5), (arrive("b", "1", 10), 10)]
-        }
-        "overdue" => return after(&[(arrive("a", "1", 0), 0)], policy),
-        "wide" => vec![(about("wide", "a", "1", 0), 0)],
-        "round 2 after a time-out" => vec![(arrive("a", "1", 0), 0), (NAMED, 100), (arrive("a", "2", 160), 160)],
-        "mixed" => vec![(arrive("a", "1", 0), 0), (arrive("b", "2", 10), 10)],
-        "timed out" => vec![(arrive("a", "1", 0), 0), (NAMED, 100)],
-        "terminated" => vec![(arrive("a", "1", 0), 0), (In::Terminate, 50)],
-        _ => vec![(arrive("a", "1", 0), 0), (arrive("b", "1", 10), 10)],
-    };
-    inputs.extend(match name {
-        "retry" => vec![(failed("t", 1), 11), (confirmed("u", 1), 11)],
-        "one confirmed" => vec![(confirmed("u", 1), 11)],
-        "done" => vec![(confirmed("t", 1), 11), (confirmed("u", 1), 11)],
-        "refused" => vec![(refused("t", 1), 11), (confirmed("u", 1), 11)],
-        "last try" => {
-            vec![(confirmed("u", 1), 11), (failed("t", 1), 11), (NAMED, 200), (failed("t", 2), 201), (NAMED, 2000)]
-        }
-        "round 2" => vec![(arrive("a", "2", 20), 20)],
-        _ => vec![],
-    });
-    let superseded_by = match name {
-        "superseded" => Some(arrive("a", "2", 20)),
-        "overlapped" => Some(arrive("b", "2", 20)),
-        _ => None,
-    };
-    if let Some(input) = superseded_by {
-        let row = after(&inputs, policy)?;
-        return step(Some(&row), &input.input(), at(20), policy).next;
-    }
-    after(&inputs, policy)
-}
-
-/// What a line of the table expects: the word, whether a row is committed, the wake in seconds, rearm, targets claimed.
-type Expected<'a> = (&'a str, bool, Option<i64>, bool, &'a [&'a str]);
-
-fn check(state_name: &str, input: &In, now: i64, expected: Expected<'_>, policy: &Policy) {
-    let row = state(state_name, policy);
-    let step = step(row.as_ref(), &input.input(), at(now), policy);
-    let claimed: Vec<&str> = step.claims.iter().map(|c| c.target.as_str()).collect();
-    let wake = step.wake.map(|w| (w - at(0)).num_seconds());
-    let found: Expected<'_> = (step.what.word(), step.next.is_some(), wake, step.rearm, &claimed);
-    assert_eq!(found, expected, "{state_name} at {now}: {input:?}");
-    if let Some(next) = &step.next {
-        assert_eq!(step.wake, next.wake(), "wake is the committed row's: {state_name} at {now}: {input:?}");
-    }
-    assert!(step.claims.iter().all(|c| c.lease_until == at(now) + limits::LEASE));
 }
 
 #[test]
-fn arrivals() {
-    let p = policy();
-    let both: &[&str] = &["t", "u"];
-    let table: &[(&str, In, i64, Expected<'_>)] = &[
-        ("none", arrive("a", "1", 0), 0, ("opened", true, Some(100), false, &[])),
-        ("none", arrive("x", "1", 0), 0, ("unknown_region", false, None, false, &[])),
-        ("none", arrive("c", "1", 0), 0, ("ignored", false, None, false, &[])),
-        ("none", about("quiet", "a", "1", 0), 0, ("ignored", false, None, false, &[])),
-        ("none", about("wide", "b", "1", 0), 0, ("ignored", false, None, false, &[])),
-        ("none", about("wide", "c", "1", 0), 0, ("opened", true, Some(100), false, &[])),
-        // A spilled first arrival keeps the instant it was received: the deadline may be over before the row exists.
-        ("none", arrive("a", "1", 0), 500, ("opened", true, Some(100), false, &[])),
-        ("waiting", arrive("a", "1", 5), 5, ("duplicate", false, Some(100), false, &[])),
-        ("waiting", arrive("a", "2", 5), 5, ("repeated", true, Some(100), false, &[])),
-        ("repeated", arrive("a", "2", 5), 5, ("duplicate", false, Some(100), false, &[])),
-        ("repeated", arrive("b", "2", 5), 5, ("replicated", true, Some(35), false, both)),
-        ("waiting", arrive("x", "1", 5), 5, ("unknown_region", false, Some(100), false, &[])),
-        ("waiting", arrive("c", "1", 5), 5, ("ignored", false, Some(100), false, &[])),
-        ("waiting", arrive("b", "2", 99), 99, ("replicated", true, Some(129), false, both)),
-        ("waiting", arrive("b", "2", 99), 300, ("replicated", true, Some(330), false, both)),
-        ("waiting", arrive("b", "2", 100), 100, ("timed_out", true, Some(130), false, &["t"])),
-        ("overdue", arrive("a", "1", 99), 100, ("timed_out", true, Some(130), false, &["t"])),
-        ("wide", about("wide", "b", "1", 5), 5, ("ignored", false, Some(100), false, &[])),
-        ("wide", about("wide", "c", "1", 5), 5, ("replicated", true, Some(35), false, both)),
-        ("replicated", arrive("a", "1", 20), 20, ("duplicate", false, Some(40), false, &[])),
-        ("replicated", arrive("b", "1", 20), 20, ("duplicate", false, Some(40), false, &[])),
-        ("replicated", arrive("x", "1", 20), 20, ("unknown_region", false, Some(40), false, &[])),
-        ("replicated", arrive("a", "2", 20), 20, ("superseded", true, Some(40), false, &[])),
-        ("done", arrive("a", "2", 20), 20, ("superseded", true, None, false, &[])),
-        ("superseded", arrive("a", "2", 20), 20, ("opened", true, Some(120), false, &[])),
-        ("superseded", arrive("a", "1", 20), 20, ("duplicate", false, None, false, &[])),
-        ("superseded", about("quiet", "a", "3", 20), 20, ("ignored", false, None, false, &[])),
-        // A push that overlapped another: its first webhook is no news, its second one finds the first.
-        ("replicated and repeated", arrive("a", "2", 20), 20, ("duplicate", false, Some(40), false, &[])),
-        ("replicated and repeated", arrive("b", "2", 20), 20, ("superseded", true, Some(40), false, &[])),
-        ("overlapped", arrive("b", "2", 20), 20, ("replicated", true, Some(50), false, both)),
-        // Two whose webhooks were mixed share one round: neither's open another.
-        ("mixed", arrive("a", "2", 20), 20, ("duplicate", false, Some(40), false, &[])),
-        ("mixed", arrive("a", "3", 20), 20, ("superseded", true, Some(40), false, &[])),
-        // Late duplicates of the first round do not count in the second.
-        ("round 2", arrive("b", "1", 25), 25, ("duplicate", false, Some(120), false, &[])),
-        // Nor does a region that the first round timed out without, when its id shows that it belongs there.
-        ("round 2 after a time-out", arrive("b", "1", 170), 170, ("duplicate", false, Some(260), false, &[])),
-        ("round 2 after a time-out", arrive("b", "2", 170), 170, ("replicated", true, Some(200), false, both)),
-        ("round 2", arrive("b", "2", 25), 25, ("replicated", true, Some(55), false, both)),
-        // The notice of the time-out is claimed with it when its own lease is over.
-        ("timed out", arrive("b", "1", 120), 120, ("recovered", true, Some(130), false, &["t"])),
-        ("timed out", arrive("b", "1", 150), 150, ("recovered", true, Some(180), false, &["t", "t"])),
-        ("timed out", arrive("a", "1", 110), 110, ("duplicate", false, Some(130), false, &[])),
-        ("timed out", arrive("x", "1", 110), 110, ("unknown_region", false, Some(130), false, &[])),
-        ("terminated", arrive("b", "1", 60), 60, ("recovered", true, Some(80), false, &["t"])),
-    ];
-    for (state, input, now, expected) in table {
-        check(state, input, *now, *expected, &p);
+fn the_first_report_opens() {
+    table! { policy(100);
+        "", "E1 0" => "opened, wake 100";
+        "", "N1 0" => "ignored";
+        "", "X1 0" => "unknown_region";
+        // What was spilled keeps the instant at which it was received, and may not have been spilled alone.
+        "", "E1 0>60" => "opened, wake 100";
+        "", "E1 0>60.001" => "opened, wake 100.001";
+        "", "E1 0>500" => "opened, wake 540";
+    }
+    let one = Policy { regions: regions("E"), ..policy(100) };
+    table! { one.clone();
+        "", "E1 0" => "replicated t1 u1, wake 30";
+        "", "E1 0>500" => "replicated t1 u1, wake 530";
+    }
+}
+
+#[test]
+fn a_missing_region_is_in_time_or_late() {
+    table! { policy(100);
+        "E1 0", "W2 99.999" => "replicated t1 u1, wake 129.999";
+        "E1 0", "W2 50>300" => "replicated t1 u1, wake 330";
+        // The deadline was not handled yet.
+        "E1 0", "W1 100" => "recovered t1:recovered, wake 130";
+        "E1 0; B: E2 50", "W1 100" => "superseded u1, wake 130";
+        // Nor may it be, while others may still come back from the queue.
+        "E1 0>500", "W1 120" => "late, wake 540";
+        "E1 0>500", "W1 120>510" => "late, wake 550";
+        "E1 0>500, W1 120>510", "timer 550" => "recovered t1:recovered, wake 580";
+        "E1 0>500, W1 120>510", "W2 50>520" => "replicated t1 u1, wake 550";
+        "E1 0, timer 100, confirmed t1 101", "W1 120" => "recovered t1:recovered, wake 150";
+        "E1 0, terminate 50, confirmed t1 51", "W1 60" => "recovered t1:recovered, wake 90";
+        "E1 0; B: E2 50; A: timer 100", "W1 120" => "late, wake 130";
+    }
+    table! { three(100);
+        "E1 0", "N1 99.999" => "joined, wake 100";
+        "E1 0", "N1 100" => "late, wake 100";
+        "E1 0>500", "N1 50>510" => "joined, wake 550";
+        "E1 0>500, N1 120>505", "N2 50>510" => "repeated, wake 545";
+        "E1 0>500, N1 120>505, N2 130>506", "N3 50>510" => "repeated, wake 545";
+        "E1 0>500, N1 120>505, N2 50>510", "W1 60>520" => "replicated t1 u1, wake 550";
+        "E1 0, timer 100, confirmed t1 101", "N1 120" => "late, owes nothing";
+        "E1 0, timer 100, confirmed t1 101, N1 120", "W1 900" => "recovered t1:recovered, wake 930";
+    }
+}
+
+#[test]
+fn a_region_on_record_is_repeated_or_opens_the_next_round() {
+    table! { policy(100);
+        "E1 0", "E1 0>9" => "duplicate";
+        "E1 0", "E2 5" => "repeated, wake 100";
+        "E1 0", "E1 5" => "repeated, wake 100";
+        "E1 0, E2 5, E3 7", "E2 5>9" => "duplicate";
+        // Replicated at 10 s.
+        "E1 0, W1 10", "E2 110" => "repeated, wake 40";
+        "E1 0, W1 10", "E2 110.001" => "opened round 2, wake 210.001";
+        "E1 0, W1 10>50", "E2 110.001" => "opened round 2, wake 210.001";
+        // Timed out at 100 s, or still to be.
+        "E1 0", "E2 200" => "repeated, wake 100";
+        "E1 0", "E2 200.001" => "opened round 2, wake 300.001";
+        "E1 0, timer 100", "E2 200" => "repeated, wake 130";
+        "E1 0, timer 100", "E2 200.001" => "opened round 2, wake 300.001";
+        // Recovered at 150 s.
+        "E1 0, timer 100, confirmed t1 101, W1 150", "E2 250" => "repeated, wake 180";
+        "E1 0, timer 100, confirmed t1 101, W1 150", "E2 250.001" => "opened round 2, wake 350.001";
+        // Ended at 50 s.
+        "E1 0, terminate 50", "E2 150" => "repeated, wake 80";
+        "E1 0, terminate 50", "E2 150.001" => "opened round 2, wake 250.001";
+        // Superseded at 100 s: its tag has moved.
+        "E1 0; B: E2 50; A: timer 100", "E3 110" => "opened round 2, wake 210";
+        // The tag moved at 5 s.
+        "E1 0; B: E2 5", "E3 5" => "repeated, wake 100";
+        "E1 0; B: E2 5", "E3 5.001" => "opened round 2, wake 105.001";
+        "E1 0, W1 1; B: E2 5", "E3 6" => "opened round 2, wake 106";
+        // What is older than the report on record tells nothing of it.
+        "W 0; B: W 5; A: E 7", "E 6>8" => "repeated, wake 37";
+    }
+    // Something was late at 150 s, so that the rest may be.
+    let before = "E1 0, timer 100, N1 150";
+    table! { three(100);
+        before, "E2 250" => "repeated, wake 130";
+        before, "E2 250.001" => "opened round 2, wake 350.001";
+    }
+}
+
+#[test]
+fn older_reports_are_for_earlier_rounds() {
+    let moved = "A: E 0, W 1; B: E 2, W 3; A: E 4";
+    let timed_out = "E1 0, timer 100, confirmed t1 101, E2 300";
+    let gone = "E1 0, W1 1, confirmed t1 2, confirmed u1 2, purge 50, E2 300";
+    table! { policy(100);
+        moved, "W2 2>9" => "repeated round 1, wake 31";
+        moved, "W2 2.001>9" => "replicated round 2 t1 u1, wake 39";
+        // The first round has it on record, from after the tag had moved.
+        "A: E 0; B: E 2, W 3; A: W 4, E 5", "W 4>9" => "duplicate";
+        "A: E 0; B: E 2, W 3; A: W 4, E 5", "W2 4.001>9" => "replicated round 2 t1 u1, wake 39";
+        timed_out, "E3 200>310" => "repeated round 1, owes nothing";
+        timed_out, "W1 200>310" => "recovered round 1 t1:recovered, wake 340";
+        timed_out, "W1 200.001>310" => "replicated round 2 t1 u1, wake 340";
+        gone, "W2 50>310" => "duplicate";
+        gone, "W2 50.001>310" => "replicated round 2 t1 u1, wake 340";
+    }
+}
+
+#[test]
+fn regions_that_a_push_does_not_wait_for_are_shown_or_refused() {
+    table! { policy(100);
+        "E1 0", "N1 5" => "ignored, wake 100";
+        "E1 0, N1 5", "N2 6" => "ignored";
+        "E1 0, W1 10", "N1 110" => "ignored, wake 40";
+        "E1 0, W1 10", "N1 110.001" => "ignored";
+        "E1 0", "X1 5" => "unknown_region";
+        "E1 0, timer 100", "X1 5" => "unknown_region";
+        "E1 0, timer 100", "X1 900" => "unknown_region";
     }
 }
 
 #[test]
 fn timers() {
-    let p = policy();
-    let both: &[&str] = &["t", "u"];
-    let table: &[(&str, In, i64, Expected<'_>)] = &[
-        ("none", NAMED, 0, ("unknown_push", false, None, false, &[])),
-        ("waiting", NAMED, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", SPARE, 99, ("spare", false, Some(100), false, &[])),
-        ("waiting", REVIVED, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", NAMELESS, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", NAMED, 100, ("timed_out", true, Some(130), true, &["t"])),
-        // Due or not, that is for the one in charge, unless it stays away.
-        ("waiting", SPARE, 100, ("spare", false, Some(100), false, &[])),
-        ("waiting", SPARE, 159, ("spare", false, Some(100), false, &[])),
-        ("waiting", SPARE, 160, ("timed_out", true, Some(190), true, &["t"])),
-        ("waiting", REVIVED, 100, ("timed_out", true, Some(130), true, &["t"])),
-        ("replicated", NAMED, 39, ("early", true, Some(40), true, &[])),
-        ("replicated", SPARE, 40, ("spare", false, Some(40), false, &[])),
-        ("done", SPARE, 100, ("idle", false, None, false, &[])),
-        ("replicated", NAMED, 40, ("claimed", true, Some(70), true, both)),
-        ("one confirmed", NAMED, 40, ("claimed", true, Some(70), true, &["t"])),
-        (
-            "retry",
-            NAMED,
-            30,
-            ("early", true, state("retry", &p).unwrap().wake().map(|w| (w - at(0)).num_seconds()), true, &[]),
-        ),
-        ("retry", NAMED, 140, ("claimed", true, Some(170), true, &["t"])),
-        ("done", NAMED, 100, ("idle", false, None, false, &[])),
-        ("done", NAMELESS, 100, ("idle", false, None, false, &[])),
-        ("done", REVIVED, 100, ("idle", false, None, false, &[])),
-        ("refused", NAMED, 100, ("idle", false, None, false, &[])),
-        ("superseded", NAMED, 40, ("claimed", true, Some(70), true, both)),
-        // Whatever is due: what armed it did not come about, and the row is covered as it was before.
-        ("waiting", AHEAD, 50, ("ahead", false, Some(100), false, &[])),
-        ("waiting", AHEAD, 100, ("ahead", false, Some(100), false, &[])),
-        ("waiting", AHEAD, 500, ("ahead", false, Some(100), false, &[])),
-        ("replicated", AHEAD, 40, ("ahead", false, Some(40), false, &[])),
-        ("done", AHEAD, 100, ("ahead", false, None, false, &[])),
-        ("waiting", SHIFTED, 99, ("early", true, Some(100), true, &[])),
-        ("waiting", SHIFTED, 100, ("timed_out", true, Some(130), true, &["t"])),
-        ("waiting", SHIFTED_NAMELESS, 100, ("timed_out", true, Some(130), true, &["t"])),
-    ];
-    for (state, input, now, expected) in table {
-        check(state, input, *now, *expected, &p);
+    let settled = "E1 0, W1 10, confirmed u1 11";
+    table! { policy(100);
+        "", "timer 0" => "unknown_push";
+        "E1 0", "timer 99.999" => "early";
+        "E1 0", "timer 100" => "timed_out t1, wake 130";
+        "E1 0; B: E2 99.999", "timer 100" => "superseded u1, wake 130";
+        "E1 0; B: E2 100", "timer 100" => "timed_out t1, wake 130";
+        "E1 0>500", "timer 539.999" => "early";
+        "E1 0>500", "timer 540" => "timed_out t1, wake 570";
+        settled, "timer 39.999" => "early";
+        settled, "timer 40" => "claimed t2, wake 70";
+        "E1 0, W1 10", "timer 40" => "claimed t2 u2, wake 70";
+        "E1 0, W1 10, confirmed u1 11, failed:150 t1 11", "timer 160.999" => "early";
+        "E1 0, W1 10, confirmed u1 11, failed:150 t1 11", "timer 161" => "claimed t2, wake 191";
+        "E1 0, W1 10, confirmed u1 11, confirmed t1 11", "timer 40" => "idle";
+        "E1 0, W1 10, confirmed u1 11, refused t1 11", "timer 40" => "idle";
     }
 }
 
 #[test]
-fn results() {
-    let p = policy();
-    let table: &[(&str, In, i64, Expected<'_>)] = &[
-        ("none", confirmed("t", 1), 0, ("unknown_push", false, None, false, &[])),
-        ("waiting", confirmed("t", 1), 5, ("stale", false, Some(100), false, &[])),
-        ("replicated", confirmed("t", 1), 11, ("confirmed", true, Some(40), false, &[])),
-        ("replicated", confirmed("nobody", 1), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", confirmed("t", 1), 11, ("confirmed", true, None, false, &[])),
-        ("one confirmed", failed("u", 1), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", confirmed("u", 1), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", failed("t", 2), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", failed("t", 0), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", refused("t", 2), 11, ("stale", false, Some(40), false, &[])),
-        ("one confirmed", refused("t", 1), 11, ("exhausted", true, None, false, &[])),
-        // The receiver's wish, when longer than the schedule's, and its clamp.
-        ("one confirmed", asked_to_wait("t", 1, Some(500)), 11, ("retry", true, Some(511), false, &[])),
-        ("one confirmed", asked_to_wait("t", 1, Some(999_999)), 11, ("retry", true, Some(3611), false, &[])),
-        // A result that comes twice: the second finds no lease.
-        (
-            "retry",
-            failed("t", 1),
-            12,
-            ("stale", false, state("retry", &p).unwrap().wake().map(|w| (w - at(0)).num_seconds()), false, &[]),
-        ),
-        ("retry", confirmed("t", 1), 12, ("confirmed", true, None, false, &[])),
-        ("last try", failed("t", 3), 2001, ("exhausted", true, None, false, &[])),
-        ("last try", confirmed("t", 1), 2001, ("confirmed", true, None, false, &[])),
-        ("refused", confirmed("t", 1), 12, ("confirmed", true, None, false, &[])),
-        ("refused", failed("t", 1), 12, ("stale", false, None, false, &[])),
-        ("done", failed("t", 1), 12, ("stale", false, None, false, &[])),
-    ];
-    for (state, input, now, expected) in table {
-        check(state, input, *now, *expected, &p);
+fn results_of_attempts() {
+    let settled = "E1 0, W1 10, confirmed u1 11";
+    let retry = "E1 0, W1 10, confirmed u1 11, failed:150 t1 11";
+    let last = "E1 0, W1 10, confirmed u1 11, failed t1 11, timer 200, failed t2 201, timer 2000";
+    table! { policy(100);
+        "", "confirmed t1 0" => "unknown_push";
+        "E1 0", "confirmed t1 5" => "stale";
+        "E1 0, W1 10", "confirmed t1 11" => "confirmed, wake 40";
+        settled, "confirmed t1 11" => "confirmed, owes nothing";
+        settled, "confirmed u1 11" => "stale";
+        settled, "failed u1 11" => "stale";
+        settled, "confirmed x1 11" => "stale";
+        settled, "confirmed t1:recovered 11" => "stale";
+        settled, "failed t2 11" => "stale";
+        settled, "failed t0 11" => "stale";
+        settled, "refused t2 11" => "stale";
+        settled, "refused t1 11" => "exhausted, owes nothing";
+        // The receiver's wish, when it is longer than the schedule's wait, up to an hour.
+        settled, "failed:500 t1 11" => "retry, wake 511";
+        settled, "failed:999999 t1 11" => "retry, wake 3611";
+        // A result that comes twice finds no lease.
+        retry, "failed:150 t1 12" => "stale";
+        retry, "confirmed t1 12" => "confirmed, owes nothing";
+        last, "failed t3 2001" => "exhausted, owes nothing";
+        last, "confirmed t1 2001" => "confirmed, owes nothing";
+        "E1 0, W1 10, confirmed u1 11, refused t1 11", "confirmed t1 12" => "confirmed, owes nothing";
+        "E1 0, W1 10, confirmed u1 11, refused t1 11", "failed t1 12" => "stale";
+    }
+}
+
+#[test]
+fn the_all_clear_overtakes_an_alarm_that_nobody_confirmed() {
+    let under_way = "E1 0, timer 100, W1 120";
+    let overtaken = "E1 0, timer 100, failed:150 t1 110, W1 120";
+    table! { policy(100);
+        "E1 0, timer 100", "W1 120" => "recovered, wake 130";
+        // It waits for the attempt under way: for its result, or for the end of its lease.
+        under_way, "timer 129.999" => "early";
+        under_way, "timer 130" => "claimed t1:recovered, wake 160";
+        under_way, "failed t1 125" => "stale t1:recovered, wake 155";
+        under_way, "refused t1 125" => "stale t1:recovered, wake 155";
+        under_way, "confirmed t1 125" => "confirmed t1:recovered, wake 155";
+        under_way, "failed t2 125" => "stale";
+        "E1 0, timer 100", "W1 130" => "recovered t1:recovered, wake 160";
+        "E1 0, timer 100, failed:150 t1 110", "W1 120" => "recovered t1:recovered, wake 150";
+        overtaken, "failed t1 125" => "stale";
+        overtaken, "confirmed t1 125" => "confirmed, wake 150";
+        overtaken, "confirmed t1:recovered 125" => "confirmed, owes nothing";
+        "E1 0, timer 100, refused t1 110", "W1 120" => "recovered t1:recovered, wake 150";
     }
 }
 
 #[test]
 fn operators() {
-    let p = policy();
-    let both: &[&str] = &["t", "u"];
-    let table: &[(&str, In, i64, Expected<'_>)] = &[
-        ("none", In::Terminate, 0, ("unknown_push", false, None, false, &[])),
-        ("none", In::Redeliver(None), 0, ("unknown_push", false, None, false, &[])),
-        ("waiting", In::Terminate, 5, ("timed_out", true, Some(35), false, &["t"])),
-        ("waiting", In::Redeliver(None), 5, ("idle", false, Some(100), false, &[])),
-        ("replicated", In::Terminate, 11, ("idle", false, Some(40), false, &[])),
-        ("replicated", In::Redeliver(None), 11, ("idle", false, Some(40), false, &[])),
-        ("one confirmed", In::Redeliver(None), 11, ("claimed", true, Some(40), false, &["u"])),
-        ("done", In::Redeliver(None), 50, ("claimed", true, Some(80), false, both)),
-        ("done", In::Redeliver(Some("u")), 50, ("claimed", true, Some(80), false, &["u"])),
-        ("done", In::Redeliver(Some("nobody")), 50, ("idle", false, None, false, &[])),
-        ("refused", In::Redeliver(Some("t")), 50, ("claimed", true, Some(80), false, &["t"])),
-        ("superseded", In::Redeliver(None), 50, ("idle", false, Some(40), false, &[])),
-    ];
-    for (state, input, now, expected) in table {
-        check(state, input, *now, *expected, &p);
+    let done = "E1 0, W1 10, confirmed t1 11, confirmed u1 11";
+    let gone = "E1 0, W1 10, confirmed t1 11, confirmed u1 11, purge 50";
+    let all_clear = "E1 0, timer 100, confirmed t1 110, W1 120, confirmed t1:recovered 121";
+    let retry = "E1 0, W1 10, confirmed u1 11, failed:150 t1 11";
+    table! { policy(100);
+        "", "terminate 0" => "unknown_push";
+        "E1 0", "terminate 5" => "timed_out t1, wake 35";
+        "E1 0>500, W1 120>510", "terminate 520" => "recovered t1:recovered, wake 550";
+        "E1 0, W1 10", "terminate 11" => "idle";
+        gone, "terminate 60" => "unknown_push";
+        "", "redeliver 0" => "unknown_push";
+        "E1 0", "redeliver 5" => "idle";
+        done, "redeliver 50" => "claimed t2 u2, wake 80";
+        done, "redeliver:u 50" => "claimed u2, wake 80";
+        done, "redeliver:nosuch 50" => "unknown_target";
+        retry, "redeliver 20" => "claimed t2 u2, wake 50";
+        retry, "redeliver:t 20" => "claimed t2, wake 50";
+        // An attempt is under way.
+        "E1 0, W1 10", "redeliver 20" => "idle";
+        "E1 0, W1 10, confirmed u1 11", "redeliver 20" => "claimed u2, wake 40";
+        "E1 0, W1 10, confirmed u1 11", "redeliver:t 40" => "claimed t2, wake 70";
+        // Exhausted, overtaken, or not true any more.
+        "E1 0, W1 10, confirmed u1 11, refused t1 11", "redeliver:t 50" => "claimed t2, wake 80";
+        "E1 0, timer 100, failed t1 110, W1 120", "redeliver 130" => "idle";
+        all_clear, "redeliver 130" => "claimed t2:recovered, wake 160";
+        gone, "redeliver 60" => "unknown_push";
+        "", "purge 0" => "unknown_push";
+        "E1 0", "purge 5" => "owing";
+        "E1 0, W1 10", "purge 11" => "owing";
+        retry, "purge 20" => "owing";
+        done, "purge 50" => "purged, wake 3650";
+        "E1 0, timer 100, refused t1 110", "purge 120" => "purged, wake 3720";
+        // What is left of it.
+        gone, "purge 60" => "unknown_push";
+        gone, "confirmed t1 60" => "unknown_push";
+        gone, "timer 3649.999" => "early";
+        gone, "timer 3650" => "removed, gone";
+        gone, "W1 10>60" => "duplicate";
+        gone, "E2 50>60" => "duplicate";
+        gone, "N1 50>60" => "duplicate";
+        gone, "E2 50.001" => "opened round 2, wake 150.001";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 11, purge 900", "E2 110>901" => "duplicate";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 11, purge 900", "E2 111>901" => "opened round 2, wake 941";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 11, purge 50, timer 3650", "E2 3660" => "opened, wake 3760";
+    }
+}
+
+#[test]
+fn known_reports_count_at_the_deadline_where_the_settings_say_so() {
+    let known = |policy| Policy { repeats: Repeats::Known, ..policy };
+    table! { known(policy(100));
+        "E1 0", "timer 100" => "timed_out t1, wake 130";
+        "E1 0, W1 1, E2 200", "timer 300" => "replicated round 2 t1 u1, wake 330";
+        "E1 0, W1 1, E2 200", "W2 210" => "replicated round 2 t1 u1, wake 240";
+        "E1 0, W1 1, E2 200; B: E3 210", "A: timer 300" => "superseded round 2 u1, wake 330";
+        // It is a repeat for one time-out after the deadline.
+        "E1 0, W1 1, E2 200, timer 300", "E3 400" => "repeated round 2, wake 330";
+        "E1 0, W1 1, E2 200, timer 300", "E3 400.001" => "opened round 3, wake 500.001";
+        "E1 0, W1 1, E2 200, timer 300", "W2 310" => "late round 2, wake 330";
+    }
+    let second = "E1 0, W1 1, timer 100, confirmed t1 101, E2 202, timer 302, confirmed t1 303";
+    table! { known(three(100));
+        second, "N1 310" => "recovered round 2 t1:recovered, wake 340";
+        second, "W2 310" => "late round 2, owes nothing";
+    }
+    table! { three(100); second, "N1 310" => "late round 2, owes nothing"; }
+}
+
+#[test]
+fn with_ids_as_names_every_id_is_a_push() {
+    table! { Policy { correlation: Correlation::Id, ..policy(100) };
+        "E1 0", "E2 1" => "opened, wake 101";
+        "E1 0, E2 1", "W1 2" => "replicated t1 u1, wake 32";
+        "E1 0, W1 1", "E1 101" => "repeated, wake 31";
+        "E1 0, W1 1", "E1 101.001" => "opened round 2, wake 201.001";
     }
 }

@@ -50,6 +50,20 @@ impl MemoryStore {
         applied
     }
 
+    /// Every row there is.
+    #[must_use]
+    pub fn rows(&self) -> BTreeMap<PushId, Arc<Row>> {
+        self.with(|inner| {
+            inner.rows.values().flat_map(BTreeMap::values).map(|row| (row.id.clone(), Arc::clone(row))).collect()
+        })
+    }
+
+    /// What is due at an instant, the longest overdue first.
+    #[must_use]
+    pub fn due_at(&self, now: Instant) -> Vec<PushId> {
+        self.with(|inner| inner.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| id.clone()).collect())
+    }
+
     /// When the next push is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
@@ -105,7 +119,7 @@ impl Inner {
                 Some(next)
             }
         };
-        Applied { did, row, claims }
+        Applied { did, row: row.filter(|row| !row.is_purged()), claims }
     }
 
     fn wake(&mut self, id: &PushId, at: Option<Instant>) {
@@ -164,15 +178,18 @@ impl Store for MemoryStore {
 #[async_trait]
 impl Wakes for MemoryStore {
     async fn due(&self, max: usize) -> Result<Vec<PushId>, Failure> {
-        let now = self.clock.now();
-        Ok(self.with(|inner| {
-            inner.due.iter().take_while(|(at, _)| *at <= now).take(max).map(|(_, id)| id.clone()).collect()
-        }))
+        let mut due = self.due_at(self.clock.now());
+        due.truncate(max);
+        Ok(due)
     }
 
     async fn put_off(&self, push: &PushId, delay: Duration) -> Result<(), Failure> {
         let later = clock::after(self.clock.now(), delay);
-        self.with(|inner| inner.wake(push, Some(later)));
+        self.with(|inner| {
+            if inner.wakes.get(push).is_some_and(|at| *at < later) {
+                inner.wake(push, Some(later));
+            }
+        });
         Ok(())
     }
 

@@ -41,6 +41,11 @@ pub trait Decide: Send + Sync + 'static {
     /// Decides for this row and answer; asks for an answer at most once for each row. Called again for what is stored by then
     /// when a write was lost to another writer.
     fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision;
+
+    /// Whether it comes again by itself when it fails, and again, as long as it does.
+    fn comes_again(&self) -> bool {
+        false
+    }
 }
 
 /// What a step came to.

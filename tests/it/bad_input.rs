@@ -98,7 +98,7 @@ async fn what_starts_nothing_is_answered_with_success() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_methods_name_the_right_ones() {
     let serve = serve().await;
-    let id = format!("{}-1", "0".repeat(40));
+    let id = format!("{}-1", "0".repeat(64));
     for (method, path, allow) in [
         (Method::DELETE, "/api/ImagePush".to_owned(), "GET, POST"),
         (Method::POST, "/api/pushes".into(), "GET"),
@@ -158,8 +158,10 @@ async fn an_operator_can_end_send_again_list_and_remove() {
     // By its bare key, as in the links of an answer to an arrival that was spilled.
     let key = id.split('-').next().expect("a key");
     assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{key}/terminate"), "").await.0, 202);
-    assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{}/terminate", "0".repeat(40)), "").await.0, 404);
+    assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{}/terminate", "0".repeat(64)), "").await.0, 404);
     assert_eq!(call(&serve, Method::GET, "/api/pushes?limit=0", "").await.0, 400);
+    let (code, answer, _) = call(&serve, Method::POST, &format!("/api/pushes/{id}/redeliver?target=nosuch"), "").await;
+    assert_eq!((code, &answer["error"]["code"]), (404, &json!("unknown_target")));
     assert_eq!(call(&serve, Method::DELETE, &format!("/api/pushes/{id}"), "").await.0, 200);
     assert_eq!(call(&serve, Method::DELETE, &format!("/api/pushes/{id}"), "").await.0, 404);
     assert_eq!(call(&serve, Method::POST, &format!("/api/pushes/{id}/redeliver"), "").await.0, 404);

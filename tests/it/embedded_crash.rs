@@ -1,8 +1,8 @@
 //! A process that writes to the embedded store is killed at random instants; whatever it was told is durable must be there.
 //!
-//! The writer is this test binary, started again with [`FILE`] set. It prints a line before it asks for something that
-//! cannot be taken back and after each answer, so that what was on its way when it died is known to be either.
-//! A kill proves that nothing waits in the process's memory; that the disk's cache was flushed only a power cut could show.
+//! The writer is this test binary, started again with [`FILE`] set. It prints a line after each answer, so that what was on
+//! its way when it died is known to be either. A kill proves that nothing waits in the process's memory; that the disk's cache
+//! was flushed only a power cut could show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use global_webhook::push::PushId;
-use global_webhook::store::{Expected, Put, Store};
-use global_webhook::timers::{Inbox, Message, Timers};
+use global_webhook::clock::{Clock as _, Instant, SystemClock, after};
+use global_webhook::push::{Change, Did, PushId, Row};
+use global_webhook::store::embedded::EmbeddedStore;
+use global_webhook::store::{Store as _, Wakes as _, Which};
 
 use crate::embedded_file::open;
-use crate::store_contract::{id, instant, row};
+use crate::samples::{asking, decided, id, instant, owing, purged, putting, row, settled};
 use crate::support::dice::Dice;
-use crate::timers_contract::timer;
 
 /// Names the file to the writing process, and makes it one.
 const FILE: &str = "EMBEDDED_CRASH_FILE";
@@ -28,20 +28,22 @@ const ROUND: &str = "EMBEDDED_CRASH_ROUND";
 const ROUNDS: u64 = 20;
 const WRITERS: u32 = 16;
 
+/// The steps of a push's life. Each leaves its number in the row.
+const STEPS: u32 = 7;
+
 /// Not a test of its own: the process that is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by the tests beside it"]
 async fn writer() {
     let Ok(file) = std::env::var(FILE) else { return };
     let round = std::env::var(ROUND).unwrap();
-    let (store, timers) = open(Path::new(&file)).unwrap();
-    let (store, timers) = (Arc::new(store), Arc::new(timers));
+    let store = Arc::new(open(Path::new(&file)).unwrap());
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
-            let (store, timers, round) = (Arc::clone(&store), Arc::clone(&timers), round.clone());
+            let (store, round) = (Arc::clone(&store), round.clone());
             tokio::spawn(async move {
                 for n in 0.. {
-                    write(&*store, &*timers, &format!("{round}/{writer}/{n}")).await;
+                    live(&store, &format!("{round}/{writer}/{n}")).await;
                 }
             })
         })
@@ -51,37 +53,47 @@ async fn writer() {
     }
 }
 
-/// The life of one push: armed, inserted, replaced thrice, its timer shifted; every third is disarmed again.
-async fn write(store: &dyn Store, timers: &dyn Timers, name: &str) {
-    let push = id(name, 1);
-    let armed = timers.arm(&timer(name), Duration::from_secs(3600)).await.unwrap();
-    println!("armed {push}");
-    let mut expected = Expected::Absent;
-    for n in 0..4u32 {
-        let payload = format!("{n} {}", "x".repeat(700 * (n as usize % 3)));
-        let Put::Written(version) = store.put(&row(push.clone(), instant(0), &payload), &expected).await.unwrap()
-        else {
-            panic!("{name} conflicts");
-        };
-        println!("put {push} {n}");
-        expected = Expected::Version(version);
+/// The row after a step, and whether it is due by then: waiting, due, waiting for longer, owing now, owing later, owing
+/// nothing, purged.
+fn after_step(name: &str, step: u32, now: Instant) -> Row {
+    let later = after(now, Duration::from_secs(3600));
+    let plain = Row { rule: Some(step.to_string()), ..row(id(name, 1), instant(0), &"x".repeat(700)) };
+    match step {
+        0 | 2 => Row { deadline: later, ..plain },
+        1 => plain,
+        3 => owing(plain, instant(0)),
+        4 => owing(plain, later),
+        5 => settled(plain, Vec::new()),
+        _ => purged(plain, now),
     }
-    let shifted = timers.shift(&armed, &timer(name), Duration::ZERO).await.unwrap().unwrap();
-    println!("shifted {push}");
+}
+
+fn is_due_after(step: u32) -> bool {
+    matches!(step, 1 | 3)
+}
+
+async fn live(store: &EmbeddedStore, name: &str) {
+    let push = id(name, 1);
+    for step in 0..STEPS {
+        let next = after_step(name, step, SystemClock.now());
+        store.apply(&Which::Newest(push.key.clone()), putting(&next)).await.unwrap();
+        println!("put {push} {step}");
+    }
+    // Every third goes altogether.
     if push.key.as_str().as_bytes()[0].is_multiple_of(3) {
-        println!("disarming {push}");
-        timers.disarm(&shifted).await.unwrap();
-        println!("disarmed {push}");
+        let removing = asking(|_, _| decided(Did::Removed, Change::Remove));
+        println!("removing {push}");
+        store.apply(&Which::Push(push.clone()), removing).await.unwrap();
+        println!("removed {push}");
     }
 }
 
 #[derive(Default)]
 struct Told {
-    rows: BTreeMap<PushId, u32>,
-    armed: BTreeSet<PushId>,
-    shifted: BTreeSet<PushId>,
-    disarming: BTreeSet<PushId>,
-    disarmed: BTreeSet<PushId>,
+    /// The last step that was answered.
+    steps: BTreeMap<PushId, u32>,
+    removing: BTreeSet<PushId>,
+    removed: BTreeSet<PushId>,
 }
 
 impl Told {
@@ -89,13 +101,11 @@ impl Told {
         let words: Vec<&str> = line.split(' ').collect();
         let Some(push) = words.get(1).and_then(|word| word.parse().ok()) else { return };
         match words[0] {
-            "armed" => drop(self.armed.insert(push)),
-            "shifted" => drop(self.shifted.insert(push)),
-            "disarming" => drop(self.disarming.insert(push)),
-            "disarmed" => drop(self.disarmed.insert(push)),
+            "removing" => drop(self.removing.insert(push)),
+            "removed" => drop(self.removed.insert(push)),
             "put" => {
-                if let Some(n) = words.get(2).and_then(|word| word.parse().ok()) {
-                    self.rows.insert(push, n);
+                if let Some(step) = words.get(2).and_then(|word| word.parse().ok()) {
+                    self.steps.insert(push, step);
                 }
             }
             _ => {}
@@ -114,7 +124,7 @@ fn run_and_kill(file: &Path, round: u64, wait: Duration, told: &mut Told) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n').map(|line| line.unwrap());
-    let first = lines.by_ref().find(|line| line.starts_with(b"armed ")).expect("the writer has written nothing");
+    let first = lines.by_ref().find(|line| line.starts_with(b"put ")).expect("the writer has written nothing");
     let killer = std::thread::spawn(move || {
         std::thread::sleep(wait);
         child.kill().unwrap();
@@ -130,52 +140,43 @@ fn run_and_kill(file: &Path, round: u64, wait: Duration, told: &mut Told) {
     }
 }
 
-async fn check(file: &Path, told: &mut Told) {
-    let (store, timers) = open(file).unwrap();
-    for (push, n) in &told.rows {
-        let stored = store.get(push).await.unwrap().unwrap_or_else(|| panic!("{push} was answered and is gone"));
-        let (found, _) = stored.row.payload.split_once(' ').unwrap();
-        let found: u32 = found.parse().unwrap();
+/// The step that a push has come to, if it is there.
+async fn step_of(store: &EmbeddedStore, push: &PushId) -> Option<u32> {
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let look = asking({
+        let seen = Arc::clone(&seen);
+        move |row, _| {
+            *seen.lock().unwrap() = row.map(|row| row.rule.as_ref().unwrap().parse().unwrap());
+            decided(Did::Idle, Change::None)
+        }
+    });
+    store.apply(&Which::Push(push.clone()), look).await.unwrap();
+    seen.lock().unwrap().take()
+}
+
+async fn check(file: &Path, told: &Told) {
+    let store = open(file).unwrap();
+    let mut due = BTreeSet::new();
+    for push in store.due(1_000_000).await.unwrap() {
+        assert!(due.insert(push), "due twice");
+    }
+    for (push, answered) in &told.steps {
+        let found = step_of(&store, push).await;
+        let Some(found) = found else {
+            assert!(told.removing.contains(push), "{push} was answered and is gone");
+            continue;
+        };
+        assert!(!told.removed.contains(push), "{push} was removed and is back");
         // One more may have been written without the answer being heard.
-        assert!(found == *n || found == n + 1, "{push}: {n} was answered, {found} is stored");
+        assert!(found == *answered || found == answered + 1, "{push}: {answered} was answered, {found} is stored");
+        assert_eq!(due.contains(push), is_due_after(found), "{push}: the row and its wake disagree at {found}");
+        let shown = store.get(&Which::Push(push.clone())).await.unwrap().is_some();
+        assert_eq!(shown, found + 1 < STEPS, "{push}");
     }
-    let mut live = BTreeSet::new();
-    loop {
-        let received = timers.receive(32, Duration::from_secs(3600)).await.unwrap();
-        if received.is_empty() {
-            break;
-        }
-        for received in received {
-            let Some(Message::Timer(timer)) = Message::parse(received.text.as_deref().unwrap()) else {
-                panic!("not a timer: {received:?}");
-            };
-            assert!(live.insert(timer.push), "two timers for one push");
-        }
-    }
-    for push in &told.shifted {
-        let disarming = told.disarming.contains(push);
-        assert!(live.contains(push) || disarming, "{push}: its shifted timer is gone");
-        assert!(!(live.contains(push) && told.disarmed.contains(push)), "{push}: its disarmed timer is back");
-    }
-    drop((store, timers));
+    drop(store);
     let connection = rusqlite::Connection::open(file).unwrap();
     let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(found, "ok");
-    // Those that were armed and not yet shifted are due in an hour: counted by their texts.
-    let texts: Vec<String> = connection
-        .prepare("SELECT text FROM timers")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    let texts: BTreeSet<String> = texts.into_iter().collect();
-    for push in told.armed.iter().filter(|push| !told.disarming.contains(push)) {
-        assert!(texts.iter().any(|text| text.contains(&push.to_string())), "{push}: its timer is gone");
-    }
-    connection.execute_batch("DELETE FROM timers").unwrap();
-    // Rows stay and are checked again after every later kill.
-    *told = Told { rows: std::mem::take(&mut told.rows), ..Told::default() };
 }
 
 #[tokio::test]
@@ -183,14 +184,13 @@ async fn what_was_answered_survives_a_kill() {
     let mut dice = Dice::thrown("kills of the embedded store");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
+    // Rows stay and are checked again after every later kill.
     let mut told = Told::default();
-    let mut answers = 0;
     for round in 0..ROUNDS {
         let wait = Duration::from_micros(dice.below(120_000));
         run_and_kill(&file, round, wait, &mut told);
-        answers += told.armed.len() + told.shifted.len();
-        check(&file, &mut told).await;
+        check(&file, &told).await;
     }
-    println!("{} rows, {answers} timers", told.rows.len());
-    assert!(told.rows.len() > 100, "too little was written to prove anything");
+    println!("{} pushes, {} of them removed", told.steps.len(), told.removed.len());
+    assert!(told.steps.len() > 100, "too little was written to prove anything");
 }

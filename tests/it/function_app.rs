@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use global_webhook::config::timespan;
-use global_webhook::http;
-use global_webhook::timers::{poll, queue};
+use global_webhook::config::{Source, timespan};
+use global_webhook::store::azure::{Names, QUEUE};
+use global_webhook::{http, poll};
 use serde_json::{Value, json};
 
 use crate::support::host::{HostOptions, QueueRules};
@@ -27,7 +27,8 @@ fn length(value: &Value) -> Duration {
 #[test]
 fn the_host_gives_messages_back_as_serve_does() {
     let queues = &parse(HOST)["extensions"]["queues"];
-    assert_eq!((&queues["maxDequeueCount"], poll::DEQUEUES_MAX), (&json!(100), 100));
+    // As often as it takes: a message that fails is put back by the service itself, and nothing is given up.
+    assert_eq!((&queues["maxDequeueCount"], service::MAX_DEQUEUE_COUNT), (&json!(i32::MAX), 2_147_483_647));
     assert_eq!(
         (length(&queues["visibilityTimeout"]), poll::RELEASE_AFTER),
         (poll::RELEASE_AFTER, Duration::from_secs(30))
@@ -44,13 +45,14 @@ fn the_queue_function_is_bound_to_the_timers() {
     assert_eq!(
         *trigger,
         json!([{
-            "type": "queueTrigger", "direction": "in", "name": rules.binding, "queueName": queue::QUEUE,
+            "type": "queueTrigger", "direction": "in", "name": rules.binding, "queueName": QUEUE,
             "connection": "AzureWebJobsStorage",
         }])
     );
-    assert_eq!((rules.function.as_str(), service::QUEUE), ("TimeoutCheck", queue::QUEUE));
-    // Where the host puts what failed too often.
-    assert_eq!(queue::POISON_QUEUE, format!("{}-poison", queue::QUEUE));
+    assert_eq!((rules.function.as_str(), service::QUEUE), ("TimeoutCheck", QUEUE));
+    // The handler reads the name where the host does, and puts what nobody can handle where the host would.
+    let names = Names::read(Path::new(env!("CARGO_MANIFEST_DIR")), &Source::default()).expect("names");
+    assert_eq!((names.clone(), names.poison), (Names::default(), format!("{QUEUE}-poison")));
 }
 
 #[test]

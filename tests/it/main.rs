@@ -9,7 +9,7 @@
     reason = "test support is a small library of its own, used in part by each test"
 )]
 
-#[path = "../support/fuzz_checks.rs"]
+#[path = "../support/fuzz_checks/mod.rs"]
 mod fuzz_checks;
 #[path = "../support/proxy.rs"]
 mod proxy;
@@ -22,6 +22,8 @@ mod azure_faults;
 mod azure_queue;
 mod azure_table;
 mod bad_input;
+mod cases;
+mod cases_storage;
 mod deliveries;
 mod embedded_crash;
 mod embedded_file;
@@ -30,8 +32,11 @@ mod kills;
 mod neighbours;
 mod notify;
 mod outage;
+mod queue_contract;
 mod receive;
 mod requests;
+mod rows_contract;
+mod samples;
 mod scenarios;
 mod seeds;
 mod send;
@@ -40,5 +45,5 @@ mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;
 mod storm;
-mod timers_contract;
+mod wakes_contract;
 mod wire_replay;

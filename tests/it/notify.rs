@@ -1,6 +1,5 @@
 //! The notifier against receivers that listen on loopback and misbehave on cue.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Stopwatch};
@@ -11,13 +10,13 @@ use global_webhook::config::targets::{TargetSettings, targets};
 use global_webhook::limits;
 use global_webhook::notify::Notifier;
 use global_webhook::notify::client::{HttpNotifier, Options};
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::state::{Arrived, Notice, Outcome, Phase, Row, Settled};
-use global_webhook::push::{AttemptResult, Claim, Key, PushId, Region, Subject};
+use global_webhook::push::{AttemptResult, Claim, Notice, Row};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+use crate::samples;
 
 const SECRETS: [&str; 2] =
     ["whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"];
@@ -93,39 +92,7 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
 
 /// A push that has settled as replicated.
 fn row() -> Row {
-    let now = SystemClock.now();
-    let region = Region::parse("westus").unwrap();
-    Row {
-        id: PushId { key: Key::of(&["x"]), round: 1 },
-        correlation: Correlation::Content,
-        subject: Subject {
-            registry: String::new(),
-            repository: "shop/cart".into(),
-            tag: Some("1".into()),
-            digest: "sha256:1".into(),
-            action: "push".into(),
-        },
-        payload: PAYLOAD.into(),
-        opened: now,
-        deadline: now,
-        regions: vec![region.clone()],
-        rule: None,
-        arrived: BTreeMap::from([(region, Arrived { at: now, id: "1".into() })]),
-        earlier: Vec::new(),
-        repeated: Vec::new(),
-        phase: Phase::Settled(Settled {
-            outcome: Outcome::Replicated,
-            at: now,
-            terminated: false,
-            late: BTreeMap::new(),
-            recovered: None,
-            superseded: false,
-            outbox: vec![],
-        }),
-        timer: None,
-        updated: now,
-        revision: 1,
-    }
+    samples::settled(samples::row(samples::id("x", 1), SystemClock.now(), PAYLOAD), vec![])
 }
 
 fn claim(target: &str) -> Claim {

@@ -16,17 +16,17 @@ use crate::support::http::{Answer, Connection};
 use crate::support::recorder::Recorder;
 use crate::support::service::{Deployment, Image, LIMIT, QUEUE, Service};
 
-/// The promise for an answer to the registry, whatever the storage does.
+/// Where one of the two places can be written, or both refuse at once, an answer is out by then.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// How long the registry waits for an answer.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Storage that is mute uses up the service's budgets of 1.8 s, and 0.2 s are too little for each of several answers of a debug
-/// build on a busy machine. So the quickest shows that the promise is kept, and none may come too late for the registry.
-fn assert_in_time(took: &[Duration]) {
+/// A debug build on a busy machine may take its time now and then. So the quickest shows that the promise is kept, and none may
+/// come too late for the registry.
+fn assert_in_time(took: &[Duration], quickest: Duration) {
     assert!(took.iter().all(|took| *took < REGISTRY_PATIENCE), "{took:?}");
-    assert!(took.iter().any(|took| *took < ANSWER_MAX), "{took:?}");
+    assert!(took.iter().any(|took| *took < quickest), "{took:?}");
 }
 
 /// The promise for an answer to the host, whatever the storage does.
@@ -90,7 +90,7 @@ async fn arrivals_wait_on_the_queue(deployment: Deployment, at_start: Mode, outa
         let waiting = queue(&account).count().await.expect("the queue");
         assert!(waiting > u32::try_from(n).expect("small"), "{waiting} messages after {} arrivals", n + 1);
     }
-    assert_in_time(&took);
+    assert_in_time(&took, ANSWER_MAX);
     tables.set(Mode::Open).await;
     let status = service.at_rest(&key).await;
     assert_eq!((&status["output"]["outcome"], &status["customStatus"]["round"]), (&json!("replicated"), &json!(1)));
@@ -138,7 +138,8 @@ async fn refused_in_time(outage: Mode) {
         took.push(begun.elapsed());
         assert_eq!((answer.status().as_u16(), answer.headers().get("retry-after").is_some()), (503, true));
     }
-    assert_in_time(&took);
+    // Who says nothing is waited for as long as the registry's patience allows.
+    assert_in_time(&took, if outage == Mode::Dead { ANSWER_MAX } else { REGISTRY_PATIENCE });
     let output = service.output();
     let errors: Vec<&str> = output.lines().filter(|line| line.contains("ERROR")).collect();
     assert!(errors.len() == 3 && errors.iter().all(|line| line.contains("arrival refused")), "{errors:#?}");
@@ -158,13 +159,14 @@ async fn nothing_answering_is_told_to_the_registry_in_time() {
     refused_in_time(Mode::Mute).await;
 }
 
+/// Whatever became of a timer: the row says what is owed, and a start looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poisoned_timer_lives_again_after_a_start() {
+async fn a_poisoned_timer_is_made_good_by_a_start() {
     let account = on_azurite(Azurite::account).await;
     let (receiver, settings) = settings("0:0:1").await;
     let mut all = borrowed(&settings);
     all.push(("AzureWebJobsStorage", &account));
-    // Nobody takes timers here, so that the one of this push can be buried.
+    // Nobody takes timers here, so that those of this push can be buried.
     let host = Host::start(HostOptions::spawned(&all).only(Serves::Http)).await;
     let url = format!("{}/api/ImagePush?region=a", host.base_url());
     let body = Image::new("team/shop", "buried").notification();
@@ -172,22 +174,22 @@ async fn a_poisoned_timer_lives_again_after_a_start() {
         crate::support::service::json_of(reqwest::Client::new().post(url).body(body).send().await.expect("an answer"))
             .await;
     let id = answer["id"].as_str().expect("an id").to_owned();
-    let queue = queue(&account);
-    let mut taken = Vec::new();
+    let (queue, poison) = (queue(&account), queue(&account).poison());
+    poison.create().await.expect("the poison queue");
+    let mut buried = false;
     eventually("the timer fires", LIMIT, async || {
-        taken = queue.receive(32, Duration::from_secs(300)).await.expect("the queue");
-        !taken.is_empty()
+        for message in queue.receive(32, Duration::from_secs(300)).await.expect("the queue") {
+            buried |= message.decoded().is_some_and(|text| String::from_utf8_lossy(&text).contains(&id));
+            poison.put_raw(&message.raw).await.expect("a put");
+            let (id, receipt) = message.handle.expect("a handle");
+            queue.delete(&id, &receipt).await.expect("a delete");
+        }
+        buried
     })
     .await;
     host.stop().await;
-    let poison = queue.poison();
-    poison.create().await.expect("the poison queue");
-    for message in taken {
-        poison.put_raw(&message.raw).await.expect("a put");
-        let (id, receipt) = message.handle.expect("a handle");
-        queue.delete(&id, &receipt).await.expect("a delete");
-    }
     poison.put(b"not ours").await.expect("a put");
+    let buried = poison.count().await.expect("the poison queue");
     let service = Service::start_on(Deployment::Handler, &borrowed(&settings), Some(&account)).await;
     assert_eq!(service.at_rest(&id).await["output"]["outcome"], "timed_out");
     let mut ids = BTreeSet::new();
@@ -196,43 +198,7 @@ async fn a_poisoned_timer_lives_again_after_a_start() {
         ids.len() == 1
     })
     .await;
-    let warnings = || service.output().lines().filter(|line| line.contains("were in the poison queue")).count();
-    eventually("what lived again is told", LIMIT, async || warnings() >= 1).await;
-    eventually("what is not ours is visible again", LIMIT, async || {
-        let left = poison.peek().await.expect("the poison queue");
-        left.len() == 1 && left[0].decoded().as_deref() == Some(b"not ours")
-    })
-    .await;
-    assert_eq!(warnings(), 1, "{}", service.output());
-}
-
-/// After a long outage everything that was due lies in the poison queue, more than one look takes in.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes more than a minute of Azurite's time"]
-async fn any_number_of_poisoned_timers_lives_again_without_a_pause() {
-    const TIMERS: usize = 1100;
-    let account = on_azurite(Azurite::account).await;
-    let (queue, poison) = (queue(&account), queue(&account).poison());
-    poison.create().await.expect("the poison queue");
-    let mut puts = tokio::task::JoinSet::new();
-    for part in 0..8 {
-        let poison = poison.clone();
-        puts.spawn(async move {
-            for n in (part..TIMERS).step_by(8) {
-                let id = format!("{n:040x}-1");
-                let text = format!(r#"{{"v":1,"push":"{id}","due":"2026-11-22T10:00:00Z","reason":"deadline"}}"#);
-                poison.put(text.as_bytes()).await.expect("a put");
-            }
-        });
-    }
-    while let Some(put) = puts.join_next().await {
-        put.expect("a put");
-    }
-    let (_receiver, settings) = settings("0:5:0").await;
-    let service = Service::start_on(Deployment::ServeAzure, &borrowed(&settings), Some(&account)).await;
-    eventually("the poison queue is empty", LIMIT * 4, async || poison.count().await == Ok(0)).await;
-    assert!(queue.count().await.is_ok());
-    assert!(!service.output().contains("ERROR"), "{}", service.output());
+    assert_eq!(poison.count().await, Ok(buried), "the poison queue is the operator's");
 }
 
 async fn strangers_hold_nobody_up(deployment: Deployment) {
@@ -260,7 +226,8 @@ async fn strangers_hold_nobody_up(deployment: Deployment) {
     assert!((2000..30_000).contains(&lasted), "{status}");
     let poison = queue.poison();
     eventually("all strangers are set aside", LIMIT, async || poison.count().await == Ok(STRANGERS)).await;
-    eventually("the queue is empty", LIMIT, async || queue.count().await == Ok(0)).await;
+    // Upkeep's own timer stays.
+    eventually("the queue is empty", LIMIT, async || queue.count().await == Ok(1)).await;
     assert!(!service.output().contains("order 5"));
 }
 
@@ -335,6 +302,25 @@ async fn fire(port: u16, text: &str) -> Answer {
     answer.unwrap_or_else(|_| panic!("no answer within {TIMER_ANSWER_MAX:?} to {text}")).expect("an answer")
 }
 
+/// A text of the timer queue for a push that nobody knows.
+fn timer() -> String {
+    let ticket = json!({ "revision": 1, "writer": 1 });
+    let push = format!("{}-1", "0".repeat(64));
+    json!({ "timer": { "push": push, "due": "2026-11-22T10:00:00Z", "reason": "deadline", "ticket": ticket } }).to_string()
+}
+
+/// A handler on this account, whose rows hang, is given a timer; it must be put back, in time.
+async fn is_put_back_in_time(account: &str) {
+    let settings = [("WebhookRegions", "a,b"), ("AzureWebJobsStorage", account)];
+    let host = Host::start(HostOptions::spawned(&settings).only(Serves::Http)).await;
+    let begun = Instant::now();
+    let answer = fire(host.handler_port(), &timer()).await;
+    eprintln!("rows hang: put back after {} ms", begun.elapsed().as_millis());
+    assert_eq!(envelope::judge(&answer), Judgement::Success, "{answer:?}");
+    assert_eq!(queue(account).count().await, Ok(1));
+    assert!(host.handler_output().contains("put back"), "{}", host.handler_output());
+}
+
 /// A handler on this account is given `text`; the host must get a failure that it can act on, in time.
 async fn fails_in_time(what: &str, account: &str, text: &str) {
     let settings = [("WebhookRegions", "a,b"), ("AzureWebJobsStorage", account)];
@@ -388,13 +374,13 @@ async fn slow_queue_service() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timer_call_ends_in_time_whatever_hangs() {
-    let timer = format!(r#"{{"v":1,"push":"{}-1","due":"2026-11-22T10:00:00Z","reason":"deadline"}}"#, "0".repeat(40));
     let (_tables, _queues, no_rows) = gated(Mode::Mute, Mode::Open).await;
     let (_tables2, _queues2, no_queue) = gated(Mode::Open, Mode::Mute).await;
     let (_tables3, _queues3, neither) = gated(Mode::Mute, Mode::Mute).await;
+    let timer = timer();
     let slow_queue = azurite().account_at(azurite().tables().port(), slow_queue_service().await);
     tokio::join!(
-        fails_in_time("rows hang", &no_rows, &timer),
+        is_put_back_in_time(&no_rows),
         fails_in_time("the queue hangs", &no_queue, &timer),
         fails_in_time("the queue hangs, a stranger", &no_queue, "a stranger"),
         fails_in_time("both hang", &neither, &timer),

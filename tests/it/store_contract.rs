@@ -1,18 +1,27 @@
 //! What every [`Store`] must do. One line of `store_contract!` at the end runs all cases against one implementation.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeZone;
-use global_webhook::clock::{Instant, SystemClock, after};
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::{Key, Phase, PushId, Region, Row, Subject};
+use global_webhook::clock::{Clock as _, Instant, SystemClock, after};
+use global_webhook::limits;
+use global_webhook::push::{
+    Answer, Change, Claim, Decision, Did, Notice, PushId, Question, Region, Row, Seen, Step, record,
+};
+use global_webhook::store::azure::queue::TimerQueue;
+use global_webhook::store::azure::table::Table;
+use global_webhook::store::azure::{AzureStore, Names};
 use global_webhook::store::embedded::EmbeddedStore;
 use global_webhook::store::memory::MemoryStore;
-use global_webhook::store::table::TableStore;
-use global_webhook::store::{Expected, Put, Store, Version, Versioned};
+use global_webhook::store::{Applied, Page, Store, Which};
+
+use crate::samples::{
+    asking, content, decided, doing, id, instant, open, owing, purged, putting, row, settled, storage_clock,
+    with_digest,
+};
+use crate::support::azurite::azurite;
 
 /// An empty store, and what must live as long as it does.
 pub(crate) struct Fresh {
@@ -20,53 +29,35 @@ pub(crate) struct Fresh {
     pub(crate) _keep: Box<dyn Any + Send + Sync>,
 }
 
-pub(crate) fn id(name: &str, round: u32) -> PushId {
-    PushId { key: Key::of(&[name]), round }
+fn push(id: &PushId) -> Which {
+    Which::Push(id.clone())
 }
 
-pub(crate) fn instant(seconds: i64) -> Instant {
-    chrono::Utc.timestamp_opt(1_760_000_000 + seconds, 123_000_000).unwrap()
+fn newest(id: &PushId) -> Which {
+    Which::Newest(id.key.clone())
 }
 
-pub(crate) fn row(id: PushId, opened: Instant, payload: &str) -> Row {
-    Row {
-        id,
-        correlation: Correlation::Content,
-        subject: Subject {
-            registry: "demo.azurecr.io".into(),
-            repository: "shop/cart".into(),
-            tag: Some("v1".into()),
-            digest: "sha256:00".into(),
-            action: "push".into(),
-        },
-        payload: payload.into(),
-        opened,
-        deadline: after(opened, Duration::from_secs(120)),
-        regions: vec![Region::parse("northeurope").unwrap()],
-        rule: None,
-        arrived: BTreeMap::new(),
-        earlier: Vec::new(),
-        repeated: Vec::new(),
-        phase: Phase::Waiting,
-        timer: None,
-        updated: opened,
-        revision: 1,
-    }
+/// Leaves `row` as the newest of its key.
+pub(crate) async fn put(store: &dyn Store, row: &Row) -> Applied {
+    store.apply(&newest(&row.id), putting(row)).await.unwrap()
 }
 
-/// Puts a row and says at which version.
-async fn written(store: &dyn Store, row: &Row, expected: &Expected) -> Version {
-    if *expected == Expected::Absent {
-        store.index(&row.id, row.opened).await.unwrap();
-    }
-    match store.put(row, expected).await.unwrap() {
-        Put::Written(version) => version,
-        Put::Conflict => panic!("{} conflicts", row.id),
-    }
+/// What a step finds.
+async fn found(store: &dyn Store, which: &Which) -> Option<Row> {
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let step = doing({
+        let seen = Arc::clone(&seen);
+        move |row| {
+            *seen.lock().unwrap() = row.cloned();
+            Change::None
+        }
+    });
+    store.apply(which, step).await.unwrap();
+    seen.lock().unwrap().take()
 }
 
-async fn add(store: &dyn Store, row: &Row) -> Version {
-    written(store, row, &Expected::Absent).await
+async fn get(store: &dyn Store, id: &PushId) -> Option<Row> {
+    store.get(&push(id)).await.unwrap().map(|row| (*row).clone())
 }
 
 /// All pushes, page by page; panics on one that comes twice.
@@ -75,8 +66,8 @@ async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Instant)> {
     let mut cursor: Option<String> = None;
     loop {
         let page = store.list(limit, cursor.as_deref()).await.unwrap();
-        assert!(page.pushes.len() <= limit, "{} on a page of {limit}", page.pushes.len());
-        all.extend(page.pushes);
+        assert!(page.rows.len() <= limit, "{} on a page of {limit}", page.rows.len());
+        all.extend(named(&page));
         assert!(all.len() < 10_000, "the list has no end");
         cursor = page.next;
         if cursor.is_none() {
@@ -88,85 +79,65 @@ async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Instant)> {
     all
 }
 
-async fn a_row_goes_in_once_and_then_at_its_version(store: Arc<dyn Store>) {
-    let mut row = row(id("a", 1), instant(0), "{}");
-    assert_eq!(store.get(&row.id).await.unwrap(), None);
-    assert_eq!(store.latest(&row.id.key).await.unwrap(), None);
-    let first = add(&*store, &row).await;
-    assert_eq!(store.put(&row, &Expected::Absent).await.unwrap(), Put::Conflict);
-    row.payload = "2".into();
-    let second = written(&*store, &row, &Expected::Version(first.clone())).await;
-    assert_ne!(first, second);
-    row.payload = "3".into();
-    let third = written(&*store, &row, &Expected::Version(second.clone())).await;
-    assert_ne!(second, third);
-    assert_eq!(store.get(&row.id).await.unwrap(), Some(Versioned { row, version: third }));
+fn named(page: &Page) -> Vec<(PushId, Instant)> {
+    page.rows.iter().map(|row| (row.id.clone(), row.opened)).collect()
 }
 
-async fn the_same_row_again_is_a_new_version(store: Arc<dyn Store>) {
-    let row = row(id("a", 1), instant(0), "{}");
-    let first = add(&*store, &row).await;
-    let second = written(&*store, &row, &Expected::Version(first.clone())).await;
-    assert_ne!(first, second);
-    assert_eq!(store.put(&row, &Expected::Version(first)).await.unwrap(), Put::Conflict);
-}
-
-async fn a_conflict_changes_nothing(store: Arc<dyn Store>) {
-    let kept = row(id("a", 1), instant(0), "kept");
-    let first = add(&*store, &kept).await;
-    let version = written(&*store, &kept, &Expected::Version(first.clone())).await;
-    let other = row(id("a", 1), instant(0), "other");
-    for expected in [Expected::Absent, Expected::Version(first)] {
-        assert_eq!(store.put(&other, &expected).await.unwrap(), Put::Conflict, "{expected:?}");
+async fn a_step_that_was_applied_is_there(store: Arc<dyn Store>) {
+    let first = row(id("a", 1), instant(0), "{}");
+    for which in [push(&first.id), newest(&first.id)] {
+        assert_eq!(store.get(&which).await.unwrap(), None);
+        assert_eq!(found(&*store, &which).await, None);
     }
-    let stored = Some(Versioned { row: kept, version: version.clone() });
-    assert_eq!(store.get(&other.id).await.unwrap(), stored);
-    assert_eq!(store.latest(&other.id.key).await.unwrap(), stored);
-    let absent = row(id("b", 1), instant(0), "absent");
-    assert_eq!(store.put(&absent, &Expected::Version(version)).await.unwrap(), Put::Conflict);
-    assert_eq!(store.get(&absent.id).await.unwrap(), None);
-}
-
-async fn of_many_writers_one_wins(store: Arc<dyn Store>) {
-    let push = id("a", 1);
-    store.index(&push, instant(0)).await.unwrap();
-    let mut expected = Expected::Absent;
-    for round in 0..6 {
-        let writers: Vec<_> = (0..50)
-            .map(|writer| {
-                let (store, expected) = (Arc::clone(&store), expected.clone());
-                let row = row(push.clone(), instant(0), &format!("{round} {writer}"));
-                tokio::spawn(async move { (store.put(&row, &expected).await.unwrap(), row) })
-            })
-            .collect();
-        let mut winners = Vec::new();
-        for writer in writers {
-            if let (Put::Written(version), row) = writer.await.unwrap() {
-                winners.push(Versioned { row, version });
-            }
+    let claim = Claim { target: "ops".into(), notice: Notice::Replicated, claim: 7, lease_until: instant(30) };
+    let step = asking({
+        let (row, claim) = (first.clone(), claim.clone());
+        move |_, _| {
+            let (change, claims) = (Change::Put(row.clone()), vec![claim.clone()]);
+            Decision::Step(Box::new(Step { did: Did::Opened, change, claims }))
         }
-        assert_eq!(winners.len(), 1, "round {round}");
-        let winner = winners.remove(0);
-        assert_eq!(store.get(&push).await.unwrap(), Some(winner.clone()), "round {round}");
-        expected = Expected::Version(winner.version);
+    });
+    let applied = store.apply(&newest(&first.id), step).await.unwrap();
+    assert_eq!((applied.did, applied.row.as_deref(), applied.claims), (Did::Opened, Some(&first), vec![claim]));
+    for which in [push(&first.id), newest(&first.id)] {
+        assert_eq!(store.get(&which).await.unwrap().as_deref(), Some(&first));
+        assert_eq!(found(&*store, &which).await, Some(first.clone()));
+    }
+    // Changed by either name.
+    for (n, which) in [push(&first.id), newest(&first.id)].into_iter().enumerate() {
+        let next = Row { updated: instant(n as i64 + 1), rule: Some(n.to_string()), ..first.clone() };
+        let applied = store.apply(&which, putting(&next)).await.unwrap();
+        assert_eq!(applied.row.as_deref(), Some(&next));
+        assert_eq!(get(&*store, &first.id).await, Some(next));
     }
 }
 
-async fn counting_by_many_loses_no_count(store: Arc<dyn Store>) {
+async fn a_step_that_changes_nothing_leaves_all_as_it_was(store: Arc<dyn Store>) {
+    let nothing = || asking(|_, _| decided(Did::Idle, Change::None));
+    let kept = row(id("a", 1), instant(0), "{}");
+    let applied = store.apply(&newest(&kept.id), nothing()).await.unwrap();
+    assert_eq!((applied.did, applied.row), (Did::Idle, None));
+    put(&*store, &kept).await;
+    let applied = store.apply(&push(&kept.id), nothing()).await.unwrap();
+    assert_eq!((applied.did, applied.row.as_deref()), (Did::Idle, Some(&kept)));
+    assert_eq!(get(&*store, &kept.id).await, Some(kept));
+}
+
+async fn of_many_steps_at_once_all_count(store: Arc<dyn Store>) {
     let push = id("a", 1);
-    add(&*store, &row(push.clone(), instant(0), "0")).await;
     let counters: Vec<_> = (0..8)
         .map(|_| {
             let (store, push) = (Arc::clone(&store), push.clone());
             tokio::spawn(async move {
                 for _ in 0..5 {
-                    loop {
-                        let Versioned { mut row, version } = store.get(&push).await.unwrap().unwrap();
-                        row.payload = (row.payload.parse::<u32>().unwrap() + 1).to_string();
-                        if store.put(&row, &Expected::Version(version)).await.unwrap() != Put::Conflict {
-                            break;
-                        }
-                    }
+                    let push = push.clone();
+                    // The first of all opens the push; nobody knows which that is.
+                    let step = doing(move |stored| {
+                        let count = stored.map_or(0, |row| row.rule.as_ref().unwrap().parse().unwrap());
+                        let row = stored.cloned().unwrap_or_else(|| row(push.clone(), instant(0), "{}"));
+                        Change::Put(Row { rule: Some((count + 1).to_string()), ..row })
+                    });
+                    store.apply(&Which::Newest(id("a", 1).key), step).await.unwrap();
                 }
             })
         })
@@ -174,7 +145,8 @@ async fn counting_by_many_loses_no_count(store: Arc<dyn Store>) {
     for counter in counters {
         counter.await.unwrap();
     }
-    assert_eq!(store.get(&push).await.unwrap().unwrap().row.payload, "40");
+    assert_eq!(get(&*store, &push).await.unwrap().rule.as_deref(), Some("40"));
+    assert_eq!(listed(&*store, 10).await.len(), 1);
 }
 
 async fn reads_see_what_was_answered(store: Arc<dyn Store>) {
@@ -183,15 +155,13 @@ async fn reads_see_what_was_answered(store: Arc<dyn Store>) {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let mut row = row(id(&format!("caller {caller}"), 1), instant(caller), "0");
-                let mut version = add(&*store, &row).await;
-                for n in 1..10 {
-                    row.payload = n.to_string();
-                    version = written(&*store, &row, &Expected::Version(version)).await;
-                    let stored = Some(Versioned { row: row.clone(), version: version.clone() });
-                    assert_eq!(store.get(&row.id).await.unwrap(), stored);
-                    assert_eq!(store.latest(&row.id.key).await.unwrap(), stored);
+                for n in 0..10 {
+                    row.rule = Some(n.to_string());
+                    put(&*store, &row).await;
+                    assert_eq!(get(&*store, &row.id).await.as_ref(), Some(&row));
+                    assert_eq!(store.get(&newest(&row.id)).await.unwrap().as_deref(), Some(&row));
                 }
-                let pushes = store.list(1000, None).await.unwrap().pushes;
+                let pushes = named(&store.list(1000, None).await.unwrap());
                 assert!(pushes.contains(&(row.id.clone(), row.opened)));
             })
         })
@@ -202,52 +172,44 @@ async fn reads_see_what_was_answered(store: Arc<dyn Store>) {
 }
 
 async fn the_newest_round_is_the_highest(store: Arc<dyn Store>) {
-    for round in [2, 10, 1, 9, 100] {
-        add(&*store, &row(id("a", round), instant(i64::from(round)), &round.to_string())).await;
+    let rounds = [1, 2, 9, 10, 100];
+    for round in rounds {
+        let next = settled(row(id("a", round), instant(i64::from(round)), &round.to_string()), Vec::new());
+        put(&*store, &next).await;
+        assert_eq!(store.get(&newest(&next.id)).await.unwrap().as_deref(), Some(&next));
     }
-    add(&*store, &row(id("b", 7), instant(0), "other key")).await;
-    assert_eq!(store.latest(&id("a", 1).key).await.unwrap().unwrap().row.id, id("a", 100));
-    for round in [1, 2, 9, 10, 100] {
-        let stored = store.get(&id("a", round)).await.unwrap().unwrap();
-        assert_eq!(stored.row.payload, round.to_string());
+    put(&*store, &row(id("b", 7), instant(0), "other key")).await;
+    assert_eq!(found(&*store, &newest(&id("a", 1))).await.unwrap().id, id("a", 100));
+    for round in rounds {
+        assert_eq!(get(&*store, &id("a", round)).await.unwrap().payload, round.to_string());
     }
-    assert_eq!(store.get(&id("a", 3)).await.unwrap(), None);
+    assert_eq!(get(&*store, &id("a", 3)).await, None);
+    // An earlier round is changed by its own name, and stays an earlier one.
+    let changed = Row { rule: Some("changed".into()), ..get(&*store, &id("a", 9)).await.unwrap() };
+    store.apply(&push(&changed.id), putting(&changed)).await.unwrap();
+    assert_eq!(get(&*store, &changed.id).await, Some(changed));
+    assert_eq!(found(&*store, &newest(&id("a", 1))).await.unwrap().id, id("a", 100));
 }
 
-async fn odd_strings_survive(store: Arc<dyn Store>) {
-    let odd = "'\"`\\ \0 \u{1} \r\n\t \u{7f} \u{fffd} 😀 e\u{301} \u{202e} </x> %00 # ? ; -- ";
-    let texts = [odd.to_owned(), String::new(), " ".to_owned(), "x".repeat(256 * 1024), "ü\"".repeat(40_000)];
-    for (n, text) in texts.iter().enumerate() {
-        let mut row = row(id(&format!("odd {n}"), 1), instant(0), text);
-        row.subject.tag = Some(format!("{odd}{}", "t".repeat(10_000)));
-        row.subject.repository = odd.into();
-        row.rule = Some(odd.into());
-        let version = add(&*store, &row).await;
-        let stored = Some(Versioned { row: row.clone(), version: version.clone() });
-        assert!(store.get(&row.id).await.unwrap() == stored, "text {n} as inserted");
-        row.subject.tag = None;
-        row.payload = "small again".into();
-        let version = written(&*store, &row, &Expected::Version(version)).await;
-        let stored = Some(Versioned { row: row.clone(), version });
-        assert!(store.latest(&row.id.key).await.unwrap() == stored, "text {n} as replaced");
+async fn of_many_who_open_the_next_round_one_does(store: Arc<dyn Store>) {
+    for round in 1..4 {
+        let openers: Vec<_> = (0..12)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                let open = asking(move |stored, _| match stored {
+                    Some(row) if row.id.round >= round => decided(Did::Repeated, Change::None),
+                    _ => decided(Did::Opened, Change::Put(row(id("a", round), instant(round.into()), "{}"))),
+                });
+                tokio::spawn(async move { store.apply(&newest(&id("a", 1)), open).await.unwrap().did })
+            })
+            .collect();
+        let mut opened = 0;
+        for opener in openers {
+            opened += usize::from(opener.await.unwrap() == Did::Opened);
+        }
+        assert_eq!(opened, 1, "round {round}");
     }
-}
-
-async fn a_row_is_removed_only_at_its_version(store: Arc<dyn Store>) {
-    let row = row(id("a", 1), instant(0), "{}");
-    let first = add(&*store, &row).await;
-    let second = written(&*store, &row, &Expected::Version(first.clone())).await;
-    assert!(!store.remove(&row, &first).await.unwrap());
-    assert!(store.get(&row.id).await.unwrap().is_some());
-    assert!(store.remove(&row, &second).await.unwrap());
-    assert_eq!(store.get(&row.id).await.unwrap(), None);
-    assert_eq!(store.latest(&row.id.key).await.unwrap(), None);
-    assert_eq!(listed(&*store, 10).await, []);
-    assert!(!store.remove(&row, &second).await.unwrap());
-    assert_eq!(store.put(&row, &Expected::Version(second.clone())).await.unwrap(), Put::Conflict);
-    let again = add(&*store, &row).await;
-    assert!(again != first && again != second);
-    assert!(!store.remove(&row, &second).await.unwrap());
+    assert_eq!(listed(&*store, 10).await.len(), 3);
 }
 
 async fn rows_of_other_keys_stay_as_they_are(store: Arc<dyn Store>) {
@@ -255,31 +217,188 @@ async fn rows_of_other_keys_stay_as_they_are(store: Arc<dyn Store>) {
     for round in [1, 3] {
         others.push(row(id("a", round), instant(5), "same key"));
         others.push(row(id("b", round), instant(5), "other key"));
+        others.push(row(content("a", "other content", round), instant(5), "same place"));
     }
-    let mut versions = Vec::new();
     for row in &others {
-        versions.push(add(&*store, row).await);
+        put(&*store, row).await;
     }
-    let mut mine = row(id("a", 2), instant(5), "mine");
-    let version = add(&*store, &mine).await;
-    mine.payload = "changed".into();
-    let version = written(&*store, &mine, &Expected::Version(version)).await;
-    assert!(store.remove(&mine, &version).await.unwrap());
-    for (row, version) in others.into_iter().zip(versions) {
-        let id = row.id.clone();
-        assert_eq!(store.get(&id).await.unwrap(), Some(Versioned { row, version }));
+    let mine = row(id("c", 2), instant(5), "mine");
+    for row in [mine.clone(), settled(mine.clone(), Vec::new()), purged(mine, SystemClock.now())] {
+        put(&*store, &row).await;
     }
-    assert_eq!(listed(&*store, 10).await.len(), 4);
+    for row in others {
+        assert_eq!(get(&*store, &row.id).await, Some(row));
+    }
+    assert_eq!(listed(&*store, 10).await.len(), 6);
+}
+
+async fn a_purged_push_is_gone_for_everybody_but_the_steps(store: Arc<dyn Store>) {
+    let kept = row(id("a", 1), instant(0), "{}");
+    put(&*store, &kept).await;
+    put(&*store, &settled(kept.clone(), Vec::new())).await;
+    let gone = purged(kept.clone(), SystemClock.now());
+    assert_eq!(put(&*store, &gone).await.row, None);
+    for which in [push(&kept.id), newest(&kept.id)] {
+        assert_eq!(store.get(&which).await.unwrap(), None);
+        assert_eq!(found(&*store, &which).await, Some(gone.clone()), "whoever opens the next round must see it");
+        let applied = store.apply(&which, asking(|_, _| decided(Did::UnknownPush, Change::None))).await.unwrap();
+        assert_eq!(applied.row, None);
+    }
+    assert_eq!(listed(&*store, 10).await, []);
+    let next = row(id("a", 2), instant(9), "next");
+    assert_eq!(put(&*store, &next).await.row.as_deref(), Some(&next));
+    assert_eq!(listed(&*store, 10).await, [(next.id.clone(), next.opened)]);
+    assert_eq!((get(&*store, &kept.id).await, get(&*store, &next.id).await), (None, Some(next)));
+    assert!(found(&*store, &push(&kept.id)).await.unwrap().is_purged());
+}
+
+async fn what_is_removed_leaves_nothing(store: Arc<dyn Store>) {
+    let first = row(id("a", 1), instant(0), "{}");
+    let removing = || asking(|_, _| decided(Did::Removed, Change::Remove));
+    assert_eq!(store.apply(&push(&first.id), removing()).await.unwrap().did, Did::Removed);
+    for again in 0..2 {
+        put(&*store, &first).await;
+        let applied = store.apply(&push(&first.id), removing()).await.unwrap();
+        assert_eq!((applied.did, applied.row), (Did::Removed, None), "{again}");
+        for which in [push(&first.id), newest(&first.id)] {
+            assert_eq!(found(&*store, &which).await, None);
+        }
+        assert_eq!(listed(&*store, 10).await, []);
+    }
+}
+
+async fn odd_texts_survive(store: Arc<dyn Store>) {
+    let odd = "'\"`\\ \0 \u{1} \r\n\t \u{7f} \u{fffd} 😀 e\u{301} \u{202e} </x> %00 # ? ; -- ";
+    let largest = |piece: &str| piece.repeat(limits::NOTIFICATION_BYTES_MAX / piece.len());
+    let texts =
+        [odd.to_owned(), String::new(), " ".to_owned(), largest("x"), largest("ü\""), largest("\\"), largest("日😀")];
+    for (n, text) in texts.iter().enumerate() {
+        let mut row = row(id(&format!("odd {n}"), 1), instant(0), text);
+        row.subject.tag = Some(format!("{odd}{}", "t".repeat(limits::MEMBER_BYTES_MAX - odd.len())));
+        row.subject.repository = odd.into();
+        row.rule = Some(odd.into());
+        put(&*store, &row).await;
+        assert!(get(&*store, &row.id).await.as_ref() == Some(&row), "text {n} as inserted");
+        row.subject.tag = None;
+        row.rule = None;
+        put(&*store, &row).await;
+        assert!(store.get(&newest(&row.id)).await.unwrap().as_deref() == Some(&row), "text {n} as replaced");
+    }
+}
+
+async fn the_largest_row_fits(store: Arc<dyn Store>) {
+    let mut row = row(id("a", 1), instant(0), &"\"".repeat(limits::NOTIFICATION_BYTES_MAX));
+    let region = |n: usize| Region::parse(&format!("{n:0>width$}", width = limits::REGION_BYTES_MAX)).unwrap();
+    row.regions = (0..limits::REGIONS_MAX).map(region).collect();
+    for text in [&mut row.subject.repository, &mut row.subject.digest, &mut row.subject.registry] {
+        *text = "\"".repeat(limits::MEMBER_BYTES_MAX);
+    }
+    let seen = Seen { at: instant(0), id: "\"".repeat(limits::ID_BYTES_MAX), repeats: 9, repeated: Some(instant(1)) };
+    row.arrived = row.regions.iter().map(|region| (region.clone(), seen.clone())).collect();
+    row.unawaited = (200..200 + limits::REGIONS_MAX).map(|n| (region(n), seen.clone())).collect();
+    row.before = row.regions.iter().map(|region| (region.clone(), instant(0))).collect();
+    put(&*store, &row).await;
+    assert!(get(&*store, &row.id).await.as_ref() == Some(&row));
+}
+
+/// A newer build's members, at any depth, outlive a change by this one (A16).
+async fn members_that_this_build_does_not_know_survive(store: Arc<dyn Store>) {
+    let mut text: serde_json::Value = serde_json::from_str(&record::encode(&row(id("a", 1), instant(0), ""))).unwrap();
+    text["row"]["new"] = serde_json::json!({ "deep": [1, null, "x"] });
+    text["row"]["subject"]["newer"] = serde_json::json!(1.5);
+    let newer = record::decode(&text.to_string(), "{}".into()).unwrap();
+    put(&*store, &newer).await;
+    let step = doing(|stored| Change::Put(Row { rule: Some("changed".into()), ..stored.unwrap().clone() }));
+    store.apply(&push(&newer.id), step).await.unwrap();
+    let stored = get(&*store, &newer.id).await.unwrap();
+    assert_eq!(stored.rule.as_deref(), Some("changed"));
+    text["row"]["rule"] = "changed".into();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&record::encode(&stored)).unwrap(), text);
+}
+
+async fn a_question_is_answered(store: Arc<dyn Store>) {
+    let place = "shop/cart:v1";
+    let asked = with_digest(row(content(place, "A", 1), instant(0), "{}"), "A");
+    put(&*store, &asked).await;
+    for (n, (place, digest, round, opened)) in
+        [(place, "A", 2, 5), ("elsewhere", "B", 1, 6), (place, "B", 1, 10), (place, "B", 2, 20), (place, "C", 1, 30)]
+            .into_iter()
+            .enumerate()
+    {
+        let other = with_digest(row(content(place, digest, round), instant(opened), &n.to_string()), digest);
+        put(&*store, &other).await;
+    }
+    let answer = async |span: Option<(i64, i64)>| {
+        let moved = span.map(|(after, before)| (instant(after), instant(before)));
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let step = asking({
+            let heard = Arc::clone(&heard);
+            move |row, answer: Option<Answer>| {
+                assert_eq!(row.map(|row| row.id.round), Some(1));
+                heard.lock().unwrap().push(answer);
+                match answer {
+                    None => Decision::Ask(Question { moved, pending: false }),
+                    Some(_) => decided(Did::Idle, Change::None),
+                }
+            }
+        });
+        store.apply(&push(&asked.id), step).await.unwrap();
+        let heard = heard.lock().unwrap();
+        let last = heard.last().copied().flatten().expect("an answer");
+        assert!(!last.pending, "nothing waits");
+        last.moved
+    };
+    for (span, moved) in [
+        (Some((0, 100)), Some(30)),
+        (Some((0, 30)), Some(20)),
+        (Some((10, 20)), None),
+        (Some((9, 11)), Some(10)),
+        (Some((30, 100)), None),
+        (Some((0, 10)), None),
+        (Some((20, 10)), None),
+        (None, None),
+    ] {
+        assert_eq!(answer(span).await, moved.map(instant), "{span:?}");
+    }
+}
+
+async fn an_answer_counts_what_is_there_when_the_step_is_applied(store: Arc<dyn Store>) {
+    let place = "shop/cart:v1";
+    let asked = with_digest(row(content(place, "A", 1), instant(0), "{}"), "A");
+    put(&*store, &asked).await;
+    let settle = || {
+        asking(|row, answer| match answer {
+            None => Decision::Ask(Question { moved: Some((instant(0), instant(99))), pending: false }),
+            Some(Answer { moved, .. }) => {
+                let rule = Some(moved.is_some().to_string());
+                decided(Did::Joined, Change::Put(Row { rule, ..row.unwrap().clone() }))
+            }
+        })
+    };
+    let applied = store.apply(&push(&asked.id), settle()).await.unwrap();
+    assert_eq!(applied.row.unwrap().rule.as_deref(), Some("false"));
+    put(&*store, &with_digest(row(content(place, "B", 1), instant(1), "{}"), "B")).await;
+    let applied = store.apply(&push(&asked.id), settle()).await.unwrap();
+    assert_eq!(applied.row.unwrap().rule.as_deref(), Some("true"));
+}
+
+/// Instants of this minute: a push that was opened long before it is written is entered a second time, for upkeep, and a page
+/// then holds fewer.
+fn recent() -> impl Fn(i64) -> Instant {
+    let now = SystemClock.now();
+    move |seconds| now + chrono::Duration::seconds(seconds)
 }
 
 async fn the_list_is_newest_first_whatever_the_page(store: Arc<dyn Store>) {
     assert_eq!(store.list(10, None).await.unwrap().next, None, "an empty store has one empty page");
     let mut all = BTreeSet::new();
     for n in 0..23 {
-        // Written out of order; some opened at the same instant.
-        let push = id(&format!("push {n}"), 1);
-        let opened = instant((n * 7 % 23) / 2);
-        add(&*store, &row(push.clone(), opened, "{}")).await;
+        // Written out of order; some opened at the same instant, and some changed since.
+        let (push, opened) = (id(&format!("push {n}"), 1), instant((n * 7 % 23) / 2));
+        put(&*store, &row(push.clone(), opened, "{}")).await;
+        if n % 3 == 0 {
+            put(&*store, &settled(row(push.clone(), opened, "{}"), Vec::new())).await;
+        }
         all.insert((push, opened));
     }
     for limit in [1, 5, 22, 23, 24, 1000] {
@@ -290,90 +409,88 @@ async fn the_list_is_newest_first_whatever_the_page(store: Arc<dyn Store>) {
 }
 
 async fn a_page_stays_while_pushes_come_and_go(store: Arc<dyn Store>) {
-    let mut versions = Vec::new();
+    let recent = recent();
     for n in 0..10 {
-        let row = row(id(&format!("push {n}"), 1), instant(n), "{}");
-        versions.push((add(&*store, &row).await, row));
+        put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
     }
     let first = store.list(4, None).await.unwrap();
-    assert_eq!(first.pushes.iter().map(|p| p.1).collect::<Vec<_>>(), [9, 8, 7, 6].map(instant));
-    let (version, last_of_page) = &versions[6];
-    assert!(store.remove(last_of_page, version).await.unwrap());
-    add(&*store, &row(id("newer", 1), instant(100), "{}")).await;
+    assert_eq!(named(&first).into_iter().map(|p| p.1).collect::<Vec<_>>(), [9, 8, 7, 6].map(&recent));
+    let last_of_page = id("push 6", 1);
+    store.apply(&push(&last_of_page), asking(|_, _| decided(Did::Removed, Change::Remove))).await.unwrap();
+    put(&*store, &row(id("newer", 1), recent(100), "{}")).await;
     let second = store.list(100, first.next.as_deref()).await.unwrap();
-    assert_eq!(second.pushes.iter().map(|p| p.1).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0].map(instant));
+    assert_eq!(named(&second).into_iter().map(|p| p.1).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0].map(&recent));
     assert_eq!(second.next, None);
 }
 
 async fn a_foreign_cursor_begins_at_the_newest(store: Arc<dyn Store>) {
+    let recent = recent();
     for n in 0..3 {
-        add(&*store, &row(id(&format!("push {n}"), 1), instant(n), "{}")).await;
+        put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
     }
-    let newest = store.list(2, None).await.unwrap();
-    assert_eq!(newest.pushes.len(), 2);
+    let newest = named(&store.list(2, None).await.unwrap());
+    assert_eq!(newest.len(), 2);
     for cursor in ["", " ", "nonsense", "12 nonsense", "🙂", "\0", "'; --", &"9".repeat(10_000)] {
         let page = store.list(2, Some(cursor)).await.unwrap();
-        assert_eq!(page, newest, "{:?}", cursor.get(..20).unwrap_or(cursor));
+        assert_eq!(named(&page), newest, "{:?}", cursor.get(..20).unwrap_or(cursor));
     }
-}
-
-async fn an_orphan_of_the_index_hides_nothing(store: Arc<dyn Store>) {
-    let rows: Vec<Row> = (0..3).map(|n| row(id(&format!("push {n}"), 1), instant(n), "{}")).collect();
-    for row in &rows {
-        add(&*store, row).await;
-    }
-    for n in 0..3 {
-        store.index(&id(&format!("orphan {n}"), 1), instant(n)).await.unwrap();
-    }
-    assert_eq!(store.get(&id("orphan 0", 1)).await.unwrap(), None);
-    assert_eq!(store.latest(&id("orphan 0", 1).key).await.unwrap(), None);
-    let pushes = listed(&*store, 2).await;
-    assert!(pushes.is_sorted_by(|a, b| a.1 >= b.1), "{pushes:?}");
-    for row in &rows {
-        assert!(pushes.contains(&(row.id.clone(), row.opened)), "{} is missing", row.id);
-    }
-    // The process that made the orphan comes back and writes its row after all.
-    add(&*store, &row(id("orphan 1", 1), instant(1), "late")).await;
-    assert!(listed(&*store, 2).await.contains(&(id("orphan 1", 1), instant(1))));
-}
-
-async fn indexing_again_changes_nothing(store: Arc<dyn Store>) {
-    let row = row(id("a", 1), instant(0), "{}");
-    store.index(&row.id, row.opened).await.unwrap();
-    let version = add(&*store, &row).await;
-    store.index(&row.id, row.opened).await.unwrap();
-    assert_eq!(listed(&*store, 10).await, [(row.id.clone(), row.opened)]);
-    assert_eq!(store.get(&row.id).await.unwrap(), Some(Versioned { row, version }));
 }
 
 async fn preparing_again_changes_nothing(store: Arc<dyn Store>) {
-    store.prepare().await.unwrap();
     let row = row(id("a", 1), instant(0), "{}");
-    add(&*store, &row).await;
-    store.prepare().await.unwrap();
-    assert_eq!(store.get(&row.id).await.unwrap().unwrap().row, row);
+    for _ in 0..2 {
+        let health = store.prepare().await;
+        assert_eq!((health.rows, health.queue, health.others), (Ok(()), Ok(()), Vec::new()));
+        put(&*store, &row).await;
+    }
+    assert_eq!(get(&*store, &row.id).await, Some(row));
+}
+
+/// Whatever a push owes in whatever order, its steps are applied: the timer behind it never stands in the way.
+async fn what_is_owed_comes_and_goes(store: Arc<dyn Store>) {
+    let now = SystemClock.now();
+    let at = |seconds: u64| after(now, Duration::from_secs(seconds));
+    let plain = row(id("a", 1), now, "{}");
+    let waiting = |seconds| Row { deadline: at(seconds), ..plain.clone() };
+    for next in [
+        waiting(3600),
+        waiting(60),
+        owing(waiting(60), at(1)),
+        owing(waiting(60), at(900)),
+        settled(waiting(60), Vec::new()),
+        owing(waiting(60), at(40)),
+        owing(waiting(60), now),
+        settled(waiting(60), Vec::new()),
+        purged(waiting(60), now),
+    ] {
+        put(&*store, &next).await;
+        assert_eq!(found(&*store, &push(&next.id)).await, Some(next));
+    }
 }
 
 /// Runs every case against the stores that `$fresh` makes.
 macro_rules! store_contract {
     ($module:ident, $fresh:path) => {
         store_contract! { $module, $fresh:
-            a_row_goes_in_once_and_then_at_its_version
-            the_same_row_again_is_a_new_version
-            a_conflict_changes_nothing
-            of_many_writers_one_wins
-            counting_by_many_loses_no_count
+            a_step_that_was_applied_is_there
+            a_step_that_changes_nothing_leaves_all_as_it_was
+            of_many_steps_at_once_all_count
             reads_see_what_was_answered
             the_newest_round_is_the_highest
-            odd_strings_survive
-            a_row_is_removed_only_at_its_version
+            of_many_who_open_the_next_round_one_does
             rows_of_other_keys_stay_as_they_are
+            a_purged_push_is_gone_for_everybody_but_the_steps
+            what_is_removed_leaves_nothing
+            odd_texts_survive
+            the_largest_row_fits
+            members_that_this_build_does_not_know_survive
+            a_question_is_answered
+            an_answer_counts_what_is_there_when_the_step_is_applied
             the_list_is_newest_first_whatever_the_page
             a_page_stays_while_pushes_come_and_go
             a_foreign_cursor_begins_at_the_newest
-            an_orphan_of_the_index_hides_nothing
-            indexing_again_changes_nothing
             preparing_again_changes_nothing
+            what_is_owed_comes_and_goes
         }
     };
     ($module:ident, $fresh:path: $($case:ident)*) => {
@@ -392,19 +509,25 @@ macro_rules! store_contract {
 
 store_contract!(memory, super::memory_store);
 store_contract!(embedded, super::embedded_store);
-store_contract!(table, super::table_store);
+store_contract!(azure, super::azure_store);
 
 fn memory_store() -> Fresh {
-    Fresh { store: Arc::new(MemoryStore::default()), _keep: Box::new(()) }
+    Fresh { store: Arc::new(MemoryStore::new(Arc::new(SystemClock))), _keep: Box::new(()) }
 }
 
 fn embedded_store() -> Fresh {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = EmbeddedStore::open(folder.path().join("store.db"), Arc::new(SystemClock)).unwrap();
+    let store = EmbeddedStore::open(folder.path().join("store.db"), Arc::new(SystemClock)).unwrap();
     Fresh { store: Arc::new(store), _keep: Box::new(folder) }
 }
 
-fn table_store() -> Fresh {
-    let store = TableStore::new(&crate::azure_table::open(&crate::support::azurite::azurite().account()));
-    Fresh { store: Arc::new(store), _keep: Box::new(()) }
+/// A process of the app called `app` on an account.
+pub(crate) fn azure_on(connection_string: &str, app: &str, seed: u64) -> AzureStore {
+    let (connection, names) = (open(connection_string), Names::default());
+    let (table, queue) = (Table::new(&connection, &names.table), TimerQueue::new(&connection, &names));
+    AzureStore::new(Arc::new(table), Arc::new(queue), storage_clock(), app.into(), seed)
+}
+
+fn azure_store() -> Fresh {
+    Fresh { store: Arc::new(azure_on(&azurite().account(), "app", 1)), _keep: Box::new(()) }
 }

@@ -2,26 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use global_webhook::engine::Done;
 use global_webhook::limits;
-use global_webhook::push::state::Row;
-use global_webhook::push::{Arrival, Claim, Delivery, Key, Outcome, PushId, What};
-use global_webhook::timers::{Message, Reason};
+use global_webhook::push::policy::Repeats;
+use global_webhook::push::{Arrival, Claim, Delivery, Did, Key, Notice, Outcome, Phase, PushId, Row};
+use global_webhook::store::azure::message::Message;
+use global_webhook::store::azure::parts::Record;
 
 use crate::faults::SKEW_MAX;
-use crate::world::{Report, State};
+use crate::processes::timer_of;
+use crate::report::Report;
+use crate::world::State;
 
-/// How much later than needed a timer may be, in milliseconds: a message may be in somebody's hands for a while.
+/// How much later than needed a timer may be at first, in milliseconds: a message may be in somebody's hands for a while.
 const COVER_SLACK: i64 = 120_000;
-/// Timers that one push may have alive at the same time: in a storm, where most messages are handed out several times and
-/// some without their id, and each leaves one more whenever a write fails; and once the storm is over and the spares had the
-/// longest wait that anything asks for to die.
-const ALIVE_MAX: usize = 120;
+/// Timers that one push may have alive at the same time: in a storm, and once it is over and the others had the longest wait
+/// that anything asks for to die.
+const ALIVE_MAX: usize = 40;
 const ALIVE_CALM_MAX: usize = 4;
-/// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults, as
-/// arrivals that wait on the queue try again and again.
+/// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults.
 const ARMED_MAX: u64 = 200;
-const ARMED_PER_MINUTE_MAX: u64 = 50;
+const ARMED_PER_MINUTE_MAX: u64 = 60;
 
 type Told = (PushId, String, &'static str);
 
@@ -31,16 +31,23 @@ pub(crate) struct Checks {
     claimed: BTreeSet<(Told, u32)>,
     attempted: BTreeSet<(Told, u32)>,
     flying: BTreeSet<Told>,
+    /// Who heard the all-clear.
+    recovered: BTreeSet<(PushId, String)>,
     notification_ids: BTreeMap<(PushId, &'static str), String>,
     armed: BTreeMap<PushId, u64>,
     spills: u64,
+    held: u64,
+    purged: u64,
+    /// How often the queue was cleared.
+    pub(crate) cleared: u64,
     /// Most timers that one push had alive at the same time.
     alive: usize,
 }
 
 pub(crate) struct Seen {
     pub(crate) row: Row,
-    /// The task that wrote it, which may be about to arm again.
+    record: Option<Record>,
+    /// The task that wrote it, which may be about to do more.
     writer: u64,
 }
 
@@ -53,8 +60,8 @@ impl Checks {
         self.rows.iter().filter(|(id, _)| id.key == *key).map(|(_, seen)| &seen.row)
     }
 
-    pub(crate) fn removed(&mut self, id: &PushId) {
-        self.rows.remove(id);
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values().map(|seen| &seen.row)
     }
 
     pub(crate) fn armed(&mut self, message: &Message) {
@@ -63,74 +70,70 @@ impl Checks {
         }
     }
 
-    /// An attempt begins: it was claimed in a committed row, nobody else makes one at the same time, and it carries the id
-    /// that all attempts of this notification carry.
-    pub(crate) fn attempt(&mut self, row: &Row, claim: &Claim, id: &str, told: &Told) -> Result<(), String> {
-        if !self.claimed.contains(&(told.clone(), claim.claim)) {
-            return Err(format!("{told:?} is told before the commit that owes it"));
-        }
-        if !self.attempted.insert((told.clone(), claim.claim)) {
-            return Err(format!("claim {} of {told:?} was used twice", claim.claim));
-        }
-        if !self.flying.insert(told.clone()) {
-            return Err(format!("two attempts at {told:?} at once"));
-        }
-        let known = self.notification_ids.entry((row.id.clone(), told.2)).or_insert_with(|| id.to_owned());
-        if known != id {
-            return Err(format!("{told:?} has the ids {known} and {id}"));
-        }
-        match self.rows.get(&row.id).and_then(|seen| seen.row.settled()) {
-            Some(settled) if settled.outbox.iter().any(|e| e.notice == claim.notice && e.target == claim.target) => {
-                Ok(())
-            }
-            Some(_) | None => Err(format!("{told:?} is told what is not on record")),
-        }
-    }
-
     pub(crate) fn landed(&mut self, told: &Told) {
         self.flying.remove(told);
     }
+
+    /// Whether no push owes anything.
+    pub(crate) fn rests(&self) -> bool {
+        self.rows.values().all(|seen| seen.row.wake().is_none())
+    }
 }
 
-fn transition(before: Option<&Row>, next: &Row) -> Result<(), String> {
-    let complete = next.missing_at_settling().is_empty();
-    match next.settled().map(|s| s.outcome) {
-        None if complete => return Err("complete, but waiting".into()),
-        Some(outcome) if complete != (outcome == Outcome::Replicated) => {
-            return Err(format!("{outcome:?}, complete: {complete}"));
+fn transition(before: Option<&Row>, next: &Row, repeats: Repeats) -> Result<(), String> {
+    if let Some(settled) = next.settled() {
+        let known = repeats == Repeats::Known && settled.missing.iter().all(|region| next.before.contains_key(region));
+        if settled.outcome == Outcome::Replicated && !settled.missing.is_empty() && !known {
+            return Err(format!("replicated without {:?}", settled.missing));
         }
-        None | Some(_) => {}
-    }
-    if next.timer.is_some() != next.wake().is_some() {
-        return Err("names a timer although nothing is owed, or none although something is".into());
+        if settled.outcome != Outcome::Replicated && settled.missing.is_empty() {
+            return Err(format!("{:?}, and nothing was missing", settled.outcome));
+        }
+    } else if matches!(next.phase, Phase::Waiting { .. }) && next.missing_in_time().is_empty() {
+        return Err("complete, but waiting".into());
     }
     let Some(before) = before else { return Ok(()) };
-    if (&before.regions, before.deadline, before.opened, &before.payload)
-        != (&next.regions, next.deadline, next.opened, &next.payload)
+    if (&before.regions, before.deadline, before.opened, before.since, &before.before)
+        != (&next.regions, next.deadline, next.opened, next.since, &next.before)
     {
         return Err("what the first arrival froze was changed".into());
     }
-    if before.arrived.iter().any(|(region, at)| next.arrived.get(region) != Some(at)) {
-        return Err("an arrival on record was changed or lost".into());
+    for (region, seen) in &before.arrived {
+        let Some(then) = next.arrived.get(region) else { return Err(format!("the arrival of {region} was lost")) };
+        // Only while it waits may one that came in time take the place of one that came late.
+        let replaced = before.settled().is_none() && then.at < before.deadline && before.deadline <= seen.at;
+        if (&then.id, then.at) != (&seen.id, seen.at) && !replaced || then.repeats < seen.repeats {
+            return Err(format!("the arrival of {region} was changed"));
+        }
     }
-    let Some(settled) = before.settled() else { return Ok(()) };
-    let Some(then) = next.settled() else { return Err("settled, then waiting again".into()) };
-    if (settled.outcome, settled.at, &before.arrived) != (then.outcome, then.at, &next.arrived) {
+    match (&before.phase, &next.phase) {
+        (Phase::Waiting { .. }, Phase::Purged { .. }) => return Err("purged while it waited".into()),
+        (Phase::Waiting { .. }, _) | (Phase::Settled(_) | Phase::Purged { .. }, Phase::Purged { .. }) => return Ok(()),
+        (Phase::Purged { .. }, _) => return Err("purged, and back again".into()),
+        (Phase::Settled(_), Phase::Waiting { .. }) => return Err("settled, then waiting again".into()),
+        (Phase::Settled(_), Phase::Settled(_)) => {}
+    }
+    let (Some(settled), Some(then)) = (before.settled(), next.settled()) else { return Ok(()) };
+    if (settled.outcome, settled.at, &settled.missing) != (then.outcome, then.at, &then.missing) {
         return Err("the outcome was changed".into());
     }
-    if settled.late.iter().any(|(region, at)| then.late.get(region) != Some(at)) {
-        return Err("a late arrival was lost".into());
+    if settled.recovered.is_some() && settled.recovered != then.recovered {
+        return Err("the recovery was changed".into());
     }
     for entry in &settled.outbox {
         let Some(after) = then.outbox.iter().find(|e| (&e.target, e.notice) == (&entry.target, entry.notice)) else {
             return Err(format!("an entry of {} was lost", entry.target));
         };
-        if let (Delivery::Owed { claims, lease_until, .. }, Delivery::Owed { claims: then, .. }) =
-            (&entry.delivery, &after.delivery)
-            && then > claims
-            && (*then != claims + 1 || lease_until.is_some_and(|until| until > next.updated))
-        {
-            return Err(format!("{} was claimed while a lease lived", entry.target));
+        match (&entry.delivery, &after.delivery) {
+            (Delivery::Owed { claims, lease_until, .. }, Delivery::Owed { claims: then, .. })
+                if then > claims && (*then != claims + 1 || lease_until.is_some_and(|until| until > next.updated)) =>
+            {
+                return Err(format!("{} was claimed while a lease lived", entry.target));
+            }
+            (Delivery::Overtaken { .. }, Delivery::Owed { .. } | Delivery::Exhausted { .. }) => {
+                return Err(format!("what was overtaken is owed to {} again", entry.target));
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -138,24 +141,41 @@ fn transition(before: Option<&Row>, next: &Row) -> Result<(), String> {
 
 impl State {
     /// A row was written.
-    pub(crate) fn committed(&mut self, row: Row, process: usize, writer: u64) {
+    pub(crate) fn committed(&mut self, row: &Row, process: usize, writer: u64, record: Option<&Record>) {
         self.trace(|| {
-            let phase = row.settled().map_or("waiting".into(), |s| {
-                format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>())
-            });
-            format!("p{process} commits {} timer {:?} {phase}", row.id, row.timer.as_ref().map(|t| (&t.id, t.due)))
+            let phase = match &row.phase {
+                Phase::Settled(s) => {
+                    format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>())
+                }
+                other => format!("{other:?}"),
+            };
+            let timer = record.map(|record| format!("timer {:?}", record.timer));
+            format!("p{process} commits {} {timer:?} {phase}", row.id)
         });
-        let before = self.checks.rows.get(&row.id).map(|seen| &seen.row);
-        if let Err(cause) = transition(before, &row) {
+        let before = self.checks.rows.get(&row.id).map(|seen| seen.row.clone());
+        if let Err(cause) = transition(before.as_ref(), row, self.policy.repeats) {
             return self.fail(format!("{}: {cause}", row.id));
         }
-        if let (None | Some(None), Some(settled)) = (before.map(Row::settled), row.settled()) {
+        if record.is_some_and(|record| record.timer.is_some() != row.wake().is_some()) {
+            return self
+                .fail(format!("{}: names a timer although nothing is owed, or none although something is", row.id));
+        }
+        let was_settled = before.as_ref().is_some_and(|row| row.settled().is_some());
+        if let (false, Some(settled)) = (was_settled, row.settled()) {
             let early = (row.deadline - self.instant()).num_milliseconds();
-            if settled.outcome == Outcome::TimedOut && !settled.terminated && early > SKEW_MAX {
+            if settled.outcome != Outcome::Replicated && !settled.terminated && early > SKEW_MAX {
                 return self.fail(format!("{} timed out {early} ms before its deadline", row.id));
             }
+            if let Err(cause) = self.check_outcome(row) {
+                return self.fail(cause);
+            }
         }
-        if let Err(cause) = self.model.on_record(&row) {
+        let held = |row: &Row| matches!(row.phase, Phase::Waiting { held: Some(_) });
+        self.checks.held += u64::from(held(row) && !before.as_ref().is_some_and(held));
+        if row.is_purged() && !before.as_ref().is_some_and(Row::is_purged) {
+            self.checks.purged += 1;
+        }
+        if let Err(cause) = self.model.on_record(row) {
             return self.fail(cause);
         }
         for entry in row.settled().into_iter().flat_map(|s| &s.outbox) {
@@ -163,40 +183,92 @@ impl State {
                 self.checks.claimed.insert(((row.id.clone(), entry.target.clone(), entry.notice.word()), claims));
             }
         }
-        self.checks.rows.insert(row.id.clone(), Seen { row, writer });
+        self.checks.rows.insert(row.id.clone(), Seen { row: row.clone(), record: record.cloned(), writer });
     }
 
-    /// Every committed row that owes something has a message that will see to it, or a living process about to arm one.
+    /// A row is gone: it was purged, or whoever opened it takes it back.
+    pub(crate) fn removed(&mut self, id: &PushId) {
+        let told = self.checks.attempted.iter().any(|((push, ..), _)| push == id);
+        let fresh = |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
+        if !self.checks.rows.remove(id).is_some_and(|seen| seen.row.is_purged() || fresh(&seen)) {
+            self.fail(format!("{id} was removed without being purged"));
+        }
+        // The next push of this name is another one.
+        self.checks.claimed.retain(|((push, ..), _)| push != id);
+        self.checks.attempted.retain(|((push, ..), _)| push != id);
+        self.checks.recovered.retain(|(push, _)| push != id);
+        let names = std::mem::take(&mut self.checks.notification_ids);
+        self.checks.notification_ids = names.into_iter().filter(|((push, ..), _)| push != id).collect();
+    }
+
+    /// An attempt begins: it was claimed in a committed row, nobody else makes one at the same time, it carries the id
+    /// that all attempts of this notification carry, it is made by the app whose push it is, and it is no alarm after the
+    /// all-clear.
+    pub(crate) fn check_attempt(
+        &mut self,
+        process: usize,
+        row: &Row,
+        claim: &Claim,
+        id: &str,
+        told: &Told,
+    ) -> Result<(), String> {
+        let app = self.processes[process].app.clone();
+        let checks = &mut self.checks;
+        if !checks.claimed.contains(&(told.clone(), claim.claim)) {
+            return Err(format!("{told:?} is told before the commit that owes it"));
+        }
+        if !checks.attempted.insert((told.clone(), claim.claim)) {
+            return Err(format!("claim {} of {told:?} was used twice", claim.claim));
+        }
+        if !checks.flying.insert(told.clone()) {
+            return Err(format!("two attempts at {told:?} at once"));
+        }
+        let known = checks.notification_ids.entry((row.id.clone(), told.2)).or_insert_with(|| id.to_owned());
+        if known != id {
+            return Err(format!("{told:?} has the ids {known} and {id}"));
+        }
+        let whom = (row.id.clone(), claim.target.clone());
+        match claim.notice {
+            Notice::Recovered => drop(checks.recovered.insert(whom)),
+            Notice::TimedOut if checks.recovered.contains(&whom) => {
+                return Err(format!("{told:?}: the alarm comes after the all-clear"));
+            }
+            Notice::TimedOut | Notice::Replicated | Notice::Superseded => {}
+        }
+        let Some(seen) = checks.rows.get(&row.id) else { return Err(format!("{told:?} is told of no push")) };
+        if seen.record.as_ref().is_some_and(|record| record.app != app) {
+            return Err(format!("{app} tells of a push of another app"));
+        }
+        let on_record = |e: &global_webhook::push::Entry| e.notice == claim.notice && e.target == claim.target;
+        match seen.row.settled() {
+            Some(settled) if settled.outbox.iter().any(on_record) => Ok(()),
+            Some(_) | None => Err(format!("{told:?} is told what is not on record")),
+        }
+    }
+
+    /// Every committed row that owes something has a message that will see to it, or a living task about to arm one; or else
+    /// somebody cleared the queue, and upkeep will.
     pub(crate) fn check_covered(&mut self) {
         let mut uncovered = None;
         let mut most = 0;
         for (id, seen) in &self.checks.rows {
-            let Some(wake) = seen.row.wake() else { continue };
-            let latest = i64::try_from(self.now)
-                .unwrap()
-                .max((wake - self.instant()).num_milliseconds() + i64::try_from(self.now).unwrap())
-                + COVER_SLACK;
-            let acts = |message: &Message, message_id: &str| match message {
-                Message::Timer(timer) if timer.push == *id => seen.row.timer.as_ref().is_none_or(|named| {
-                    let stands_in = match (timer.reason, &timer.of) {
-                        (Reason::Unseen, Some(of)) => *of == named.id,
-                        (Reason::Unseen, None) | (Reason::Revived, _) => true,
-                        (Reason::Deadline | Reason::Delivery, _) => false,
-                    };
-                    named.id == message_id || stands_in
-                }),
-                Message::Timer(_) | Message::Spill(_) => false,
+            let (Some(wake), Some(record)) = (seen.row.wake(), &seen.record) else { continue };
+            let now = i64::try_from(self.now).unwrap();
+            let wake = Self::since_start(wake);
+            // One that has failed for long is put back for a part of that time.
+            let latest = now.max(wake) + COVER_SLACK + (now - wake).max(0) / 2;
+            let timers =
+                || self.queue.iter().filter_map(|queued| Some((queued.visible, timer_of(&queued.message, id)?)));
+            let acts = |(visible, timer): (u64, &global_webhook::store::azure::message::Timer)| {
+                i64::try_from(visible).unwrap() <= latest
+                    && record.timer.as_ref().is_some_and(|named| named.ticket == timer.ticket)
             };
-            let live =
-                self.queue.iter().any(|m| i64::try_from(m.visible).unwrap() <= latest && acts(&m.message, &m.id));
-            let dead = || self.poison.iter().any(|m| matches!(&m.message, Message::Timer(t) if t.push == *id));
-            let pending = || self.running.contains(&seen.writer);
-            if !live && !dead() && !pending() {
-                uncovered = Some(format!("{id} owes something at {wake} and no timer covers it"));
+            if !timers().any(acts) && !self.running.contains(&seen.writer) && self.checks.cleared == 0 {
+                uncovered = Some(format!("{id} owes something at {wake} ms and no timer covers it"));
             }
-            let alive = self.queue.iter().filter(|m| matches!(&m.message, Message::Timer(t) if t.push == *id)).count();
-            let longest = self.model.policy.timeout.min(limits::TIMER_DELAY_MAX).max(limits::RETRY_AFTER_MAX) * 2;
+            let longest = self.policy.timeout.min(limits::TIMER_DELAY_MAX).max(limits::RETRY_AFTER_MAX) * 2;
             let settled = self.calm.is_some_and(|since| u128::from(self.now - since) > longest.as_millis());
+            let alive = timers().count();
             most = most.max(alive);
             if alive > if settled { ALIVE_CALM_MAX } else { ALIVE_MAX } {
                 uncovered = Some(format!("{id} has {alive} timers alive"));
@@ -209,84 +281,87 @@ impl State {
     }
 
     /// An arrival is answered as taken in: it is on record, or its region was.
-    pub(crate) fn accepted(&mut self, arrival: &Arrival, sent: usize, done: &Done) {
-        self.model.accepted(sent, self.now, false);
-        self.applied(arrival, done);
+    pub(crate) fn accepted(&mut self, arrival: &Arrival, sent: usize, did: &Did, row: Option<&Row>) {
+        self.model.accepted(sent, self.now);
+        self.applied(arrival, did, row);
     }
 
-    /// A spilled arrival was taken in by the queue's consumer, or an arrival directly.
-    pub(crate) fn applied(&mut self, arrival: &Arrival, done: &Done) {
-        if matches!(done.what, What::UnknownRegion | What::UnknownPush | What::Ignored(_)) {
-            return self.fail(format!("an awaited arrival was answered {}", done.what.word()));
+    /// An arrival was applied.
+    pub(crate) fn applied(&mut self, arrival: &Arrival, did: &Did, row: Option<&Row>) {
+        if matches!(did, Did::UnknownRegion | Did::UnknownPush | Did::Ignored(_)) {
+            return self.fail(format!("an awaited arrival was answered {}", did.word()));
         }
-        let Some(row) = &done.row else { return self.fail("an arrival is accepted without a row".into()) };
-        let stored = self.checks.rows.get(&row.id).map(|seen| &seen.row);
-        let on_record = stored.is_some_and(|stored| {
-            // The webhook of a push that was pushed again meanwhile is of no more use; all else has its region on record.
-            if done.what == What::Duplicate {
-                let old = stored.of_earlier_round(&arrival.id)
-                    || stored.settled().is_some_and(|s| s.superseded) && stored.of_this_round(&arrival.id);
-                return old || stored.arrival_of(&arrival.region).is_some();
+        let Some(row) = row else {
+            // Of a push that was purged.
+            if *did != Did::Duplicate {
+                self.fail(format!("an arrival was applied to nothing: {}", did.word()));
             }
-            stored.arrival_of(&arrival.region).is_some_and(|known| known.id == arrival.id)
-                || stored.is_repeated(&arrival.region, &arrival.id)
-        });
+            return;
+        };
+        let on_record = row
+            .arrived
+            .get(&arrival.region)
+            .is_some_and(|seen| seen.at == arrival.received || seen.repeats > 0 || *did == Did::Duplicate);
         if !on_record {
-            let cause = format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id);
-            self.fail(cause);
+            self.fail(format!("{} {} of {} is accepted and not on record", arrival.region, arrival.id, row.id));
         }
     }
 
     /// An arrival is answered as taken in and waits on the queue.
     pub(crate) fn spilled(&mut self, arrival: &Arrival, sent: usize) {
         self.checks.spills += 1;
-        self.model.accepted(sent, self.now, true);
-        let waits = |m: &crate::hands::Queued| matches!(&m.message, Message::Spill(a) if **a == *arrival);
-        let key = arrival.key(self.model.policy.correlation);
-        let applied = self.checks.rounds(&key).any(|row| row.arrival_of(&arrival.region).is_some());
-        if !applied && !self.queue.iter().chain(&self.poison).any(waits) {
+        self.model.accepted(sent, self.now);
+        let waits = |m: &crate::azure::Queued| matches!(&m.message, Message::Spill(s) if s.region == arrival.region && s.received == arrival.received);
+        let key = arrival.key(self.policy.correlation);
+        let applied = self.checks.rounds(&key).any(|row| row.arrived.contains_key(&arrival.region));
+        if !applied && !self.queue.iter().any(waits) && !self.model.was_purged(&key) {
             self.fail(format!("{} {} was spilled and is nowhere", arrival.region, arrival.id));
         }
     }
 
     /// Nothing is left to happen: all is settled, told or given up, and the model agrees.
     pub(crate) fn check_at_rest(&mut self, report: &mut Report) -> Result<(), String> {
-        if !self.queue.is_empty() || !self.poison.is_empty() {
-            return Err("messages are left at rest".into());
-        }
         report.spilled = self.checks.spills;
-        report.timers_alive = self.checks.alive;
+        report.held = self.checks.held;
+        report.purged = self.checks.purged;
+        report.cleared = self.checks.cleared;
+        report.timers_alive = self.checks.alive as u64;
         report.attempts = self.checks.attempted.len() as u64;
         for (id, seen) in &self.checks.rows {
             let Some(settled) = seen.row.settled() else { return Err(format!("{id} never settled")) };
             report.pushes += 1;
+            report.later_rounds += u64::from(id.round > 1);
+            report.repeats += seen.row.arrived.values().map(|seen| u64::from(seen.repeats)).sum::<u64>();
             match settled.outcome {
                 Outcome::Replicated => report.replicated += 1,
                 Outcome::TimedOut => report.timed_out += 1,
+                Outcome::Superseded => report.superseded += 1,
             }
             report.recovered += u64::from(settled.recovered.is_some());
             let mut claims = 0;
             for entry in &settled.outbox {
-                match &entry.delivery {
+                let (count, attempt) = match &entry.delivery {
                     Delivery::Owed { .. } => return Err(format!("{id} still owes {}", entry.target)),
-                    Delivery::Confirmed { attempt, .. } => {
-                        report.confirmed += 1;
-                        claims += u64::from(*attempt);
-                    }
-                    Delivery::Exhausted { attempt, .. } => {
-                        report.exhausted += 1;
-                        claims += u64::from(*attempt);
-                    }
-                }
+                    Delivery::Confirmed { attempt, .. } => (&mut report.confirmed, attempt),
+                    Delivery::Exhausted { attempt, .. } => (&mut report.exhausted, attempt),
+                    Delivery::Overtaken { attempt, .. } => (&mut report.overtaken, attempt),
+                };
+                *count += 1;
+                claims += u64::from(*attempt);
             }
             let armed = self.checks.armed.get(id).copied().unwrap_or_default();
             report.timers += armed;
-            report.timers_of_one_push = report.timers_of_one_push.max(armed);
             let minutes = self.calm.unwrap_or_default().div_ceil(60_000);
             if armed > ARMED_MAX + ARMED_PER_MINUTE_MAX * minutes + 6 * claims {
                 return Err(format!("{armed} timers were armed for {id} and its {claims} claims"));
             }
         }
-        self.model.at_rest(&self.checks)
+        for (id, (record, _)) in &self.table.records {
+            if !self.table.index.iter().any(|entry| entry.push == *id && entry.at == record.row.opened) {
+                return Err(format!("{id} is not in the time index"));
+            }
+        }
+        report.modelled += self.model.at_rest(&self.checks, &self.faults)?;
+        Ok(())
     }
 }

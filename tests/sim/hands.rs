@@ -1,5 +1,5 @@
-//! The engine's hands: the memory store and a queue of our own behind calls that take time, fail, lose their answers and
-//! land after their caller gave up. Each belongs to one life of one process.
+//! The hands of one life of one process: calls that take time, fail, lose their answers and land after their caller gave up;
+//! a clock that may be wrong; and receivers.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -7,43 +7,47 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
-use global_webhook::clock::{Clock, Instant};
-use global_webhook::limits;
+use chrono::SubsecRound as _;
+use global_webhook::clock::{Clock, Instant, StorageClock};
 use global_webhook::notify::Notifier;
-use global_webhook::push::state::Row;
-use global_webhook::push::{AttemptResult, Claim, Key, PushId};
-use global_webhook::store::{Expected, Failure, Page, Put, Store, Version, Versioned};
-use global_webhook::timers::{Armed, Message, Timers};
+use global_webhook::push::{AttemptResult, Claim, PushId, Row};
+use global_webhook::store::Failure;
 
 use crate::faults::FLIGHT_MAX;
 use crate::world::{Event, State, World};
 
-/// One life of one process, as store, queue, receivers and clock see it.
+/// See the module.
 #[derive(Clone)]
 pub(crate) struct Hands {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
     pub(crate) life: u32,
+    /// Set right by what the storage says.
+    pub(crate) clock: Arc<StorageClock>,
+}
+
+/// The clock of a process's machine.
+pub(crate) struct Machine {
+    world: Arc<World>,
+    process: usize,
 }
 
 /// Ready at an instant of the world's clock.
 pub(crate) struct Until<'a> {
-    pub(crate) world: &'a World,
-    pub(crate) at: u64,
-    pub(crate) registered: bool,
+    world: &'a World,
+    at: u64,
+    registered: bool,
 }
 
 impl Future for Until<'_> {
     type Output = ();
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.world.lock();
         if state.now >= self.at {
             return Poll::Ready(());
         }
         if !self.registered {
-            let task = state.polled;
-            state.schedule(self.at, Event::Wake(task));
+            state.schedule(self.at, Event::Wake(context.waker().clone()));
             drop(state);
             self.registered = true;
         }
@@ -51,41 +55,60 @@ impl Future for Until<'_> {
     }
 }
 
+/// A part of the storage, and whether a call only reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    ReadTable(&'static str),
+    WriteTable(&'static str),
+    Queue(&'static str),
+}
+
 impl Hands {
-    fn until(&self, at: u64) -> Until<'_> {
+    pub(crate) fn new(world: &Arc<World>, process: usize, life: u32) -> Self {
+        let machine = Machine { world: Arc::clone(world), process };
+        let clock = Arc::new(StorageClock::new(Arc::new(machine)));
+        let hands = Self { world: Arc::clone(world), process, life, clock };
+        // A process asks for its storage before it takes calls.
+        hands.observe(hands.clock.base_now());
+        hands
+    }
+
+    /// The storage's answer says what time it is.
+    fn observe(&self, sent: Instant) {
+        let date = self.world.lock().instant().trunc_subsecs(0);
+        self.clock.observe(date, sent);
+    }
+
+    pub(crate) fn until(&self, at: u64) -> Until<'_> {
         Until { world: &self.world, at, registered: false }
     }
 
-    fn one_file(&self) -> bool {
-        self.world.lock().faults.one_file
-    }
-
-    fn reserve(&self, message: &Message, delay: Duration, replaces: Option<Armed>) -> Armed {
-        let mut state = self.world.lock();
-        let (receipt, visible) = (state.number(), state.visible(delay));
-        let id = format!("m{receipt}");
-        let reserved = Reserved { receipt, message: message.clone(), visible, replaces };
-        state.reserved.insert(id.clone(), reserved);
-        Armed { id, receipt: receipt.to_string() }
-    }
-
     /// A call that may go wrong. Its effect is the world's business from the moment it is sent.
-    async fn call<R: Send + 'static>(
+    pub(crate) async fn call<R: Send + 'static>(
         &self,
-        name: &'static str,
+        call: Call,
         effect: impl FnOnce(&mut State) -> R + Send + 'static,
     ) -> Result<R, Failure> {
+        self.call_unlocked(call, move |world| effect(&mut world.lock())).await
+    }
+
+    /// The same, for an effect that asks for the time.
+    pub(crate) async fn call_unlocked<R: Send + 'static>(
+        &self,
+        call: Call,
+        effect: impl FnOnce(&World) -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        let (name, table, read) = match call {
+            Call::ReadTable(name) => (name, true, true),
+            Call::WriteTable(name) => (name, true, false),
+            Call::Queue(name) => (name, false, false),
+        };
         let slot = Arc::new(Mutex::new(None));
+        let sent = self.clock.base_now();
         let (answer_at, lost) = {
             let mut state = self.world.lock();
             let faults = state.faults.clone();
-            let outage = match name {
-                "get" | "latest" if faults.reads_work => 0,
-                "get" | "latest" | "put" | "index" | "remove" => faults.store_outage,
-                _ => faults.queue_outage,
-            };
-            let out = (state.now / 1000 % 60) < outage;
-            let fails = out || state.rng.chance(faults.fails_before);
+            let fails = faults.out(state.now, table, read) || state.rng.chance(faults.fails_before);
             let lost = state.rng.chance(faults.fails_after);
             let longest = state.rng.pick(&[1500, FLIGHT_MAX]);
             let slow = if state.rng.chance(faults.slow) { longest } else { 20 };
@@ -100,10 +123,10 @@ impl Hands {
             if !fails {
                 let dies_with_sender = state.rng.chance(500);
                 let (process, life, slot) = (self.process, self.life, Arc::clone(&slot));
-                let effect = move |state: &mut State| {
-                    if !dies_with_sender || state.lives(process, life) {
-                        *slot.lock().unwrap() = Some(effect(state));
-                        state.trace(|| format!("p{process} {name} lands"));
+                let effect = move |world: &World| {
+                    if !dies_with_sender || world.lock().lives(process, life) {
+                        *slot.lock().unwrap() = Some(effect(world));
+                        world.lock().trace(|| format!("p{process} {name} lands"));
                     }
                 };
                 state.schedule(lands_at, Event::Effect(Box::new(effect)));
@@ -112,204 +135,25 @@ impl Hands {
         };
         self.until(answer_at).await;
         let result = slot.lock().unwrap().take();
-        result.filter(|_| !lost).ok_or_else(|| Failure::Unavailable(format!("{name}: no answer")))
+        let result = result.filter(|_| !lost).ok_or_else(|| Failure::Unavailable(format!("{name}: no answer")));
+        if result.is_ok() {
+            self.observe(sent);
+        }
+        result
     }
 }
 
 #[async_trait]
-impl Clock for Hands {
+impl Clock for Machine {
     fn now(&self) -> Instant {
-        self.world.lock().clock_of(self.process)
+        let state = self.world.lock();
+        state.instant() + chrono::Duration::milliseconds(state.processes[self.process].skew)
     }
 
     async fn sleep(&self, wait: Duration) {
         let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap();
         let at = self.world.lock().now + millis;
-        self.until(at).await;
-    }
-}
-
-#[async_trait]
-impl Store for Hands {
-    async fn latest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
-        let key = key.clone();
-        self.call("latest", move |state| state.store.latest(&key).now_or_never().unwrap()).await?
-    }
-
-    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
-        let id = id.clone();
-        self.call("get", move |state| state.store.get(&id).now_or_never().unwrap()).await?
-    }
-
-    async fn index(&self, id: &PushId, opened: Instant) -> Result<(), Failure> {
-        let id = id.clone();
-        self.call("index", move |state| state.store.index(&id, opened).now_or_never().unwrap()).await?
-    }
-
-    async fn put(&self, row: &Row, expected: &Expected) -> Result<Put, Failure> {
-        let (row, expected, process, writer) = (row.clone(), expected.clone(), self.process, self.world.lock().polled);
-        let reserved = row.timer.as_ref().and_then(|t| self.world.lock().reserved.remove_entry(&t.id));
-        let with = reserved.clone();
-        let put = self.call("put", move |state| {
-            let put = state.store.put(&row, &expected).now_or_never().unwrap()?;
-            if let Put::Written(_) = put {
-                if let Some((id, reserved)) = with {
-                    state.place(id, reserved);
-                }
-                state.committed(row, process, writer);
-            }
-            Ok(put)
-        });
-        let put = put.await?;
-        if let (Ok(Put::Conflict), Some((id, reserved))) = (&put, reserved) {
-            self.world.lock().reserved.insert(id, reserved);
-        }
-        put
-    }
-
-    async fn remove(&self, row: &Row, version: &Version) -> Result<bool, Failure> {
-        let (row, version) = (row.clone(), version.clone());
-        self.call("remove", move |state| {
-            let removed = state.store.remove(&row, &version).now_or_never().unwrap()?;
-            if removed {
-                state.checks.removed(&row.id);
-            }
-            Ok(removed)
-        })
-        .await?
-    }
-
-    async fn list(&self, _: usize, _: Option<&str>) -> Result<Page, Failure> {
-        Ok(Page::default())
-    }
-
-    async fn prepare(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-/// A message of the queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Queued {
-    pub(crate) id: String,
-    pub(crate) receipt: u64,
-    pub(crate) message: Message,
-    pub(crate) visible: u64,
-    pub(crate) taken: u32,
-}
-
-/// A timer to place with a row.
-#[derive(Debug, Clone)]
-pub(crate) struct Reserved {
-    receipt: u64,
-    message: Message,
-    visible: u64,
-    replaces: Option<Armed>,
-}
-
-impl State {
-    fn visible(&self, delay: Duration) -> u64 {
-        self.now + delay.min(limits::TIMER_DELAY_MAX).as_secs() * 1000
-    }
-
-    pub(crate) fn enqueue(&mut self, message: Message, delay: Duration) -> Armed {
-        let (receipt, visible) = (self.number(), self.visible(delay));
-        let id = format!("m{receipt}");
-        self.queued(id.clone(), receipt, message, visible);
-        Armed { id, receipt: receipt.to_string() }
-    }
-
-    fn queued(&mut self, id: String, receipt: u64, message: Message, visible: u64) {
-        self.trace(|| format!("queue {id} visible {visible} {message:?}"));
-        self.checks.armed(&message);
-        self.queue.push(Queued { id: id.clone(), receipt, message, visible, taken: 0 });
-        self.schedule(visible, Event::Due(id));
-    }
-
-    fn place(&mut self, id: String, reserved: Reserved) {
-        let Reserved { receipt, message, visible, replaces } = reserved;
-        if let Some(at) = replaces.and_then(|old| self.find(&old.id, &old.receipt)) {
-            self.queue.remove(at);
-        }
-        self.queued(id, receipt, message, visible);
-    }
-
-    pub(crate) fn find(&mut self, id: &str, receipt: &str) -> Option<usize> {
-        self.queue.iter().position(|m| m.id == id && m.receipt.to_string() == receipt)
-    }
-}
-
-#[async_trait]
-impl Timers for Hands {
-    async fn arm(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
-        let message = message.clone();
-        self.call("arm", move |state| state.enqueue(message, delay)).await
-    }
-
-    async fn shift(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
-        let (timer, message) = (timer.clone(), message.clone());
-        self.call("shift", move |state| {
-            let at = state.find(&timer.id, &timer.receipt)?;
-            let (receipt, visible) = (state.number(), state.visible(delay));
-            let queued = &mut state.queue[at];
-            (queued.receipt, queued.visible, queued.message) = (receipt, visible, message);
-            state.trace(|| format!("queue {} shifted to {visible}", timer.id));
-            state.schedule(visible, Event::Due(timer.id.clone()));
-            Some(Armed { id: timer.id, receipt: receipt.to_string() })
-        })
-        .await
-    }
-
-    async fn arm_for_row(&self, message: &Message, delay: Duration) -> Result<Armed, Failure> {
-        if !self.one_file() {
-            return self.arm(message, delay).await;
-        }
-        Ok(self.reserve(message, delay, None))
-    }
-
-    async fn shift_for_row(&self, timer: &Armed, message: &Message, delay: Duration) -> Result<Option<Armed>, Failure> {
-        if !self.one_file() {
-            return self.shift(timer, message, delay).await;
-        }
-        let waiting = self.world.lock().reserved.remove(&timer.id);
-        let replaces = waiting.map_or_else(|| Some(timer.clone()), |waiting| waiting.replaces);
-        Ok(Some(self.reserve(message, delay, replaces)))
-    }
-
-    async fn disarm(&self, timer: &Armed) -> Result<(), Failure> {
-        if self.world.lock().reserved.remove(&timer.id).is_some() {
-            return Ok(());
-        }
-        let timer = timer.clone();
-        self.call("disarm", move |state| {
-            if let Some(at) = state.find(&timer.id, &timer.receipt) {
-                state.trace(|| format!("queue {} disarmed", timer.id));
-                state.queue.remove(at);
-            }
-        })
-        .await
-    }
-
-    async fn set_aside(&self, _: &str) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    /// One message at a time, live again before it leaves the poison queue: in both, if the second half fails.
-    async fn revive(&self) -> Result<usize, Failure> {
-        let mut revived = 0;
-        loop {
-            let Some(dead) = self.call("peek", |state| state.poison.first().cloned()).await? else {
-                return Ok(revived);
-            };
-            let message = dead.message.clone().revived();
-            self.call("arm", move |state| state.enqueue(message, Duration::ZERO)).await?;
-            self.call("bury", move |state| state.poison.retain(|m| m.id != dead.id)).await?;
-            revived += 1;
-        }
-    }
-
-    async fn prepare(&self) -> Result<(), Failure> {
-        Ok(())
+        Until { world: &self.world, at, registered: false }.await;
     }
 }
 
@@ -330,7 +174,7 @@ impl Notifier for Hands {
             let mut state = self.world.lock();
             let (now, told) = (state.now, row.notification_id(claim.notice));
             state.trace(|| format!("p{} attempt {} {} {} #{}", self.process, row.id, claim.target, told, claim.claim));
-            if let Err(cause) = state.checks.attempt(row, claim, &told, &flight) {
+            if let Err(cause) = state.check_attempt(self.process, row, claim, &told, &flight) {
                 state.fail(cause);
             }
             let failed = |reason: &str, wait: Option<u64>| AttemptResult::Failed {

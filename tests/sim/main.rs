@@ -1,22 +1,29 @@
-//! Seeded simulation: the real engine and the real state machine in several processes, over a store, a queue and receivers
-//! that fail in every way their contracts allow. One thread, a clock of its own, no runtime: a seed decides everything,
-//! so a seed is a bug report.
+//! Seeded simulation: the real engine, the real state machine and the real Azure side in several processes, over a table, a
+//! queue and receivers that fail in every way their contracts allow; or over the plainest store that does a step in one
+//! transaction. One thread, a clock of its own, no runtime: a seed decides everything, so a seed is a bug report.
 //!
 //! - `cargo test --test sim` runs 200 seeds. `SIM_SEED=n` replays one and prints its trace, `SIM_SEEDS=a..b` runs a range.
-//! - `tests/sim/mutants.py` breaks the engine on purpose, one patch at a time, and shows that each break is found.
+//! - `tests/sim/mutants.py` breaks the code on purpose, one patch at a time, and shows that each break is found.
 
 #![expect(clippy::unwrap_used, reason = "a test program: it fails by panicking")]
 
+mod azure;
 mod checks;
 mod faults;
 mod hands;
 mod model;
+mod naive;
+mod one_file;
+mod plan;
+mod processes;
+mod report;
 mod stories;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use world::{Report, World};
+use report::Report;
+use world::World;
 
 /// Runs `seed`; what went wrong, if anything did.
 fn run(seed: u64, trace: bool) -> (Result<Report, String>, String) {

@@ -1,38 +1,47 @@
-//! The naive model: what was sent and accepted, and what must or may have become of it. It knows nothing of timers,
-//! leases or storage.
+//! What was sent and accepted, and what must or may have become of it. It knows nothing of timers, leases or storage. Where
+//! nothing went wrong the naive model says to the last detail what every push must have come to; otherwise, what no fault
+//! may ever do.
 
 use std::collections::BTreeSet;
 
 use global_webhook::clock::Instant;
-use global_webhook::push::state::Row;
-use global_webhook::push::{Arrival, Key, Notice, Outcome, Policy, Region};
+use global_webhook::push::arrival::Correlation;
+use global_webhook::push::policy::Repeats;
+use global_webhook::push::{Arrival, Key, Notice, Outcome, Policy, Region, Row};
 
 use crate::checks::Checks;
-use crate::faults::SKEW_MAX;
+use crate::faults::Faults;
+use crate::naive;
+use crate::world::{Operation, State};
 
 pub(crate) struct Model {
-    pub(crate) policy: Policy,
+    policy: Policy,
     sent: Vec<Sent>,
     terminated: BTreeSet<Key>,
+    purged: BTreeSet<Key>,
 }
 
 struct Sent {
     key: Key,
+    tag: Option<String>,
+    digest: String,
     region: Region,
     id: String,
     received: Instant,
-    /// When it was answered with success, and whether it then stood in the row.
-    accepted: Option<(u64, bool)>,
+    /// When it was answered with success.
+    accepted: Option<u64>,
 }
 
 impl Model {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, sent: Vec::new(), terminated: BTreeSet::new() }
+        Self { policy, sent: Vec::new(), terminated: BTreeSet::new(), purged: BTreeSet::new() }
     }
 
     pub(crate) fn sent(&mut self, arrival: &Arrival) -> usize {
         self.sent.push(Sent {
             key: arrival.key(self.policy.correlation),
+            tag: arrival.subject.tag.clone(),
+            digest: arrival.subject.digest.clone(),
             region: arrival.region.clone(),
             id: arrival.id.clone(),
             received: arrival.received,
@@ -41,145 +50,206 @@ impl Model {
         self.sent.len() - 1
     }
 
-    pub(crate) fn accepted(&mut self, sent: usize, now: u64, spilled: bool) {
-        self.sent[sent].accepted = Some((now, !spilled));
+    pub(crate) fn accepted(&mut self, sent: usize, now: u64) {
+        self.sent[sent].accepted = Some(now);
     }
 
-    pub(crate) fn operated(&mut self, key: &Key, redeliver: bool) {
-        if !redeliver {
-            self.terminated.insert(key.clone());
+    pub(crate) fn operated(&mut self, key: &Key, operation: Operation) {
+        match operation {
+            Operation::Terminate => drop(self.terminated.insert(key.clone())),
+            Operation::Purge => drop(self.purged.insert(key.clone())),
+            Operation::Redeliver => {}
         }
+    }
+
+    pub(crate) fn was_purged(&self, key: &Key) -> bool {
+        self.purged.contains(key)
     }
 
     /// Every arrival in a row was sent, and a push that opened did so by one of them and with the settings' frame.
     pub(crate) fn on_record(&self, row: &Row) -> Result<(), String> {
-        let late = row.settled().map(|s| &s.late).into_iter().flatten();
-        let repeated = row.repeated.iter().map(|(region, arrived)| (region, arrived));
-        for (region, arrived) in row.arrived.iter().chain(late).chain(repeated) {
+        for (region, seen) in &row.arrived {
             let known = self
                 .sent
                 .iter()
-                .any(|s| (&s.key, &s.region, &s.id, s.received) == (&row.id.key, region, &arrived.id, arrived.at));
+                .any(|s| (&s.key, &s.region, &s.id, s.received) == (&row.id.key, region, &seen.id, seen.at));
             if !known {
                 return Err(format!("{} has an arrival that nobody sent", row.id));
             }
         }
-        // The one that opened a round may wait for the next, when one of its region came before.
-        let opened = row.arrived.values().chain(row.repeated.iter().map(|(_, a)| a)).any(|a| a.at == row.opened);
-        if !opened || row.regions != self.policy.regions || row.deadline != row.opened + self.policy.timeout {
+        if row.regions != self.policy.regions || row.deadline != row.opened + self.policy.timeout {
             return Err(format!("{} was opened wrongly", row.id));
         }
         Ok(())
     }
 
-    pub(crate) fn at_rest(&self, checks: &Checks) -> Result<(), String> {
+    /// Everything that must hold at the end; how many pushes the naive model agreed with.
+    pub(crate) fn at_rest(&self, checks: &Checks, faults: &Faults) -> Result<u64, String> {
         for key in self.sent.iter().map(|s| &s.key).collect::<BTreeSet<_>>() {
-            let sent: Vec<&Sent> = self.sent.iter().filter(|s| s.key == *key).collect();
+            if self.purged.contains(key) {
+                continue;
+            }
             let rounds: Vec<&Row> = checks.rounds(key).collect();
-            let accepted = sent.iter().filter(|s| s.accepted.is_some());
-            for one in accepted {
-                let has = |row: &&Row| {
-                    row.arrival_of(&one.region).is_some()
-                        || row.of_earlier_round(&one.id)
-                        || row.settled().is_some_and(|s| s.superseded) && row.of_this_round(&one.id)
-                };
-                if !rounds.iter().any(has) {
+            for one in self.sent.iter().filter(|s| s.key == *key && s.accepted.is_some()) {
+                if !rounds.iter().any(|row| row.arrived.contains_key(&one.region)) {
                     return Err(format!("{} of {} was accepted and is in no round", one.region, one.id));
                 }
             }
-            self.at_rest_of(key, &sent, &rounds)?;
+            self.counted_once(&rounds)?;
+            for (n, row) in rounds.iter().enumerate() {
+                if row.id.round as usize != n + 1 {
+                    return Err(format!("{} is the {}. of {}", row.id, n + 1, rounds.len()));
+                }
+                self.told(row)?;
+            }
         }
-        Ok(())
+        if faults.none && self.policy.correlation == Correlation::Content { self.agrees(checks) } else { Ok(0) }
     }
 
-    fn at_rest_of(&self, key: &Key, sent: &[&Sent], rounds: &[&Row]) -> Result<(), String> {
+    /// No webhook counts for two pushes.
+    fn counted_once(&self, rounds: &[&Row]) -> Result<(), String> {
         let mut counted = BTreeSet::new();
         for row in rounds {
-            for (region, arrived) in &row.arrived {
-                if !counted.insert((region, &arrived.id, arrived.at)) {
-                    return Err(format!("{}: {region} {} counts for two rounds", row.id, arrived.id));
+            for (region, seen) in &row.arrived {
+                if !counted.insert((region, &seen.id, seen.at)) {
+                    return Err(format!("{}: {region} {} counts for two rounds", row.id, seen.id));
                 }
             }
-            let settled = row.settled().ok_or("not settled")?;
-            let mut owed: Vec<Notice> = vec![settled.outcome.into()];
-            owed.extend(settled.recovered.map(|_| Notice::Recovered));
-            for target in &self.policy.targets {
-                for notice in owed.iter().filter(|n| target.notices.contains(n)) {
-                    let entries = settled.outbox.iter().filter(|e| e.target == target.name && e.notice == *notice);
-                    if entries.count() != 1 {
-                        return Err(format!("{}: {} is not owed {} once", row.id, target.name, notice.word()));
-                    }
-                }
-            }
-            if settled.outbox.iter().any(|e| !owed.contains(&e.notice)) {
-                return Err(format!("{}: something untrue was told", row.id));
-            }
-            let numbers = (row.id.round as usize, rounds.len());
-            if numbers.0 > numbers.1 {
-                return Err(format!("{}: round {} of {}", row.id, numbers.0, numbers.1));
-            }
-        }
-        // One region's webhook with two ids means a repeated push.
-        let generations: BTreeSet<_> = sent.iter().map(|s| generation(s)).collect();
-        // Where every region has an id of its own, a late arrival cannot be told from the first sign of the next push; it
-        // counts for both, and the next push's own webhook of that region then opens one round more.
-        let ids: BTreeSet<_> = sent.iter().map(|s| &s.id).collect();
-        if rounds.len() > generations.len() && ids.len() == generations.len() {
-            return Err(format!("{} rounds of {} pushes", rounds.len(), generations.len()));
-        }
-        if self.terminated.contains(key) {
-            return Ok(());
-        }
-        self.overlapping(sent, rounds, generations.len())?;
-        let [row] = rounds else { return Ok(()) };
-        if generations.len() > 1 {
-            return Ok(());
-        }
-        let deadline = since_start(row.deadline);
-        let surely = |s: &&&Sent| {
-            s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline)
-        };
-        let possibly = |s: &&&Sent| s.received < row.deadline;
-        let all = |test: &dyn Fn(&&&Sent) -> bool| {
-            row.regions.iter().all(|region| sent.iter().filter(|s| s.region == *region).any(|s| test(&s)))
-        };
-        let outcome = row.settled().map(|s| s.outcome);
-        if all(&surely) && outcome != Some(Outcome::Replicated) {
-            return Err(format!("{}: every region was on record in time, and yet {outcome:?}", row.id));
-        }
-        if !all(&possibly) && outcome != Some(Outcome::TimedOut) {
-            return Err(format!("{}: not every region was sent in time, and yet {outcome:?}", row.id));
         }
         Ok(())
     }
 
-    /// However the webhooks of several pushes of one content overlap: when all of them were on record before a first one
-    /// could time out, none did.
-    fn overlapping(&self, sent: &[&Sent], rounds: &[&Row], pushes: usize) -> Result<(), String> {
-        let Some(first) = sent.iter().map(|s| s.received).min() else { return Ok(()) };
-        let deadline = since_start(first + self.policy.timeout);
-        let on_record = |s: &&Sent| {
-            s.accepted.is_some_and(|(at, in_row)| in_row && i64::try_from(at).unwrap() + SKEW_MAX * 2 < deadline)
-        };
-        let whole: BTreeSet<_> =
-            sent.iter().copied().filter(on_record).map(|s| (generation(s), s.region.clone())).collect();
-        let outcomes = rounds.iter().filter_map(|row| Some(row.settled()?.outcome));
-        if whole.len() == pushes * self.policy.regions.len() && outcomes.clone().any(|o| o == Outcome::TimedOut) {
-            return Err(format!(
-                "all of {pushes} pushes was on record in time, and yet {:?}",
-                outcomes.collect::<Vec<_>>()
-            ));
+    /// Each target is told what it asked for, once, and nothing else.
+    fn told(&self, row: &Row) -> Result<(), String> {
+        let settled = row.settled().ok_or("not settled")?;
+        let mut owed: Vec<Notice> = vec![settled.outcome.into()];
+        owed.extend(settled.recovered.map(|_| Notice::Recovered));
+        for target in &self.policy.targets {
+            for notice in owed.iter().filter(|n| target.notices.contains(n)) {
+                let entries = settled.outbox.iter().filter(|e| e.target == target.name && e.notice == *notice);
+                if entries.count() != 1 {
+                    return Err(format!("{}: {} is not owed {} once", row.id, target.name, notice.word()));
+                }
+            }
+        }
+        if settled.outbox.iter().any(|e| !owed.contains(&e.notice)) {
+            return Err(format!("{}: something untrue was told", row.id));
         }
         Ok(())
     }
+
+    /// The naive model came to the very same pushes.
+    fn agrees(&self, checks: &Checks) -> Result<u64, String> {
+        let at = |instant: Instant| u64::try_from(State::since_start(instant)).unwrap_or(0);
+        let settings = naive::Settings {
+            regions: self.policy.regions.iter().map(ToString::to_string).collect(),
+            timeout: u64::try_from(self.policy.timeout.as_millis()).unwrap(),
+            repeats_known: self.policy.repeats == Repeats::Known,
+        };
+        let mut reports: Vec<naive::Report> = self
+            .sent
+            .iter()
+            .map(|s| naive::Report {
+                at: at(s.received),
+                tag: s.tag.clone().unwrap_or_default(),
+                digest: s.digest.clone(),
+                region: s.region.to_string(),
+                id: s.id.clone(),
+            })
+            .collect();
+        reports.sort_by_key(|report| report.at);
+        let describe = |tag: &str, digest: &str, round: u32, text: String| format!("{tag}@{digest} {round}: {text}");
+        let mut expected: Vec<String> = naive::model(&settings, &reports)
+            .into_iter()
+            .map(|push| {
+                let text = format!(
+                    "{} {:?} {:?} {} {:?} {:?} {}",
+                    push.opened,
+                    push.arrived,
+                    push.outcome,
+                    push.repeats,
+                    push.missing,
+                    push.before.keys().collect::<Vec<_>>(),
+                    push.recovered.is_some()
+                );
+                describe(&push.tag, &push.digest, push.round, text)
+            })
+            .collect();
+        let mut found: Vec<String> = checks
+            .all()
+            .filter_map(|row| {
+                let settled = row.settled()?;
+                let outcome = match settled.outcome {
+                    Outcome::Replicated => naive::Outcome::Replicated,
+                    Outcome::TimedOut => naive::Outcome::TimedOut,
+                    Outcome::Superseded => naive::Outcome::Superseded,
+                };
+                let counted =
+                    |region: &&Region| self.policy.repeats == Repeats::Known && row.before.contains_key(*region);
+                let missing: Vec<String> =
+                    settled.missing.iter().filter(|r| !counted(r)).map(ToString::to_string).collect();
+                let arrived: std::collections::BTreeMap<String, u64> =
+                    row.arrived.iter().map(|(region, seen)| (region.to_string(), at(seen.at))).collect();
+                let before: Vec<String> = row.before.keys().map(ToString::to_string).collect();
+                let repeats: u32 = row.arrived.values().map(|seen| seen.repeats).sum();
+                let text = format!(
+                    "{} {arrived:?} {outcome:?} {repeats} {missing:?} {before:?} {}",
+                    at(row.opened),
+                    settled.recovered.is_some()
+                );
+                let (tag, digest) = (row.subject.tag.clone().unwrap_or_default(), &row.subject.digest);
+                Some(describe(&tag, digest, row.id.round, text))
+            })
+            .collect();
+        expected.sort();
+        found.sort();
+        if expected != found {
+            return Err(format!("the model says\n{}\nand it came to\n{}", expected.join("\n"), found.join("\n")));
+        }
+        Ok(found.len() as u64)
+    }
 }
 
-/// Which of the pushes of one content a webhook belongs to.
-fn generation(sent: &Sent) -> Option<String> {
-    sent.id.split('.').nth(1).map(str::to_owned)
-}
-
-/// Milliseconds of the virtual clock.
-fn since_start(at: Instant) -> i64 {
-    (at - chrono::DateTime::from_timestamp_millis(1_800_000_000_000).unwrap_or_default()).num_milliseconds()
+impl State {
+    /// A push settles: not as timed out for want of a region that was accepted in time and before anybody looked, and no alarm about a tag that has moved
+    /// on; and only as superseded where it has.
+    pub(crate) fn check_outcome(&self, row: &Row) -> Result<(), String> {
+        let Some(settled) = row.settled() else { return Ok(()) };
+        if settled.terminated || self.model.purged.contains(&row.id.key) {
+            return Ok(());
+        }
+        let others = self.checks.all().filter(|o| o.id.key.place() == row.id.key.place());
+        let moved = others
+            .filter(|o| o.subject.digest != row.subject.digest)
+            .any(|o| row.opened < o.opened && o.opened < row.deadline);
+        if settled.outcome == Outcome::Superseded && !moved {
+            return Err(format!("{} is superseded by nothing", row.id));
+        }
+        if settled.outcome != Outcome::TimedOut {
+            return Ok(());
+        }
+        for region in &settled.missing {
+            let in_time = self.model.sent.iter().filter(|s| s.key == row.id.key && s.region == *region).find(|s| {
+                let counted = self
+                    .checks
+                    .rounds(&row.id.key)
+                    .filter(|other| other.id != row.id)
+                    // One that was applied before the webhook that opened this round was a repeat of the round before.
+                    .any(|other| other.arrived.get(region).is_some_and(|seen| seen.at == s.received || seen.repeats > 0));
+                s.accepted.is_some_and(|at| i64::try_from(at).unwrap() + self.blind < State::since_start(settled.at))
+                    && row.opened <= s.received
+                    && s.received < row.deadline
+                    && row.since.is_none_or(|since| since < s.received)
+                    && !counted
+            });
+            if let Some(sent) = in_time {
+                return Err(format!(
+                    "{} timed out without {region}, which was received at {} and accepted",
+                    row.id,
+                    State::since_start(sent.received)
+                ));
+            }
+        }
+        Ok(())
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Push {
     pub(crate) deadline: u64,
     /// When each region reported, in time or late.
     pub(crate) arrived: BTreeMap<String, u64>,
+    /// When each region last reported, repeats included.
+    pub(crate) last: BTreeMap<String, u64>,
     pub(crate) repeats: usize,
     pub(crate) outcome: Outcome,
     pub(crate) settled: u64,
@@ -67,7 +69,9 @@ pub(crate) fn model(settings: &Settings, reports: &[Report]) -> Vec<Push> {
         };
         if !pushes[newest].arrived.contains_key(&report.region) {
             pushes[newest].arrived.insert(report.region.clone(), report.at);
+            pushes[newest].last.insert(report.region.clone(), report.at);
         } else if is_repeat(settings, &pushes, newest, report.at) {
+            pushes[newest].last.insert(report.region.clone(), report.at);
             pushes[newest].repeats += 1;
         } else {
             let next = open(settings, report, Some(&pushes[newest]));
@@ -83,7 +87,7 @@ fn open(settings: &Settings, first: &Report, earlier: Option<&Push>) -> Push {
     if let Some(earlier) = earlier {
         // In this order: what the earlier round saw itself is newer than what came before it.
         before.extend(earlier.before.clone());
-        before.extend(earlier.arrived.clone());
+        before.extend(earlier.last.clone());
     }
     Push {
         tag: first.tag.clone(),
@@ -92,6 +96,7 @@ fn open(settings: &Settings, first: &Report, earlier: Option<&Push>) -> Push {
         opened: first.at,
         deadline: first.at + settings.timeout,
         arrived: BTreeMap::from([(first.region.clone(), first.at)]),
+        last: BTreeMap::from([(first.region.clone(), first.at)]),
         repeats: 0,
         outcome: Outcome::TimedOut,
         settled: first.at + settings.timeout,
@@ -105,7 +110,9 @@ fn open(settings: &Settings, first: &Report, earlier: Option<&Push>) -> Push {
 fn is_repeat(settings: &Settings, pushes: &[Push], index: usize, now: u64) -> bool {
     // While the push waits this says "settled at the deadline", which lies ahead: a repeat, as it should be.
     let push = settle(settings, pushes, index);
-    let end = push.recovered.unwrap_or(push.settled);
+    // Whatever came late shows that more may be late.
+    let newest = push.arrived.values().copied().max().unwrap_or(push.opened);
+    let end = push.recovered.unwrap_or(push.settled).max(newest);
     !moved(pushes, &push, now) && now <= end + settings.timeout
 }
 
@@ -206,6 +213,8 @@ mod tests {
         last_instant_of_a_repeat: "E,W", 6, false, "t", "A E1 0, A W1 1, A E2 7" => ["A1 Replicated 1 repeats 1"];
         first_instant_of_a_round: "E,W", 6, false, "t", "A E1 0, A W1 1, A E2 7.001" => ["A1 Replicated 1", "A2 TimedOut 13.001 -W@1"];
         repeats_end_anew_after_recovery: "E,W", 6, false, "t", "A E1 0, A W1 100, A E2 106" => ["A1 TimedOut 6 -W recovered 100 repeats 1"];
+        repeats_end_anew_after_each_late_report: "E,N,W", 6, false, "t", "A E1 0, A N1 50, A E2 56, A E3 56.001"
+            => ["A1 TimedOut 6 -N -W repeats 1", "A2 TimedOut 62.001 -N@50 -W"];
         superseded_does_not_recover: "E,W", 6, false, "t", "A E1 0, B E2 2, B W2 3, A W1 7" => ["A1 Superseded 6 -W", "B1 Replicated 3"];
         moved_at_the_deadline_is_too_late: "E,W", 6, false, "t", "A E1 0, B E2 6, B W2 7" => ["A1 TimedOut 6 -W", "B1 Replicated 7"];
         moved_at_the_same_instant_is_not_moved: "E,W", 6, false, "t", "A E1 0, B E2 0, A E3 5"

@@ -48,6 +48,11 @@ impl Caller {
         Some(self.ask(self.client.post(format!("{}/api/pushes/{id}/{operation}", self.base))).await?.0)
     }
 
+    /// Status of the answer when an operator removes a push.
+    pub async fn delete(&self, id: &str) -> Option<u16> {
+        Some(self.ask(self.client.delete(format!("{}/api/pushes/{id}", self.base))).await?.0)
+    }
+
     /// Ids of all pushes.
     pub async fn pushes(&self) -> Option<Vec<String>> {
         let mut ids = Vec::new();

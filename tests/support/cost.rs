@@ -4,23 +4,25 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::azurite::Azurite;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// More pushes than a process must see before it takes itself for the only one (16).
-const WARM_UP: usize = 20;
+/// Pushes before a process counts as warm: by then its connections are open.
+const WARM_UP: usize = 5;
 
 /// Most requests of a push whose arrivals each meet a process that knows nothing.
 pub(crate) fn cold_max(regions: usize) -> usize {
     2 * regions + 5
 }
 
-/// Most requests of a push in one process that has run for a while.
+/// Most requests of a push in one process that has run for a while, whether its webhooks come one after the other or all at
+/// the same instant.
 pub(crate) fn warm_max(regions: usize) -> usize {
-    regions + 5
+    regions + 6
 }
 
 /// Requests of a push of which every arrival meets a fresh process.
@@ -34,24 +36,46 @@ pub(crate) fn cold(azurite: &Azurite, regions: usize) -> usize {
         let before = azurite.requests(&account).len();
         handler.push(region, &image);
         if region + 1 == regions {
-            disarmed(azurite, &account, before, 1);
+            disarmed(azurite, &account, before);
         }
         sum += azurite.requests(&account).len() - before;
     }
     sum
 }
 
+/// When the webhooks of a push come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Each after the answer to the one before.
+    Apart,
+    /// All at the same instant.
+    AtOnce,
+}
+
 /// Requests of a push in a process that has run for a while; the most that any of `pushes` took.
-pub(crate) fn warm(azurite: &Azurite, regions: usize, pushes: usize) -> usize {
+pub(crate) fn warm(azurite: &Azurite, regions: usize, order: Order, pushes: usize) -> usize {
     let account = azurite.account();
     let handler = Handler::start(azurite, &account, regions, receiver());
     let one = || {
         let before = azurite.requests(&account).len();
         let image = uuid::Uuid::new_v4();
-        for region in 0..regions {
-            handler.push(region, &image);
+        match order {
+            Order::Apart => (0..regions).for_each(|region| handler.push(region, &image)),
+            Order::AtOnce => {
+                let together = Barrier::new(regions);
+                std::thread::scope(|scope| {
+                    for region in 0..regions {
+                        let (handler, together, image) = (&handler, &together, &image);
+                        scope.spawn(move || {
+                            let request = handler.connect(region, image);
+                            together.wait();
+                            request.send();
+                        });
+                    }
+                });
+            }
         }
-        disarmed(azurite, &account, before, 1);
+        disarmed(azurite, &account, before);
         azurite.requests(&account).len() - before
     };
     for _ in 0..WARM_UP {
@@ -60,11 +84,10 @@ pub(crate) fn warm(azurite: &Azurite, regions: usize, pushes: usize) -> usize {
     (0..pushes).map(|_| one()).max().expect("at least one push")
 }
 
-/// Waits until `count` timers have been deleted since the log had `before` lines: the last thing done for a push.
-fn disarmed(azurite: &Azurite, account: &str, before: usize, count: usize) {
+/// Waits until a timer has been deleted since the log had `before` lines: the last thing done for a push.
+fn disarmed(azurite: &Azurite, account: &str, before: usize) {
     eventually("the timer of a confirmed push is deleted", || {
-        let log = azurite.requests(account);
-        log[before..].iter().filter(|line| line.contains("DELETE")).count() >= count
+        azurite.requests(account)[before..].iter().any(|line| line.contains("DELETE"))
     });
 }
 
@@ -98,10 +121,11 @@ struct Handler {
 }
 
 impl Handler {
-    /// Starts one and waits until it has made its storage ready, the look into the poison queue included.
+    /// Starts one and waits until it has begun to look after upkeep, which is the last that it does unasked: the note of it is
+    /// written after its message, which nobody takes, since there is no host.
     fn start(azurite: &Azurite, account: &str, regions: usize, receiver: u16) -> Self {
-        let looks = || azurite.requests(account).iter().filter(|line| line.contains("-poison/messages")).count();
-        let before = looks();
+        let notes = || azurite.requests(account).iter().filter(|line| is_note_of_upkeep(line)).count();
+        let before = notes();
         let port = super::free_port();
         let names: Vec<String> = (0..regions).map(|r| format!("region{r}")).collect();
         let child = Command::new(env!("CARGO_BIN_EXE_global-webhook"))
@@ -117,26 +141,48 @@ impl Handler {
             .spawn()
             .expect("the handler starts");
         let handler = Self { child, port };
-        eventually("the handler is ready", || looks() > before);
+        eventually("the handler has armed upkeep", || notes() > before);
         handler
     }
 
     fn push(&self, region: usize, image: &uuid::Uuid) {
+        self.connect(region, image).send();
+    }
+
+    /// A webhook that is about to be sent.
+    fn connect(&self, region: usize, image: &uuid::Uuid) -> Request {
         let hex = image.simple();
         let body = format!(
             r#"{{"id":"{image}","timestamp":"2026-11-22T08:15:30Z","action":"push","target":{{"digest":"sha256:{hex}{hex}","repository":"team/shop","tag":"1"}},"request":{{"id":"{image}","host":"contoso.azurecr.io"}}}}"#
         );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the handler listens");
-        write!(
-            stream,
+        let text = format!(
             "POST /api/ImagePush?region=region{region} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
-        )
-        .expect("a request");
+        );
+        Request { stream: TcpStream::connect(("127.0.0.1", self.port)).expect("the handler listens"), text }
+    }
+}
+
+/// A webhook on a connection of its own.
+struct Request {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Request {
+    fn send(mut self) {
+        self.stream.write_all(self.text.as_bytes()).expect("a request");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        self.stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     }
+}
+
+/// The write of upkeep's own note, with which it begins.
+fn is_note_of_upkeep(line: &str) -> bool {
+    ["PUT", "POST", "MERGE", "PATCH"].iter().any(|verb| line.contains(verb))
+        && line.contains("notes")
+        && line.contains("upkeep")
 }
 
 impl Drop for Handler {

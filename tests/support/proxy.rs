@@ -1,9 +1,10 @@
 //! A relay between a client and a server of this machine that loses answers: the request goes through, the server acts on
-//! it, and the client's connection breaks, or a refusal comes, instead of the answer.
+//! it, and the client's connection breaks, or a refusal comes, instead of the answer. It can also make every answer late.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,8 @@ struct Plan {
     lose: AtomicUsize,
     refuse: AtomicUsize,
     lost: AtomicUsize,
+    /// How many milliseconds every answer is late.
+    late: AtomicU64,
     /// Whether the next loss shuts the relay to requests, and whether it is shut.
     shut_then: AtomicBool,
     shut: watch::Sender<bool>,
@@ -73,6 +76,11 @@ impl Proxy {
         self.plan.shut.send_replace(false);
     }
 
+    /// Makes every answer late from now on.
+    pub(crate) fn slow(&self, late: Duration) {
+        self.plan.late.store(u64::try_from(late.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+
     /// How many answers were lost so far.
     pub(crate) fn lost(&self) -> usize {
         self.plan.lost.load(Ordering::SeqCst)
@@ -102,6 +110,9 @@ async fn relay(mut client: TcpStream, server: SocketAddr, plan: &Plan) -> std::i
             n = server.read(&mut down) => {
                 let n = n?;
                 if n == 0 { return Ok(()) }
+                if fresh {
+                    crate::support::pause(Duration::from_millis(plan.late.load(Ordering::SeqCst))).await;
+                }
                 if std::mem::take(&mut fresh) && !take(&plan.skip) {
                     if take(&plan.lose) {
                         if plan.shut_then.swap(false, Ordering::SeqCst) {

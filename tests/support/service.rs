@@ -17,6 +17,9 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// The queue of TimeoutCheck's function.json.
 pub const QUEUE: &str = "global-webhook-timers";
 
+/// host.json's `maxDequeueCount`: a message that fails comes again for ever.
+pub const MAX_DEQUEUE_COUNT: u32 = 2_147_483_647;
+
 /// Where HTTP calls, timers and rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deployment {
@@ -63,7 +66,7 @@ impl Service {
                     options.rules.max_polling_interval = Duration::from_millis(500);
                     options.rules.visibility_timeout = Duration::from_secs(2);
                     // As host.json has it: an outage must not poison what waits for its end.
-                    options.rules.max_dequeue_count = 100;
+                    options.rules.max_dequeue_count = MAX_DEQUEUE_COUNT;
                     options.rules.lease = Duration::from_secs(10);
                     options
                 };
@@ -97,6 +100,32 @@ impl Service {
             }
             Parts::Serve(serve) => serve.kill_and_restart().await,
         }
+    }
+
+    /// Changes a setting for the next start of its processes.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match &mut self.parts {
+            Parts::Hosts { http, queue } => {
+                http.set(name, value);
+                queue.set(name, value);
+            }
+            Parts::Serve(serve) => serve.set(name, value),
+        }
+    }
+
+    /// SIGKILL to every process of it, something done meanwhile, and a new start on the same ports and storage.
+    pub async fn kill_do_and_restart(&mut self, meanwhile: impl AsyncFnOnce(Option<&Path>)) {
+        match &mut self.parts {
+            Parts::Hosts { http, queue } => {
+                tokio::join!(http.kill_handler(), queue.kill_handler());
+                meanwhile(None).await;
+            }
+            Parts::Serve(serve) => {
+                serve.kill();
+                meanwhile(Some(&serve.folder.path().join("store.db"))).await;
+            }
+        }
+        self.kill_and_restart().await;
     }
 
     /// Number of its processes.
@@ -140,7 +169,7 @@ impl Service {
     }
 
     /// Posts a webhook of `image` from `region` until there is another answer than 503; status and body of it. An emulator
-    /// that shares two cores with other tests may be slower than the two seconds an arrival has, which is not what the
+    /// that shares two cores with other tests may be slower than the four seconds an arrival has, which is not what the
     /// caller's test is about.
     pub async fn push_until_taken(&self, region: &str, image: &Image) -> (u16, Value) {
         let mut last = None;

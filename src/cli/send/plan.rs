@@ -153,7 +153,7 @@ fn shuffle<T>(items: &mut [T], seed: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::{Notification, arrival};
+    use crate::push::{Webhook, arrival};
     use clap::Parser;
     use std::collections::BTreeSet;
 
@@ -202,7 +202,7 @@ mod tests {
             .images
             .iter()
             .map(|image| match arrival::parse(image.body(at).as_bytes()) {
-                Ok(Notification::FanIn { subject, .. }) => subject,
+                Ok(Webhook::FanIn { subject, .. }) => subject,
                 other => panic!("{other:?}"),
             })
             .collect();

@@ -1,6 +1,7 @@
 //! Read, step, arm, commit: one step on one row. The races are those in the header of the module above.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{join, try_join};
 use tracing::warn;
@@ -47,7 +48,9 @@ impl AzureStore {
         match self.look(which, ticket, step).await? {
             Looked::Applied(applied) => Ok(applied),
             Looked::Foreign(app) => Err(Failure::Unavailable(format!("the push is that of the app {app}"))),
-            Looked::Newer | Looked::Older => Err(Failure::Corrupt("a step without a ticket was taken for a timer".into())),
+            Looked::Newer | Looked::Older => {
+                Err(Failure::Corrupt("a step without a ticket was taken for a timer".into()))
+            }
         }
     }
 
@@ -56,7 +59,7 @@ impl AzureStore {
     /// # Errors
     /// [`Failure`]; the step may have been applied all the same.
     pub async fn look(&self, which: &Which, ticket: Option<Ticket>, step: &dyn Decide) -> Result<Looked, Failure> {
-        let _turn = self.turns.take(which.key()).await;
+        let mut turn = self.turns.take(which.key()).await;
         let mut known = self.remembered.recall(which, self.clock.now());
         let mut conflicts = 0;
         loop {
@@ -75,7 +78,7 @@ impl AzureStore {
                 }
             }
             if let Some(stored) = &stored {
-                let other = self.apps.other(&*self.rows, &stored.record.app, self.clock.now()).await?;
+                let other = self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?;
                 if let Some(app) = other {
                     return Ok(Looked::Foreign(app));
                 }
@@ -100,8 +103,11 @@ impl AzureStore {
                     match wait {
                         // Cheaper than another timer, which could fire before the row names it.
                         Some(wait) if wait <= limits::EARLY_TIMER_WAIT => {
+                            // What comes in meanwhile has its turn, and may be just in time.
+                            drop(turn);
                             self.clock.sleep(wait).await;
-                            known = Some(stored.clone());
+                            turn = self.turns.take(which.key()).await;
+                            known = self.remembered.recall(which, self.clock.now());
                             continue;
                         }
                         // The one that fired is used up.
@@ -118,7 +124,7 @@ impl AzureStore {
                     }
                 }
             };
-            match self.commit(stored.as_ref(), next, used).await? {
+            match self.commit(stored.as_ref(), next, used, step.comes_again()).await? {
                 Some(written) => {
                     self.remembered.keep(&written);
                     let row = (!written.record.row.is_purged()).then(|| Arc::new(written.record.row.clone()));
@@ -146,7 +152,7 @@ impl AzureStore {
         let record = Arc::new(Record { timer: None, ..(*stored.record).clone() });
         let bare = Versioned { record, version: stored.version.clone() };
         // A conflict means that somebody else is seeing to it.
-        self.commit(Some(&bare), stored.record.row.clone(), false).await.map(drop)
+        self.commit(Some(&bare), stored.record.row.clone(), false, false).await.map(drop)
     }
 
     pub(super) async fn read(&self, which: &Which) -> Result<Option<Versioned>, Failure> {
@@ -178,7 +184,7 @@ impl AzureStore {
         }
         let spilled = async {
             let last = if pending { self.queue.last_spill().await? } else { None };
-            Ok(last.is_some_and(|last| clock::until(last, now) < limits::RELEASE_PERIOD))
+            Ok(last.is_some_and(|last| clock::until(last, now) < limits::SPILL_NOTED))
         };
         let moved = async {
             match moved {
@@ -191,8 +197,14 @@ impl AzureStore {
     }
 
     /// Writes `next`, with a live timer behind whatever it owes; `None` after a conflict. `used` says that the timer in charge
-    /// has fired.
-    async fn commit(&self, stored: Option<&Versioned>, next: Row, used: bool) -> Result<Option<Versioned>, Failure> {
+    /// has fired, `again` that the step comes again when it fails.
+    async fn commit(
+        &self,
+        stored: Option<&Versioned>,
+        next: Row,
+        used: bool,
+        again: bool,
+    ) -> Result<Option<Versioned>, Failure> {
         let base = stored.filter(|stored| stored.record.row.id == next.id);
         let beside = stored.filter(|stored| stored.record.row.id != next.id);
         if let Some(purged) = beside.filter(|stored| stored.record.row.is_purged())
@@ -206,8 +218,11 @@ impl AzureStore {
         };
         let before = base.and_then(|base| base.record.timer.clone());
         let owed = base.is_some_and(|base| base.record.row.wake().is_some());
+        // What comes again and again while writes fail leaves a timer each time, so that must not be far off.
+        let late = before.as_ref().is_some_and(|t| clock::until(t.due, self.clock.now()) > limits::DEADLINE_LATE);
+        let longest = if again || late { limits::RELEASE_PERIOD } else { limits::TIMER_DELAY_MAX };
         let mut record = Record { row: next, revision, timer: None, app: self.apps.own().to_owned() };
-        let cover = self.cover(&mut record, before.clone(), base.is_none(), owed, used).await?;
+        let cover = self.cover(&mut record, before.clone(), owed, used, longest).await?;
         let put = self.rows.put(&record, &expected).await;
         let gone = match (&put, cover) {
             // A timer that is used up is deleted by whoever handles it.
@@ -223,10 +238,22 @@ impl AzureStore {
             self.disarm(&gone).await;
         }
         let Put::Written(version) = put? else { return Ok(None) };
-        if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged())
-            && let Err(cause) = self.write_again(earlier, false).await
-        {
-            warn!(push.id = %earlier.record.row.id, %cause, "another process may take a report of this push's next round for its own");
+        if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {
+            match self.write_again(earlier, false).await {
+                Ok(Rewritten::Written) => {}
+                Ok(Rewritten::Lost) => {
+                    // What it was opened beside is not what it was any more. Nobody was told of it yet.
+                    if self.rows.remove(&record.row.id, &version).await? {
+                        if let Some(timer) = &record.timer {
+                            self.disarm(timer).await;
+                        }
+                        return Ok(None);
+                    }
+                }
+                Err(cause) => {
+                    warn!(push.id = %earlier.record.row.id, %cause, "another process may take a report of this push's next round for its own");
+                }
+            }
         }
         Ok(Some(Versioned { record: Arc::new(record), version }))
     }
@@ -242,17 +269,18 @@ impl AzureStore {
         Ok(if matches!(put, Put::Written(_)) { Rewritten::Written } else { Rewritten::Lost })
     }
 
-    /// Has a live timer in the record for what it owes, and the time index name a push that begins to owe.
+    /// Has a live timer in the record for what it owes, no farther off than `longest`, and the time index name a push that begins
+    /// to owe.
     async fn cover(
         &self,
         record: &mut Record,
         before: Option<TimerRef>,
-        new: bool,
         owed: bool,
         used: bool,
+        longest: Duration,
     ) -> Result<Cover, Failure> {
         let now = self.clock.now();
-        let (id, opened) = (record.row.id.clone(), record.row.opened);
+        let (id, opened, new) = (record.row.id.clone(), record.row.opened, record.revision == 1);
         let index = async {
             if new {
                 self.rows.index(&Entry { at: opened, push: id.clone() }).await?;
@@ -283,8 +311,9 @@ impl AzureStore {
         }
         let ticket = self.ticket(record.revision);
         let message = timer_message(&record.row, wake, ticket);
-        let (armed, indexed) = join(self.queue.arm(&message, clock::until(now, wake)), index).await;
-        let timer = TimerRef { ticket, handle: armed?, due: wake.min(clock::after(now, limits::TIMER_DELAY_MAX)) };
+        let due = wake.min(clock::after(now, longest));
+        let (armed, indexed) = join(self.queue.arm(&message, clock::until(now, due)), index).await;
+        let timer = TimerRef { ticket, handle: armed?, due };
         if let Err(cause) = indexed {
             self.disarm(&timer).await;
             return Err(cause);
@@ -352,5 +381,5 @@ fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
         Phase::Settled(_) => Reason::Delivery,
         Phase::Purged { .. } => Reason::Removal,
     };
-    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false, tries: 0 })
+    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false })
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::error;
 
-use super::parts::{Failure, Rows};
+use super::parts::{Failure, Record, Rows};
 use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::names::half;
@@ -53,9 +53,14 @@ impl Apps {
         rows.put_note(&format!("{PREFIX}{}", half(&[&self.own])), &text, None).await.map(drop)
     }
 
-    /// The app that a row with this name in it must be left to, if there is one.
-    pub(super) async fn other(&self, rows: &dyn Rows, app: &str, now: Instant) -> Result<Option<String>, Failure> {
-        if app == self.own || !self.others(rows, now).await?.iter().any(|other| other == app) {
+    /// The app that a record must be left to, if there is one. That it wrote the record is a sign of life too.
+    pub(super) async fn other(&self, rows: &dyn Rows, record: &Record, now: Instant) -> Result<Option<String>, Failure> {
+        let app = record.app.as_str();
+        if app == self.own {
+            return Ok(None);
+        }
+        let wrote = clock::until(record.row.updated, now) < limits::APP_SILENT_MAX;
+        if !wrote && !self.others(rows, now).await?.iter().any(|other| other == app) {
             return Ok(None);
         }
         let hour = limits::APP_SILENT_MAX;

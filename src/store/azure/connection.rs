@@ -27,10 +27,10 @@ use azure_storage::{CloudLocation, StorageCredentials};
 
 use super::identity::ManagedIdentity;
 use super::policies::{AsciiJson, TtlForever};
-use crate::store::Failure;
 use crate::clock::{self, Clock, Instant, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
 use crate::outgoing::Outgoing;
+use crate::store::Failure;
 
 /// Time to connect. A replica of the service answers within milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,10 +112,6 @@ impl Connection {
 
     fn location(&self, uri: &str) -> CloudLocation {
         CloudLocation::Custom { account: self.account.name.clone(), uri: uri.to_owned() }
-    }
-
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
     }
 
     /// Calls until a call succeeds, fails for good, or the tries are used up. Only for calls that may be repeated although an

@@ -1,7 +1,8 @@
 //! What is done with a message that fired: look at the push, apply the arrival, or walk the time index.
 //!
-//! Guarantee: a message is done with only when it was applied, set aside, or put back as another one. Putting back is ours, and
-//! not left to the host: its own wait is the same for everything and every time, and gives up in the end.
+//! Guarantee: a message is done with only when it was applied, set aside, or put back as another one. One that fails is given
+//! back at first, to come again in half a minute as it is; a copy could be made twice by each answer that is lost, and the
+//! copies of copies would be many. Only one that has failed for minutes is copied, and waits for longer and longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use async_trait::async_trait;
 use tracing::{error, warn};
 
 use super::apply::Looked;
-use super::message::{Message, Spill, Timer};
+use super::message::{Message, Timer};
 use super::{AzureStore, Failure};
+use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::{Arrival, PushId};
 use crate::store::{Applied, Decide, Which};
@@ -45,21 +47,20 @@ impl AzureStore {
             Ok(message) => message,
             Err(why) => return self.stranger(text, &why).await,
         };
-        let (handled, message) = match message {
-            Message::Timer(timer) => (self.timer(&timer, core).await, Message::Timer(Timer { tries: timer.tries.saturating_add(1), ..timer })),
+        let (handled, since) = match &message {
+            Message::Timer(timer) => (self.timer(timer, core).await, timer.due),
             Message::Spill(spill) => {
                 let arrival = match spill.arrival(core.registry()) {
                     Ok(arrival) => arrival,
                     Err(fault) => return self.stranger(text, &fault.message).await,
                 };
-                let word = core.arrived(arrival).await.map(|()| "applied");
-                (word, Message::Spill(Spill { tries: spill.tries.saturating_add(1), ..spill }))
+                (core.arrived(arrival).await.map(|()| "applied"), spill.received)
             }
-            Message::Upkeep(upkeep) => return self.upkeep(&upkeep, core).await,
+            Message::Upkeep(upkeep) => (self.upkeep(upkeep, core).await, Instant::MAX_UTC),
         };
         match handled {
             Ok(word) => Ok(word),
-            Err(cause) => self.put_back(&message, cause).await,
+            Err(cause) => self.put_back(&message, since, cause).await,
         }
     }
 
@@ -78,9 +79,9 @@ impl AzureStore {
             Looked::Older => Ok("older"),
             Looked::Foreign(_) => {
                 // Soon, so that the other app is not late by our doing; the longer the rarer, in case it is not there after all.
-                let wait = Duration::from_secs(2 << timer.tries.min(4));
-                let back = Message::Timer(Timer { tries: timer.tries.saturating_add(1), ..timer.clone() });
-                self.queue.arm(&back, wait).await.map(|_| "foreign")
+                let wait = clock::until(timer.due, self.clock.now()) / 4;
+                let wait = wait.clamp(limits::TIMER_DELAY_MIN, Duration::from_secs(30));
+                self.queue.arm(&Message::Timer(timer.clone()), wait).await.map(|_| "foreign")
             }
         }
     }
@@ -95,25 +96,25 @@ impl AzureStore {
         Ok("set_aside")
     }
 
-    /// Queues a message that failed once more, each time for longer.
-    async fn put_back(&self, message: &Message, cause: Failure) -> Result<&'static str, Failure> {
-        let tries = match message {
-            Message::Timer(timer) => timer.tries,
-            Message::Spill(spill) => spill.tries,
-            Message::Upkeep(_) => 0,
-        };
-        let (spilled, passing) = (matches!(message, Message::Spill(_)), matches!(cause, Failure::Unavailable(_)));
-        let longest = if spilled && passing { limits::SPILL_WAIT_MAX } else { limits::RETRY_WAIT_OF_TIMERS_MAX };
-        let wait = Duration::from_secs(1 << tries.min(12)).min(longest);
-        if spilled && passing {
+    /// What becomes of a message that failed, and was meant to be done with at `since`.
+    async fn put_back(&self, message: &Message, since: Instant, cause: Failure) -> Result<&'static str, Failure> {
+        let now = self.clock.now();
+        let passing = matches!(cause, Failure::Unavailable(_));
+        if matches!(message, Message::Spill(_)) && passing {
             // As long as it waits, no push times out that it may be for.
-            self.queue.note_spill(self.clock.now()).await?;
+            self.queue.note_spill(now).await?;
+            return Err(cause);
         }
+        let age = clock::until(since, now);
+        if age < limits::GIVEN_BACK {
+            return Err(cause);
+        }
+        let wait = (age / 4).min(limits::PUT_BACK_WAIT_MAX);
         self.queue.arm(message, wait).await?;
         if passing {
-            warn!(%cause, tries, again_s = wait.as_secs(), "a timer failed and was put back");
-        } else if tries <= 1 || wait == longest {
-            error!(%cause, tries, again_s = wait.as_secs(), "a timer cannot be handled until somebody acts; it is kept");
+            warn!(%cause, again_s = wait.as_secs(), "a timer has failed for long and was put back");
+        } else {
+            error!(%cause, again_s = wait.as_secs(), "a timer cannot be handled until somebody acts; it is kept");
         }
         Ok("put_back")
     }

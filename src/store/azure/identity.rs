@@ -137,8 +137,7 @@ impl Inner {
             body.extend_from_slice(&chunk);
         }
         if !status.is_success() {
-            let status =
-                StatusCode::try_from(status.as_u16()).map_err(|_| io("a status that does not exist"))?;
+            let status = StatusCode::try_from(status.as_u16()).map_err(|_| io("a status that does not exist"))?;
             return Err(ErrorKind::http_response(status, None).into_error());
         }
         let odd = || Error::message(ErrorKind::DataConversion, "not a token");

@@ -107,7 +107,7 @@ async fn the_old_token_serves_while_renewal_fails() {
     assert_eq!(get(&credential).await.unwrap(), "one");
     assert_eq!(asked.lock().unwrap().len(), 2, "a failing endpoint is left alone for a while");
     *clock.0.lock().unwrap() = at(3590);
-    assert!(super::super::is_transient(&get(&credential).await.unwrap_err()));
+    assert!(crate::store::azure::connection::is_transient(&get(&credential).await.unwrap_err()));
     assert!(!asked.lock().unwrap()[0].contains("client_id"));
 }
 

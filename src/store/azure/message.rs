@@ -28,7 +28,7 @@ pub enum Message {
 pub struct Timer {
     /// The push to look at.
     pub push: PushId,
-    /// When it is meant to fire; for the logs.
+    /// When it is meant to fire: what a timer that fails waits for longer from then on.
     pub due: Instant,
     /// Why it was armed; for the logs.
     pub reason: Reason,
@@ -37,9 +37,6 @@ pub struct Timer {
     /// It is the second look of a timer that was newer than its row.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
-    /// How often it failed.
-    #[serde(default)]
-    pub tries: u32,
 }
 
 /// Why a timer was armed.
@@ -63,9 +60,6 @@ pub struct Spill {
     pub received: Instant,
     /// The registry's own JSON text, unchanged.
     pub payload: String,
-    /// How often applying it failed.
-    #[serde(default)]
-    pub tries: u32,
 }
 
 /// A walk of upkeep.
@@ -107,7 +101,7 @@ impl Spill {
     #[must_use]
     pub fn of(arrival: &Arrival) -> Self {
         let Arrival { region, received, payload, .. } = arrival;
-        Self { region: region.clone(), received: *received, payload: payload.clone(), tries: 0 }
+        Self { region: region.clone(), received: *received, payload: payload.clone() }
     }
 
     /// The arrival, read as when it came from the registry, with all its bounds.
@@ -132,7 +126,7 @@ mod tests {
     }
 
     fn timer(due: Instant, again: bool, ticket: Ticket) -> Message {
-        Message::Timer(Timer { push: push(), due, reason: Reason::Delivery, ticket, again, tries: 3 })
+        Message::Timer(Timer { push: push(), due, reason: Reason::Delivery, ticket, again })
     }
 
     proptest! {
@@ -140,7 +134,7 @@ mod tests {
         fn messages_survive_their_text(row in row(), again in any::<bool>(), revision in any::<u64>(), writer in any::<u64>()) {
             let ticket = Ticket { revision, writer };
             let region = Region::parse("x").unwrap();
-            let spill = Spill { region, received: row.opened, payload: row.payload.clone(), tries: 7 };
+            let spill = Spill { region, received: row.opened, payload: row.payload.clone() };
             for message in [timer(row.deadline, again, ticket), Message::Spill(spill), Message::Upkeep(Upkeep { ticket, first: again })] {
                 prop_assert_eq!(Message::parse(&message.text(), row.opened), Ok(message));
             }
@@ -172,7 +166,7 @@ mod tests {
     fn what_was_received_in_the_future_was_not() {
         let spill = |millis| {
             let received = Instant::from_timestamp_millis(millis).unwrap();
-            Message::Spill(Spill { region: Region::parse("x").unwrap(), received, payload: String::new(), tries: 0 })
+            Message::Spill(Spill { region: Region::parse("x").unwrap(), received, payload: String::new() })
         };
         assert!(Message::parse(&spill(300_000).text(), Instant::UNIX_EPOCH).is_ok());
         assert!(Message::parse(&spill(300_001).text(), Instant::UNIX_EPOCH).unwrap_err().contains("future"));
@@ -180,7 +174,16 @@ mod tests {
 
     #[test]
     fn no_member_collides_with_the_hosts_metadata() {
-        let taken = ["id", "popreceipt", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "sys", "queuetrigger"];
+        let taken = [
+            "id",
+            "popreceipt",
+            "dequeuecount",
+            "expirationtime",
+            "insertiontime",
+            "nextvisibletime",
+            "sys",
+            "queuetrigger",
+        ];
         let text = timer(Instant::UNIX_EPOCH, true, Ticket::default()).text();
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(members.keys().all(|m| !taken.contains(&m.to_lowercase().as_str())), "{text}");

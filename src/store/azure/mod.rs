@@ -17,14 +17,15 @@
 //!   older row: it is newer, and looks once more in 15 s. 4. The write has landed by then, and the timer acts.
 //! - *A timer moved for a write that fails.* Timers are only ever moved to an earlier instant, so the stored row is looked at
 //!   too soon rather than too late. To wait longer, another one is armed and the old one deleted afterwards.
-//! - *The next round.* 1. A reads round 1 and opens round 2. 2. B remembers round 1 from before and would add to it. A writes
-//!   round 1 again, unchanged, after round 2: B's write conflicts, B reads, and finds round 2.
+//! - *The next round.* 1. A reads round 1 and inserts round 2. 2. B has read round 1 before, and would add to it. So A writes
+//!   round 1 again, unchanged. 3a. A is first: B's write conflicts, B reads, and finds round 2. 3b. B was first: A's write
+//!   conflicts, A takes round 2 back, of which nobody was told yet, and starts again.
 //! - *A purge while the next round opens.* 1. A reads round 1. 2. B purges it. 3. A inserts round 2. 4. C must not find
 //!   nothing and open round 1. So a purged row stays for an hour, and whoever opens the round after it first writes it again,
 //!   which lets it stay for another.
 //!
-//! Knowingly accepted: a process killed between the two writes of *the next round* leaves B as it was: B may add one report to
-//! round 1, as if it had come before.
+//! Knowingly accepted: a process killed between the two writes of *the next round*, or one whose round 2 somebody has added to
+//! before it could take it back, leaves B as it was: B's report is in round 1, as if it had come before.
 
 mod apply;
 mod apps;
@@ -52,7 +53,7 @@ use tracing::error;
 
 use self::apps::Apps;
 use self::message::{Message, Spill};
-pub use self::names::Names;
+pub use self::names::{Names, QUEUE, TABLE};
 use self::parts::{Queue, Rows, Ticket};
 use self::remembered::Remembered;
 use self::turns::Turns;

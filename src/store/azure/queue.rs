@@ -104,9 +104,8 @@ impl TimerQueue {
         delay: Duration,
     ) -> Result<Option<Handle>, Failure> {
         let message = holder(queue, handle);
-        let update = self
-            .connection
-            .retry(&handle.receipt, || async { Ok(message.update(raw, delay).await?.pop_receipt) });
+        let update =
+            self.connection.retry(&handle.receipt, || async { Ok(message.update(raw, delay).await?.pop_receipt) });
         match update.await {
             Ok(receipt) => Ok(Some(Handle { id: handle.id.clone(), receipt })),
             Err(error) if is_gone(&error) => Ok(None),

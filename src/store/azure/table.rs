@@ -50,11 +50,7 @@ impl Table {
     /// Records in the table of this name. Sends nothing yet.
     #[must_use]
     pub fn new(connection: &Connection, name: &str) -> Self {
-        Self {
-            connection: connection.clone(),
-            table: connection.tables().table_client(name),
-            name: name.to_owned(),
-        }
+        Self { connection: connection.clone(), table: connection.tables().table_client(name), name: name.to_owned() }
     }
 
     fn at(&self, partition: &str, row: &str) -> EntityClient {

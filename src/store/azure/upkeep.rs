@@ -199,13 +199,7 @@ impl AzureStore {
     }
 
     /// Looks at the pushes of some entries and notes those that owe something.
-    async fn look_at(
-        &self,
-        entries: &[Entry],
-        first: bool,
-        walk: &mut Walk,
-        core: &dyn Core,
-    ) -> Result<(), Failure> {
+    async fn look_at(&self, entries: &[Entry], first: bool, walk: &mut Walk, core: &dyn Core) -> Result<(), Failure> {
         let looks: Vec<_> = entries.iter().map(|entry| self.look_after(entry, first, core).boxed()).collect();
         let found: Vec<Found> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
         for (entry, found) in entries.iter().zip(found) {
@@ -244,7 +238,7 @@ impl AzureStore {
             }
             return Ok(Found::Nothing);
         };
-        if self.apps.other(&*self.rows, &stored.record.app, now).await?.is_some() {
+        if self.apps.other(&*self.rows, &stored.record, now).await?.is_some() {
             // Left to that app, and watched until it is gone.
             return Ok(Found::Owing);
         }

@@ -302,7 +302,8 @@ impl Stop {
 }
 
 fn first_wake(connection: &Connection) -> rusqlite::Result<Option<Instant>> {
-    let mut first = connection.prepare_cached("SELECT wake FROM pushes WHERE wake IS NOT NULL ORDER BY wake LIMIT 1")?;
+    let mut first =
+        connection.prepare_cached("SELECT wake FROM pushes WHERE wake IS NOT NULL ORDER BY wake LIMIT 1")?;
     let wake: Option<i64> = first.query_row([], |columns| columns.get(0)).optional()?;
     Ok(wake.map(|millis| Instant::from_timestamp_millis(millis).unwrap_or(Instant::MAX_UTC)))
 }

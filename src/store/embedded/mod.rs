@@ -91,7 +91,9 @@ fn moved(connection: &Connection, row: &Row, (after, before): (Instant, Instant)
     first[16..].fill(0);
     last[16..].fill(u8::MAX);
     let newest: Option<i64> = connection
-        .prepare_cached("SELECT max(slot) FROM pushes WHERE id BETWEEN ?1 AND ?2 AND digest <> ?3 AND slot >= ?4 AND slot < ?5")?
+        .prepare_cached(
+            "SELECT max(slot) FROM pushes WHERE id BETWEEN ?1 AND ?2 AND digest <> ?3 AND slot >= ?4 AND slot < ?5",
+        )?
         .query_row(
             params![
                 first,
@@ -204,7 +206,9 @@ impl Store for EmbeddedStore {
             .database
             .read(move |connection| {
                 connection
-                    .prepare_cached("SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2")?
+                    .prepare_cached(
+                        "SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2",
+                    )?
                     .query_map(params![before, i64::try_from(limit + 1).unwrap_or(i64::MAX)], |columns| {
                         Ok((columns.get(0)?, record::decode(columns.get_ref(1)?.as_str()?, columns.get(2)?)))
                     })?
@@ -248,10 +252,12 @@ impl Wakes for EmbeddedStore {
     }
 
     async fn put_off(&self, push: &PushId, delay: Duration) -> Result<(), Failure> {
-        let later = clock::after(self.clock.now(), delay.min(limits::RETRY_WAIT_OF_TIMERS_MAX)).timestamp_millis();
+        let later = clock::after(self.clock.now(), delay.min(limits::PUT_BACK_WAIT_MAX)).timestamp_millis();
         let id = packed(&push.key, push.round);
         let sql = "UPDATE pushes SET wake = ?1 WHERE id = ?2 AND wake < ?1";
-        self.database.write(move |writer| writer.connection.prepare_cached(sql)?.execute(params![later, id]).map(drop)).await
+        self.database
+            .write(move |writer| writer.connection.prepare_cached(sql)?.execute(params![later, id]).map(drop))
+            .await
     }
 
     async fn ready(&self, longest: Duration) {

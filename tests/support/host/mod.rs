@@ -220,6 +220,13 @@ impl Host {
         self.process.as_mut().and_then(Process::ended)
     }
 
+    /// Changes an app setting for the next start of a spawned handler.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let start = self.start.as_mut().expect("a spawned handler");
+        start.settings.retain(|(n, _)| n != name);
+        start.settings.push((name.into(), value.into()));
+    }
+
     /// SIGKILL to the handler. Until it is restarted, HTTP calls fail and queue calls wait.
     pub async fn kill_handler(&mut self) {
         self.up.send_replace(false);

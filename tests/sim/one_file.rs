@@ -1,0 +1,55 @@
+//! The other kind of store: a step, its row and its timer in one transaction, under calls that take time, fail, and lose their
+//! answers. What is in the file outlives its process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use global_webhook::push::{Arrival, Row};
+use global_webhook::store::{Applied, Decide, Failure, Health, Page, Store, Which};
+
+use crate::hands::{Call, Hands};
+
+/// The store of a process, see the module.
+pub(crate) struct OneFile(pub(crate) Hands);
+
+#[async_trait]
+impl Store for OneFile {
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
+        let (which, process, writer) = (which.clone(), self.0.process, self.0.world.lock().polled);
+        self.0
+            .call_unlocked(Call::WriteTable("apply"), move |world| {
+                // The step asks for the time, and so for the world.
+                let file = Arc::clone(&world.lock().file);
+                let before = file.rows();
+                let applied = file.step(&which, &*step);
+                let mut state = world.lock();
+                for (id, row) in file.rows() {
+                    if before.get(&id) != Some(&row) {
+                        state.committed(&row, process, writer, None);
+                    }
+                }
+                for id in before.into_keys().filter(|id| !file.rows().contains_key(id)) {
+                    state.removed(&id);
+                }
+                state.schedule_file();
+                applied
+            })
+            .await
+    }
+
+    async fn spill(&self, _: &Arrival) -> Result<(), Failure> {
+        Err(Failure::Unavailable("no other place".into()))
+    }
+
+    async fn get(&self, _: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        Ok(None)
+    }
+
+    async fn list(&self, _: usize, _: Option<&str>) -> Result<Page, Failure> {
+        Ok(Page::default())
+    }
+
+    async fn prepare(&self) -> Health {
+        Health { rows: Ok(()), queue: Ok(()), others: Vec::new() }
+    }
+}
