@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Largest body of a regional webhook, in bytes. The registry's own bodies are below 2 KiB; the rest is room for members to come.
-pub const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
+pub const WEBHOOK_BYTES_MAX: usize = 256 * 1024;
 
 /// Largest body of a queue-trigger call, in bytes. A 48 KiB message text is escaped twice in the host's envelope and copied once more.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
@@ -23,11 +23,11 @@ pub const LARGE_BODY_BYTES: usize = 16 * 1024;
 /// at once; waiting would let those who hold theirs back hold up the others.
 pub const LARGE_BODIES_MAX: usize = 64;
 
-/// Longest `id` of a notification, in bytes; the registry's have 36. A row keeps one for each region and round, and all of
+/// Longest `id` of a webhook, in bytes; the registry's have 36. A row keeps one for each region and round, and all of
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
 
-/// Longest repository, tag, digest, action or host of a notification, in bytes; eight times what the OCI rules allow for a name.
+/// Longest repository, tag, digest, action or host of a webhook, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
 
 /// Most regions one push can wait for. Azure has about 70; the row holds one short entry for each.

@@ -73,7 +73,10 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn prepare(source: &Source, runtime: &tokio::runtime::Handle) -> Result<(Service, Described, Arc<dyn Clock>), Vec<Fault>> {
+fn prepare(
+    source: &Source,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(Service, Described, Arc<dyn Clock>), Vec<Fault>> {
     let settings = config::load(source)?;
     let Some(account) = &settings.account else {
         return Err(vec![Fault::hidden(

@@ -3,7 +3,6 @@
 //! Guarantee: nothing that opens a door is shown, neither in a fault nor by `Debug`: secrets and header values never, of a
 //! URL only scheme, host and port (chat services and GitOps receivers have their secret in the path).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use reqwest::Url;
@@ -15,6 +14,7 @@ use crate::limits;
 use crate::notify::guard;
 use crate::notify::payload::Format;
 use crate::notify::signature::Secret;
+pub use crate::notify::target::TargetSettings;
 use crate::push::policy::{Filter, Target};
 use crate::push::state::Notice;
 
@@ -37,56 +37,6 @@ const RESERVED: [&str; 12] = [
     "upgrade",
     "user-agent",
 ];
-
-/// One receiver: whom to tell of what, where, and how.
-#[derive(Clone)]
-pub struct TargetSettings {
-    /// Name, outcomes and filter: the part that the engine sees.
-    pub policy: Target,
-    /// Where notifications are posted; `http` or `https`.
-    pub url: Url,
-    /// Shape of the body.
-    pub format: Format,
-    /// At most two, each signs: the old and the new one while they are rotated. Empty means unsigned.
-    pub secrets: Vec<Secret>,
-    /// Sent as they are; none of the reserved ones. Values are marked sensitive.
-    pub headers: HeaderMap,
-    /// Plain `http` to a host other than loopback is accepted.
-    pub allow_http: bool,
-    /// Loopback and private addresses are accepted. Link-local ones never are.
-    pub allow_private: bool,
-}
-
-impl fmt::Debug for TargetSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TargetSettings")
-            .field("policy", &self.policy)
-            .field("url", &shown(&self.url))
-            .field("format", &self.format)
-            .field("secrets", &self.secrets)
-            .field("headers", &self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
-            .field("allow_http", &self.allow_http)
-            .field("allow_private", &self.allow_private)
-            .finish()
-    }
-}
-
-/// One line for people: `deploy: acr to https://flux.example/…, signed, of replicated`.
-impl fmt::Display for TargetSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signed = if self.secrets.is_empty() { "unsigned" } else { "signed" };
-        let notices: Vec<&str> = self.policy.notices.iter().map(|n| n.word()).collect();
-        let (name, format, url) = (&self.policy.name, self.format.word(), shown(&self.url));
-        write!(f, "{name}: {format} to {url}, {signed}, of {}", notices.join(", "))
-    }
-}
-
-/// What may be shown of a URL: scheme, host and port, and whether there is more.
-#[must_use]
-pub fn shown(url: &Url) -> String {
-    let more = if url.path().len() > 1 || url.query().is_some() { "…" } else { "" };
-    format!("{}/{more}", url.origin().ascii_serialization())
-}
 
 /// The targets: first the one of `WebhookTargetUrl`, `WebhookTargetSecret` and `WebhookTargetFormat`, named `default`, then
 /// those of `WebhookTargets`. Every fault is added to `faults`; a target with a fault is left out, so the result counts only

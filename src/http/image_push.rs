@@ -31,7 +31,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             let service = service?;
             let received = web.clock.now();
             let region = region(request, web)?;
-            let Body { bytes, place: _place } = read(body, limits::NOTIFICATION_BYTES_MAX).await?;
+            let Body { bytes, place: _place } = read(body, limits::WEBHOOK_BYTES_MAX).await?;
             let (id, subject) = match arrival::parse(&bytes)? {
                 Webhook::Ping if !web.described.knows(&region) => return Err(unknown_region(&region, web)),
                 Webhook::Ping => {

@@ -23,7 +23,7 @@ use super::payload::{self, Message};
 use super::reply::Confidential;
 use super::{Notifier, guard, reply, signature};
 use crate::clock::{self, Clock, Instant};
-use crate::config::targets::TargetSettings;
+use super::target::TargetSettings;
 use crate::limits;
 use crate::outgoing::Outgoing;
 use crate::push::state::Row;

@@ -5,6 +5,7 @@ pub mod guard;
 pub mod payload;
 pub mod reply;
 pub mod signature;
+pub mod target;
 
 mod chat;
 

@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::payload::Format;
 use crate::clock::{self, Instant};
-use crate::config::targets::TargetSettings;
+use super::target::TargetSettings;
 use crate::limits;
 use crate::push::AttemptResult;
 

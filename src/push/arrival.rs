@@ -47,12 +47,12 @@ impl Arrival {
     /// body names.
     ///
     /// # Errors
-    /// As for [`parse`], `body_too_large` above [`limits::NOTIFICATION_BYTES_MAX`], and `action_unfit` when the body starts
+    /// As for [`parse`], `body_too_large` above [`limits::WEBHOOK_BYTES_MAX`], and `action_unfit` when the body starts
     /// nothing.
     pub fn read(region: Region, received: Instant, payload: String, registry: Option<&str>) -> Result<Self, Fault> {
-        if payload.len() > limits::NOTIFICATION_BYTES_MAX {
+        if payload.len() > limits::WEBHOOK_BYTES_MAX {
             let message =
-                format!("The body has {} bytes; {} are allowed.", payload.len(), limits::NOTIFICATION_BYTES_MAX);
+                format!("The body has {} bytes; {} are allowed.", payload.len(), limits::WEBHOOK_BYTES_MAX);
             return Err(Fault::new("body_too_large", message));
         }
         match parse(payload.as_bytes())? {

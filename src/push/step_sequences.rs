@@ -181,14 +181,6 @@ fn the_schedule_bounds_the_attempts() {
 }
 
 #[test]
-fn a_confirmation_that_comes_late_keeps_the_later_claims_counted() {
-    let mut pushes = Pushes::new(policy(100));
-    pushes.play("E1 0, W1 10, confirmed u1 11, timer 40, confirmed t1 41");
-    assert_eq!(pushes.play("redeliver:t 42"), "claimed t3, wake 72");
-    assert_eq!(pushes.play("refused t2 43"), "stale");
-}
-
-#[test]
 fn what_found_no_place_is_not_given_up_untried() {
     let mut pushes = Pushes::new(policy(100));
     pushes.play("E1 0, W1 1, confirmed u1 2");

@@ -257,6 +257,9 @@ fn operators() {
         done, "redeliver 50" => "claimed t2 u2, wake 80";
         done, "redeliver:u 50" => "claimed u2, wake 80";
         done, "redeliver:nosuch 50" => "unknown_target";
+        // A confirmation of the first attempt came while the second was under way, which stays counted.
+        "E1 0, W1 10, confirmed u1 11, timer 40, confirmed t1 41", "redeliver:t 42" => "claimed t3, wake 72";
+        "E1 0, W1 10, confirmed u1 11, timer 40, confirmed t1 41, redeliver:t 42", "refused t2 43" => "stale";
         retry, "redeliver 20" => "claimed t2 u2, wake 50";
         retry, "redeliver:t 20" => "claimed t2, wake 50";
         // An attempt is under way.

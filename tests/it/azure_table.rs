@@ -22,7 +22,7 @@ fn table(connection_string: &str) -> Table {
 async fn the_largest_payloads_survive_and_leave_no_column_behind() {
     let rows = table(&azurite().account());
     for (name, piece) in [("quotes", "'\"\\\""), ("mixed", "é日😀'\"\\n"), ("escapes", "\\\\"), ("plain", "a")] {
-        let payload = piece.repeat(limits::NOTIFICATION_BYTES_MAX / piece.len());
+        let payload = piece.repeat(limits::WEBHOOK_BYTES_MAX / piece.len());
         let long = record(id(name, 1), &payload);
         let version = written(&rows, &long, &Expected::Absent).await;
         assert!(*rows.get(&long.row.id).await.unwrap().unwrap().record == long, "{name}");

@@ -242,7 +242,8 @@ async fn table(deployment: Deployment) {
         // Of its first webhook's id the digest is known.
         all.filter(move |s| s["input"]["id"].as_str().is_some_and(|id| id.contains(digest))).collect::<Vec<_>>()
     };
-    let repeats = |status: &Value| ["e", "w"].map(|region| status["customStatus"]["regions"][region]["repeats"].clone());
+    let repeats =
+        |status: &Value| ["e", "w"].map(|region| status["customStatus"]["regions"][region]["repeats"].clone());
     for (name, e, w) in [("overlapping", 1, 1), ("late", 1, 1), ("repeated before it is late", 1, 1)] {
         let [status] = of(name, 'A')[..] else { panic!("{name}: one push") };
         assert_eq!(repeats(status), [json!(e), json!(w)], "{name}");
@@ -363,7 +364,8 @@ async fn a17(deployment: Deployment) {
         let image = Image::new("team/shop", "a17");
         let mut ids = Vec::new();
         for (region, host) in regions.iter().zip(hosts) {
-            let (code, answer) = stage.service.caller().post(region, from_host(&image, *host)).await.expect("an answer");
+            let (code, answer) =
+                stage.service.caller().post(region, from_host(&image, *host)).await.expect("an answer");
             assert_eq!(code, 202, "{answer}");
             ids.push(answer["id"].as_str().expect("an id").to_owned());
         }

@@ -43,9 +43,8 @@ async fn a1(deployment: Deployment) {
     let mut stage =
         Stage::on(deployment, Some(&account), "e,w", "0:5:0", &[("WebhookRules", &rules.to_string())]).await;
     let caller = stage.service.caller();
-    let images = |tag: &str| -> Vec<Image> {
-        (0..EACH).map(|n| Image::new("team/shop", &format!("{tag}-{n}"))).collect()
-    };
+    let images =
+        |tag: &str| -> Vec<Image> { (0..EACH).map(|n| Image::new("team/shop", &format!("{tag}-{n}"))).collect() };
     let [short, begun_short, begun_long, long] = ["short", "begun-short", "begun-long", "long"].map(images);
     let warm = Image::new("team/shop", "warm");
     for region in ["e", "w"] {
@@ -101,11 +100,7 @@ async fn purged_while_the_next_round_opens(stages: &mut [Stage]) {
                 pause(Duration::from_micros(later * 500)).await;
                 accepted(caller, region, &image.again()).await
             };
-            let (e, w, ()) = tokio::join!(
-                arrive(&callers[0], "e", round),
-                arrive(other, "w", (round * 7) % 4),
-                purge
-            );
+            let (e, w, ()) = tokio::join!(arrive(&callers[0], "e", round), arrive(other, "w", (round * 7) % 4), purge);
             assert_eq!(e.split('-').next(), w.split('-').next(), "one content");
             let status = service.at_rest(if e.contains('-') { &e } else { &w }).await;
             assert_eq!(status["output"]["outcome"], "replicated", "{status:#}");
@@ -292,12 +287,14 @@ async fn a16(deployment: Deployment) {
         }
         body
     };
-    stage.service.kill_do_and_restart(async |file| {
-        if let Some(file) = file.filter(|_| on.is_none()) {
-            in_file(file, true).await;
-        }
-    })
-    .await;
+    stage
+        .service
+        .kill_do_and_restart(async |file| {
+            if let Some(file) = file.filter(|_| on.is_none()) {
+                in_file(file, true).await;
+            }
+        })
+        .await;
     stage.push("w", &image).await;
     stage.told(&image, &["replicated"]).await;
     stage.service.at_rest(&id).await;
@@ -305,12 +302,14 @@ async fn a16(deployment: Deployment) {
     if on.is_some() {
         stored().await["Row0"].as_str().expect("a row").clone_into(&mut left);
     }
-    stage.service.kill_do_and_restart(async |file| {
-        if let Some(file) = file.filter(|_| on.is_none()) {
-            left = in_file(file, false).await;
-        }
-    })
-    .await;
+    stage
+        .service
+        .kill_do_and_restart(async |file| {
+            if let Some(file) = file.filter(|_| on.is_none()) {
+                left = in_file(file, false).await;
+            }
+        })
+        .await;
     let left: Value = serde_json::from_str(&left).expect("JSON");
     let members = (&left["row"]["newer"], &left["row"]["subject"]["platform"]);
     assert_eq!(members, (&json!({ "deep": [1, null] }), &json!("linux/arm64")), "{left}");

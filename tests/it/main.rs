@@ -28,6 +28,7 @@ mod deliveries;
 mod embedded_crash;
 mod embedded_file;
 mod function_app;
+mod house_rules;
 mod kills;
 mod neighbours;
 mod notify;

@@ -306,7 +306,8 @@ async fn fire(port: u16, text: &str) -> Answer {
 fn timer() -> String {
     let ticket = json!({ "revision": 1, "writer": 1 });
     let push = format!("{}-1", "0".repeat(64));
-    json!({ "timer": { "push": push, "due": "2026-11-22T10:00:00Z", "reason": "deadline", "ticket": ticket } }).to_string()
+    json!({ "timer": { "push": push, "due": "2026-11-22T10:00:00Z", "reason": "deadline", "ticket": ticket } })
+        .to_string()
 }
 
 /// A handler on this account, whose rows hang, is given a timer; it must be put back, in time.

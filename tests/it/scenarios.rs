@@ -33,7 +33,9 @@ fn seen(status: &Value) -> Value {
         .as_object()
         .expect("regions")
         .iter()
-        .map(|(name, r)| (name.clone(), json!({ "arrived": r["arrived"].is_string(), "late": r["late"], "repeats": r["repeats"] })))
+        .map(|(name, r)| {
+            (name.clone(), json!({ "arrived": r["arrived"].is_string(), "late": r["late"], "repeats": r["repeats"] }))
+        })
         .collect();
     let notifications: Vec<Value> = custom["notifications"]
         .as_array()

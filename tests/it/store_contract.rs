@@ -269,7 +269,7 @@ async fn what_is_removed_leaves_nothing(store: Arc<dyn Store>) {
 
 async fn odd_texts_survive(store: Arc<dyn Store>) {
     let odd = "'\"`\\ \0 \u{1} \r\n\t \u{7f} \u{fffd} 😀 e\u{301} \u{202e} </x> %00 # ? ; -- ";
-    let largest = |piece: &str| piece.repeat(limits::NOTIFICATION_BYTES_MAX / piece.len());
+    let largest = |piece: &str| piece.repeat(limits::WEBHOOK_BYTES_MAX / piece.len());
     let texts =
         [odd.to_owned(), String::new(), " ".to_owned(), largest("x"), largest("ü\""), largest("\\"), largest("日😀")];
     for (n, text) in texts.iter().enumerate() {
@@ -287,7 +287,7 @@ async fn odd_texts_survive(store: Arc<dyn Store>) {
 }
 
 async fn the_largest_row_fits(store: Arc<dyn Store>) {
-    let mut row = row(id("a", 1), instant(0), &"\"".repeat(limits::NOTIFICATION_BYTES_MAX));
+    let mut row = row(id("a", 1), instant(0), &"\"".repeat(limits::WEBHOOK_BYTES_MAX));
     let region = |n: usize| Region::parse(&format!("{n:0>width$}", width = limits::REGION_BYTES_MAX)).unwrap();
     row.regions = (0..limits::REGIONS_MAX).map(region).collect();
     for text in [&mut row.subject.repository, &mut row.subject.digest, &mut row.subject.registry] {

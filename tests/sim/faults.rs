@@ -100,7 +100,7 @@ impl Faults {
             short_lease: some(&[20, 200, 500]),
             late: some(&[50, 300]),
             undeleted: some(&[50, 300]),
-            doubled: some(&[50, 300]),
+            doubled: some(&[10, 50]),
             receiver: some(&[100, 500, 900]),
             tardy: some(&[100, 500]),
             wrong_clock: some(&[300, 1000]),

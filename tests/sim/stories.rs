@@ -1,1 +1,319 @@
-//! Stories follow.
+//! Schedules told step by step, for what seeds meet too seldom: two processes on one table and one queue that never fail, and
+//! something that happens just after a timer is armed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use futures_util::FutureExt as _;
+use global_webhook::clock::{Clock, Instant};
+use global_webhook::engine::{Accepted, Done, Engine};
+use global_webhook::notify::Notifier;
+use global_webhook::push::arrival::Correlation;
+use global_webhook::push::policy::{Policy, Repeats};
+use global_webhook::push::{Arrival, AttemptResult, Claim, Did, Key, Outcome, PushId, Region, Row, Subject};
+use global_webhook::store::azure::AzureStore;
+use global_webhook::store::azure::apply::Looked;
+use global_webhook::store::azure::message::{Message, Timer};
+use global_webhook::store::azure::parts::{
+    Entry, Expected, Failure, Handle, Put, Queue, Record, Rows, Version, Versioned,
+};
+use global_webhook::store::{Store as _, Which};
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+/// A table and a queue in memory.
+#[derive(Default)]
+struct Desk {
+    records: Mutex<std::collections::BTreeMap<PushId, (Arc<Record>, u64)>>,
+    armed: Mutex<Vec<Message>>,
+    puts: Mutex<u64>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+struct Stopped(Mutex<i64>);
+
+#[async_trait]
+impl Clock for Stopped {
+    fn now(&self) -> Instant {
+        DateTime::from_timestamp_millis(1_800_000_000_000 + *self.0.lock().unwrap()).unwrap()
+    }
+
+    /// Short pauses are over at once; a budget never is.
+    async fn sleep(&self, wait: Duration) {
+        if wait > Duration::from_millis(100) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Rows for Desk {
+    async fn newest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
+        let records = self.records.lock().unwrap();
+        let newest = records.values().rfind(|(record, _)| record.row.id.key == *key);
+        Ok(newest.map(|(record, v)| Versioned { record: Arc::clone(record), version: Version(v.to_string()) }))
+    }
+
+    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
+        let found = self.records.lock().unwrap().get(id).cloned();
+        Ok(found.map(|(record, version)| Versioned { record, version: Version(version.to_string()) }))
+    }
+
+    async fn moved(&self, row: &Row, (after, before): (Instant, Instant)) -> Result<Option<Instant>, Failure> {
+        let records = self.records.lock().unwrap();
+        let others = records.values().map(|(r, _)| &r.row).filter(|o| o.subject.digest != row.subject.digest);
+        Ok(others.map(|o| o.opened).filter(|opened| after < *opened && *opened < before).max())
+    }
+
+    async fn put(&self, record: &Record, expected: &Expected) -> Result<Put, Failure> {
+        let mut records = self.records.lock().unwrap();
+        let stored = records.get(&record.row.id).map(|(_, version)| Version(version.to_string()));
+        let fits = match (expected, stored) {
+            (Expected::Absent, None) => true,
+            (Expected::Version(expected), Some(stored)) => *expected == stored,
+            (Expected::Absent, Some(_)) | (Expected::Version(_), None) => false,
+        };
+        let mut puts = self.puts.lock().unwrap();
+        *puts += 1;
+        if !fits {
+            return Ok(Put::Conflict);
+        }
+        records.insert(record.row.id.clone(), (Arc::new(record.clone()), *puts));
+        Ok(Put::Written(Version(puts.to_string())))
+    }
+
+    async fn remove(&self, id: &PushId, _: &Version) -> Result<bool, Failure> {
+        Ok(self.records.lock().unwrap().remove(id).is_some())
+    }
+
+    async fn index(&self, _: &Entry) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn unindex(&self, _: &Entry) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn notes(&self, _: &str) -> Result<Vec<(String, String, Version)>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn put_note(&self, _: &str, _: &str, _: Option<&Expected>) -> Result<Put, Failure> {
+        Ok(Put::Conflict)
+    }
+
+    async fn prepare(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Queue for Desk {
+    async fn arm(&self, message: &Message, _: Duration) -> Result<Handle, Failure> {
+        self.armed.lock().unwrap().push(message.clone());
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        Ok(Handle { id: "m".into(), receipt: "r".into() })
+    }
+
+    async fn shift(&self, _: &Handle, _: &Message, _: Duration) -> Result<Option<Handle>, Failure> {
+        Ok(None)
+    }
+
+    async fn disarm(&self, _: &Handle) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn set_aside(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn note_spill(&self, _: Instant) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn last_spill(&self) -> Result<Option<Instant>, Failure> {
+        Ok(None)
+    }
+
+    async fn prepare(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Deaf;
+
+#[async_trait]
+impl Notifier for Deaf {
+    async fn attempt(&self, _: &Row, _: &Claim) -> AttemptResult {
+        std::future::pending().await
+    }
+}
+
+#[derive(Clone)]
+struct Process {
+    engine: Arc<Engine>,
+    azure: Arc<AzureStore>,
+    clock: Arc<Stopped>,
+}
+
+fn process(desk: &Arc<Desk>, seed: u64) -> Process {
+    let clock = Arc::new(Stopped(Mutex::new(0)));
+    let policy = Policy {
+        regions: ["a", "b"].map(|r| Region::parse(r).unwrap()).into(),
+        timeout: Duration::from_secs(100),
+        correlation: Correlation::Content,
+        repeats: Repeats::New,
+        rules: vec![],
+        targets: vec![],
+        schedule: vec![],
+    };
+    let azure = Arc::new(AzureStore::new(desk.clone(), desk.clone(), clock.clone(), "app".into(), seed << 32));
+    let engine = Engine::new(policy, azure.clone(), Arc::new(Deaf), clock.clone());
+    Process { engine: Arc::new(engine), azure, clock }
+}
+
+impl Process {
+    fn arrive(&self, region: &str, digest: &str, seconds: i64) -> Done {
+        *self.clock.0.lock().unwrap() = seconds * 1000;
+        let subject = Subject {
+            registry: "r".into(),
+            repository: "p".into(),
+            tag: Some("t".into()),
+            digest: digest.into(),
+            action: "push".into(),
+        };
+        let (region, received) = (Region::parse(region).unwrap(), self.clock.now());
+        let arrival = Arrival { region, received, id: seconds.to_string(), subject, payload: "{}".into() };
+        match self.engine.arrive(arrival).now_or_never().expect("at once") {
+            Ok(Accepted::Done(done)) => *done,
+            Ok(Accepted::Spilled(..)) | Err(_) => panic!("not in its row"),
+        }
+    }
+
+    fn fire(&self, timer: &Timer) -> Option<Looked> {
+        let which = Which::Push(timer.push.clone());
+        self.azure.look(&which, Some(timer.ticket), &*self.engine.looking()).now_or_never().map(Result::unwrap)
+    }
+}
+
+fn timer(message: &Message) -> Timer {
+    let Message::Timer(timer) = message else { panic!("a timer") };
+    timer.clone()
+}
+
+#[test]
+fn a_timer_acts_only_for_the_write_that_armed_it() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    // 1. A timer is armed for a first row. 2. It fires before that is written: it may still land.
+    let (early, seen) = (process(&desk, 2), Arc::new(Mutex::new(None)));
+    let (before, note) = (desk.clone(), seen.clone());
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let armed = timer(before.armed.lock().unwrap().last().unwrap());
+        *note.lock().unwrap() = early.fire(&armed);
+    }));
+    one.arrive("a", "d", 0);
+    assert!(matches!(seen.lock().unwrap().take(), Some(Looked::Newer)));
+    // 3. Once it is written, the same timer is in charge.
+    let first = timer(&desk.armed.lock().unwrap()[0]);
+    *one.clock.0.lock().unwrap() = 101_000;
+    assert!(matches!(one.fire(&first), Some(Looked::Applied(applied)) if applied.did == Did::Settled(Outcome::TimedOut)));
+    // 4. And then never again.
+    assert!(matches!(one.fire(&first), Some(Looked::Older)));
+}
+
+#[test]
+fn an_arrival_has_its_turn_while_a_timer_waits_for_its_instant() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    one.arrive("a", "d", 0);
+    let armed = timer(&desk.armed.lock().unwrap()[0]);
+    // The queue counts whole seconds, so the timer comes half a second early and waits in the call.
+    *one.clock.0.lock().unwrap() = 99_500;
+    let which = Which::Push(armed.push.clone());
+    let step = one.engine.looking();
+    let mut waiting = Box::pin(one.azure.look(&which, Some(armed.ticket), &*step));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert_eq!(one.arrive("b", "d", 99).did, Did::Settled(Outcome::Replicated));
+}
+
+#[test]
+fn what_another_process_remembers_is_not_the_newest_round() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    one.arrive("a", "d", 0);
+    one.arrive("a", "other", 1);
+    // The tag moved away and back: two opens the next round, of which one knows nothing.
+    assert_eq!(two.arrive("a", "d", 2).did, Did::Opened);
+    let done = one.arrive("b", "d", 3);
+    assert_eq!((done.did, done.row.unwrap().id.round), (Did::Settled(Outcome::Replicated), 2));
+}
+
+#[test]
+fn a_round_that_opened_beside_a_changed_one_is_taken_back() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    one.arrive("a", "d", 0);
+    one.arrive("a", "other", 1);
+    // 1. Two has read round 1 and arms a timer for round 2. 2. One adds to round 1. 3. Two starts again.
+    let meanwhile = one.clone();
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        meanwhile.arrive("b", "d", 2);
+    }));
+    let done = two.arrive("a", "d", 3);
+    let row = done.row.unwrap();
+    assert_eq!((row.id.round, row.before.len()), (2, 2), "round 2 knows of both reports of round 1");
+}
+
+#[test]
+fn a_purge_and_the_next_round_leave_one_push() {
+    let desk = Arc::new(Desk::default());
+    let (one, two, three) = (process(&desk, 1), process(&desk, 2), process(&desk, 3));
+    let key = one.arrive("a", "d", 0).row.unwrap().id.key.clone();
+    one.arrive("b", "d", 1);
+    // 1. One has read round 1 and arms a timer for round 2. 2. Two purges round 1. 3. One inserts round 2. 4. Three reports.
+    let id = PushId { key, round: 1 };
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        *two.clock.0.lock().unwrap() = 500_000;
+        assert_eq!(two.engine.purge(&id).now_or_never().unwrap().unwrap().did, Did::Purged);
+    }));
+    one.arrive("a", "d", 500);
+    let done = three.arrive("b", "d", 501);
+    assert_eq!(done.did, Did::Settled(Outcome::Replicated));
+    assert!(three.azure.get(&Which::Push(PushId { round: 3, ..done.row.unwrap().id.clone() })).now_or_never().unwrap().unwrap().is_none());
+}
+
+#[test]
+fn regions_at_the_same_instant_lose_no_write_to_each_other() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    // The second comes while the first has its turn, and waits for its own.
+    let (second, waited) = (one.clone(), Arc::new(Mutex::new(false)));
+    let note = waited.clone();
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let received = second.clock.now();
+        let subject = Subject {
+            registry: "r".into(),
+            repository: "p".into(),
+            tag: Some("t".into()),
+            digest: "d".into(),
+            action: "push".into(),
+        };
+        let region = Region::parse("b").unwrap();
+        let arrival = Arrival { region, received, id: "b".into(), subject, payload: "{}".into() };
+        *note.lock().unwrap() = second.engine.arrive(arrival).now_or_never().is_none();
+    }));
+    one.arrive("a", "d", 0);
+    assert!(*waited.lock().unwrap());
+    assert_eq!(one.arrive("b", "d", 1).did, Did::Settled(Outcome::Replicated));
+    assert_eq!(*desk.puts.lock().unwrap(), 2);
+}

@@ -178,11 +178,12 @@ impl Request {
     }
 }
 
-/// The write of upkeep's own note, with which it begins.
+/// The write of upkeep's own note. The first one inserts it, and an insert names no key; nothing else is inserted before the
+/// first push.
 fn is_note_of_upkeep(line: &str) -> bool {
-    ["PUT", "POST", "MERGE", "PATCH"].iter().any(|verb| line.contains(verb))
-        && line.contains("notes")
-        && line.contains("upkeep")
+    let inserted = line.contains("\"POST ") && line.contains("/GlobalWebhook HTTP");
+    let replaced = line.contains("\"PUT ") && line.contains("RowKey='upkeep'");
+    inserted || replaced
 }
 
 impl Drop for Handler {

@@ -220,7 +220,7 @@ impl AzureStore {
         let owed = base.is_some_and(|base| base.record.row.wake().is_some());
         // What comes again and again while writes fail leaves a timer each time, so that must not be far off.
         let late = before.as_ref().is_some_and(|t| clock::until(t.due, self.clock.now()) > limits::DEADLINE_LATE);
-        let longest = if again || late { limits::RELEASE_PERIOD } else { limits::TIMER_DELAY_MAX };
+        let longest = if again || late { limits::SECOND_LOOK } else { limits::TIMER_DELAY_MAX };
         let mut record = Record { row: next, revision, timer: None, app: self.apps.own().to_owned() };
         let cover = self.cover(&mut record, before.clone(), owed, used, longest).await?;
         let put = self.rows.put(&record, &expected).await;

@@ -9,10 +9,10 @@ use crate::config::Source;
 use crate::push::names::half;
 
 /// The timer queue's name unless the function says otherwise.
-pub const QUEUE: &str = "global-webhook-timers";
+const QUEUE: &str = "global-webhook-timers";
 
 /// The table's name that goes with [`QUEUE`].
-pub const TABLE: &str = "GlobalWebhook";
+const TABLE: &str = "GlobalWebhook";
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -127,7 +127,7 @@ fn spilled(spill: &Spill) {
 /// The arrival is what `ImagePush` would have made of the payload.
 fn as_taken(spill: &Spill, arrival: &Arrival, registry: Option<&str>) {
     assert_eq!((&arrival.region, arrival.received, &arrival.payload), (&spill.region, spill.received, &spill.payload));
-    let room = limits::NOTIFICATION_BYTES_MAX.checked_sub(arrival.payload.len()).expect("what ImagePush reads");
+    let room = limits::WEBHOOK_BYTES_MAX.checked_sub(arrival.payload.len()).expect("what ImagePush reads");
     let too_large = arrival.payload.clone() + &" ".repeat(room + 1);
     assert!(Spill { payload: too_large, ..spill.clone() }.arrival(registry).is_err());
     bounded(&arrival.id, &arrival.subject);
