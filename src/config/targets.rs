@@ -14,7 +14,7 @@ use crate::limits;
 use crate::notify::guard;
 use crate::notify::payload::Format;
 use crate::notify::signature::Secret;
-pub use crate::notify::target::TargetSettings;
+pub use crate::notify::target::{TargetSettings, shown};
 use crate::push::policy::{Filter, Target};
 use crate::push::state::Notice;
 

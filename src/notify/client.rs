@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::payload::{self, Message};
 use super::reply::Confidential;
+use super::target::TargetSettings;
 use super::{Notifier, guard, reply, signature};
 use crate::clock::{self, Clock, Instant};
-use super::target::TargetSettings;
 use crate::limits;
 use crate::outgoing::Outgoing;
 use crate::push::state::Row;

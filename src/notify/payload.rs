@@ -148,9 +148,7 @@ impl<'a> Data<'a> {
         // A push that is everywhere misses nothing: a region without a report reported the same content before.
         let missing: Vec<&Region> = match notice {
             Notice::Replicated | Notice::Recovered => Vec::new(),
-            Notice::TimedOut | Notice::Superseded => {
-                row.regions.iter().filter(|r| known(r).is_none()).collect()
-            }
+            Notice::TimedOut | Notice::Superseded => row.regions.iter().filter(|r| known(r).is_none()).collect(),
         };
         let before = row.before.iter().filter(|(region, _)| known(region).is_none());
         let before = before.map(|(region, at)| (region, text(*at))).collect();

@@ -12,8 +12,8 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::payload::Format;
-use crate::clock::{self, Instant};
 use super::target::TargetSettings;
+use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::AttemptResult;
 

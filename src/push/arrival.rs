@@ -51,8 +51,7 @@ impl Arrival {
     /// nothing.
     pub fn read(region: Region, received: Instant, payload: String, registry: Option<&str>) -> Result<Self, Fault> {
         if payload.len() > limits::WEBHOOK_BYTES_MAX {
-            let message =
-                format!("The body has {} bytes; {} are allowed.", payload.len(), limits::WEBHOOK_BYTES_MAX);
+            let message = format!("The body has {} bytes; {} are allowed.", payload.len(), limits::WEBHOOK_BYTES_MAX);
             return Err(Fault::new("body_too_large", message));
         }
         match parse(payload.as_bytes())? {
@@ -383,8 +382,10 @@ mod tests {
             );
             Arrival::read(Region::parse("a").unwrap(), Instant::UNIX_EPOCH, body, registry).unwrap()
         };
-        let hosts = ["Contoso.azurecr.io", "contoso.west.data.azurecr.io", "contoso.azurecr.io.", "contoso.azurecr.io:443"];
-        let named = hosts.map(|host| read(&format!(r#","request":{{"host":"{host}"}}"#), None).key(Correlation::Content));
+        let hosts =
+            ["Contoso.azurecr.io", "contoso.west.data.azurecr.io", "contoso.azurecr.io.", "contoso.azurecr.io:443"];
+        let named =
+            hosts.map(|host| read(&format!(r#","request":{{"host":"{host}"}}"#), None).key(Correlation::Content));
         assert!(named.iter().all(|key| *key == named[0]));
         // Where nothing is there to normalise, the settings say it; then they say it for all.
         assert_ne!(read("", None).key(Correlation::Content), named[0]);

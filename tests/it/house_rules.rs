@@ -25,7 +25,9 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 
 /// What stands after `crate::` wherever a file uses something of ours.
 fn uses(text: &str) -> impl Iterator<Item = &str> {
-    text.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+    text.split("crate::")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
 }
 
 #[test]
@@ -61,8 +63,20 @@ fn the_core_knows_no_timer_and_no_version() {
 fn one_word_for_each_thing() {
     // The glossary's other names, and those that differ by a letter or say nothing.
     let banned = [
-        "enum What", "enum Of", "struct Held", "enum Arrive ", "struct Arrived", "enum Notification", "struct Notification",
-        "journal", "janitor", "dead letter", "dead_letter", "correlation_id", "struct Job_", "sweep",
+        "enum What",
+        "enum Of",
+        "struct Held",
+        "enum Arrive ",
+        "struct Arrived",
+        "enum Notification",
+        "struct Notification",
+        "journal",
+        "janitor",
+        "dead letter",
+        "dead_letter",
+        "correlation_id",
+        "struct Job_",
+        "sweep",
     ];
     for (path, text) in sources("src") {
         for word in banned {

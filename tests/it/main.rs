@@ -45,6 +45,7 @@ mod service;
 mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;
+mod store_lists;
 mod storm;
 mod wakes_contract;
 mod wire_replay;

@@ -1,4 +1,4 @@
-//! What every [`Store`] must do. One line of `store_contract!` at the end runs all cases against one implementation.
+//! What every [`Store`] must do with steps; `in_every_store!` runs each case against every implementation.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use global_webhook::clock::{Clock as _, Instant, SystemClock, after};
 use global_webhook::limits;
-use global_webhook::push::{
-    Answer, Change, Claim, Decision, Did, Notice, PushId, Question, Region, Row, Seen, Step, record,
-};
+use global_webhook::push::{Change, Claim, Decision, Did, Notice, PushId, Region, Row, Seen, Step, record};
 use global_webhook::store::azure::queue::TimerQueue;
 use global_webhook::store::azure::table::Table;
 use global_webhook::store::azure::{AzureStore, Names};
@@ -19,7 +17,6 @@ use global_webhook::store::{Applied, Page, Store, Which};
 
 use crate::samples::{
     asking, content, decided, doing, id, instant, open, owing, purged, putting, row, settled, storage_clock,
-    with_digest,
 };
 use crate::support::azurite::azurite;
 
@@ -29,7 +26,7 @@ pub(crate) struct Fresh {
     pub(crate) _keep: Box<dyn Any + Send + Sync>,
 }
 
-fn push(id: &PushId) -> Which {
+pub(crate) fn push(id: &PushId) -> Which {
     Which::Push(id.clone())
 }
 
@@ -61,7 +58,7 @@ async fn get(store: &dyn Store, id: &PushId) -> Option<Row> {
 }
 
 /// All pushes, page by page; panics on one that comes twice.
-async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Instant)> {
+pub(crate) async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Instant)> {
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -79,7 +76,7 @@ async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Instant)> {
     all
 }
 
-fn named(page: &Page) -> Vec<(PushId, Instant)> {
+pub(crate) fn named(page: &Page) -> Vec<(PushId, Instant)> {
     page.rows.iter().map(|row| (row.id.clone(), row.opened)).collect()
 }
 
@@ -316,126 +313,6 @@ async fn members_that_this_build_does_not_know_survive(store: Arc<dyn Store>) {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&record::encode(&stored)).unwrap(), text);
 }
 
-async fn a_question_is_answered(store: Arc<dyn Store>) {
-    let place = "shop/cart:v1";
-    let asked = with_digest(row(content(place, "A", 1), instant(0), "{}"), "A");
-    put(&*store, &asked).await;
-    for (n, (place, digest, round, opened)) in
-        [(place, "A", 2, 5), ("elsewhere", "B", 1, 6), (place, "B", 1, 10), (place, "B", 2, 20), (place, "C", 1, 30)]
-            .into_iter()
-            .enumerate()
-    {
-        let other = with_digest(row(content(place, digest, round), instant(opened), &n.to_string()), digest);
-        put(&*store, &other).await;
-    }
-    let answer = async |span: Option<(i64, i64)>| {
-        let moved = span.map(|(after, before)| (instant(after), instant(before)));
-        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let step = asking({
-            let heard = Arc::clone(&heard);
-            move |row, answer: Option<Answer>| {
-                assert_eq!(row.map(|row| row.id.round), Some(1));
-                heard.lock().unwrap().push(answer);
-                match answer {
-                    None => Decision::Ask(Question { moved, pending: false }),
-                    Some(_) => decided(Did::Idle, Change::None),
-                }
-            }
-        });
-        store.apply(&push(&asked.id), step).await.unwrap();
-        let heard = heard.lock().unwrap();
-        let last = heard.last().copied().flatten().expect("an answer");
-        assert!(!last.pending, "nothing waits");
-        last.moved
-    };
-    for (span, moved) in [
-        (Some((0, 100)), Some(30)),
-        (Some((0, 30)), Some(20)),
-        (Some((10, 20)), None),
-        (Some((9, 11)), Some(10)),
-        (Some((30, 100)), None),
-        (Some((0, 10)), None),
-        (Some((20, 10)), None),
-        (None, None),
-    ] {
-        assert_eq!(answer(span).await, moved.map(instant), "{span:?}");
-    }
-}
-
-async fn an_answer_counts_what_is_there_when_the_step_is_applied(store: Arc<dyn Store>) {
-    let place = "shop/cart:v1";
-    let asked = with_digest(row(content(place, "A", 1), instant(0), "{}"), "A");
-    put(&*store, &asked).await;
-    let settle = || {
-        asking(|row, answer| match answer {
-            None => Decision::Ask(Question { moved: Some((instant(0), instant(99))), pending: false }),
-            Some(Answer { moved, .. }) => {
-                let rule = Some(moved.is_some().to_string());
-                decided(Did::Joined, Change::Put(Row { rule, ..row.unwrap().clone() }))
-            }
-        })
-    };
-    let applied = store.apply(&push(&asked.id), settle()).await.unwrap();
-    assert_eq!(applied.row.unwrap().rule.as_deref(), Some("false"));
-    put(&*store, &with_digest(row(content(place, "B", 1), instant(1), "{}"), "B")).await;
-    let applied = store.apply(&push(&asked.id), settle()).await.unwrap();
-    assert_eq!(applied.row.unwrap().rule.as_deref(), Some("true"));
-}
-
-/// Instants of this minute: a push that was opened long before it is written is entered a second time, for upkeep, and a page
-/// then holds fewer.
-fn recent() -> impl Fn(i64) -> Instant {
-    let now = SystemClock.now();
-    move |seconds| now + chrono::Duration::seconds(seconds)
-}
-
-async fn the_list_is_newest_first_whatever_the_page(store: Arc<dyn Store>) {
-    assert_eq!(store.list(10, None).await.unwrap().next, None, "an empty store has one empty page");
-    let mut all = BTreeSet::new();
-    for n in 0..23 {
-        // Written out of order; some opened at the same instant, and some changed since.
-        let (push, opened) = (id(&format!("push {n}"), 1), instant((n * 7 % 23) / 2));
-        put(&*store, &row(push.clone(), opened, "{}")).await;
-        if n % 3 == 0 {
-            put(&*store, &settled(row(push.clone(), opened, "{}"), Vec::new())).await;
-        }
-        all.insert((push, opened));
-    }
-    for limit in [1, 5, 22, 23, 24, 1000] {
-        let pushes = listed(&*store, limit).await;
-        assert!(pushes.is_sorted_by(|a, b| a.1 >= b.1), "pages of {limit}: {pushes:?}");
-        assert_eq!(pushes.into_iter().collect::<BTreeSet<_>>(), all, "pages of {limit}");
-    }
-}
-
-async fn a_page_stays_while_pushes_come_and_go(store: Arc<dyn Store>) {
-    let recent = recent();
-    for n in 0..10 {
-        put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
-    }
-    let first = store.list(4, None).await.unwrap();
-    assert_eq!(named(&first).into_iter().map(|p| p.1).collect::<Vec<_>>(), [9, 8, 7, 6].map(&recent));
-    let last_of_page = id("push 6", 1);
-    store.apply(&push(&last_of_page), asking(|_, _| decided(Did::Removed, Change::Remove))).await.unwrap();
-    put(&*store, &row(id("newer", 1), recent(100), "{}")).await;
-    let second = store.list(100, first.next.as_deref()).await.unwrap();
-    assert_eq!(named(&second).into_iter().map(|p| p.1).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0].map(&recent));
-    assert_eq!(second.next, None);
-}
-
-async fn a_foreign_cursor_begins_at_the_newest(store: Arc<dyn Store>) {
-    let recent = recent();
-    for n in 0..3 {
-        put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
-    }
-    let newest = named(&store.list(2, None).await.unwrap());
-    assert_eq!(newest.len(), 2);
-    for cursor in ["", " ", "nonsense", "12 nonsense", "🙂", "\0", "'; --", &"9".repeat(10_000)] {
-        let page = store.list(2, Some(cursor)).await.unwrap();
-        assert_eq!(named(&page), newest, "{:?}", cursor.get(..20).unwrap_or(cursor));
-    }
-}
-
 async fn preparing_again_changes_nothing(store: Arc<dyn Store>) {
     let row = row(id("a", 1), instant(0), "{}");
     for _ in 0..2 {
@@ -468,37 +345,19 @@ async fn what_is_owed_comes_and_goes(store: Arc<dyn Store>) {
     }
 }
 
-/// Runs every case against the stores that `$fresh` makes.
-macro_rules! store_contract {
-    ($module:ident, $fresh:path) => {
-        store_contract! { $module, $fresh:
-            a_step_that_was_applied_is_there
-            a_step_that_changes_nothing_leaves_all_as_it_was
-            of_many_steps_at_once_all_count
-            reads_see_what_was_answered
-            the_newest_round_is_the_highest
-            of_many_who_open_the_next_round_one_does
-            rows_of_other_keys_stay_as_they_are
-            a_purged_push_is_gone_for_everybody_but_the_steps
-            what_is_removed_leaves_nothing
-            odd_texts_survive
-            the_largest_row_fits
-            members_that_this_build_does_not_know_survive
-            a_question_is_answered
-            an_answer_counts_what_is_there_when_the_step_is_applied
-            the_list_is_newest_first_whatever_the_page
-            a_page_stays_while_pushes_come_and_go
-            a_foreign_cursor_begins_at_the_newest
-            preparing_again_changes_nothing
-            what_is_owed_comes_and_goes
-        }
+/// One test for each case and store.
+macro_rules! in_every_store {
+    ($($case:ident)*) => {
+        $crate::store_contract::in_every_store! { memory, memory_store: $($case)* }
+        $crate::store_contract::in_every_store! { embedded, embedded_store: $($case)* }
+        $crate::store_contract::in_every_store! { azure, azure_store: $($case)* }
     };
-    ($module:ident, $fresh:path: $($case:ident)*) => {
+    ($module:ident, $fresh:ident: $($case:ident)*) => {
         mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let super::Fresh { store, _keep } = $fresh();
+                    let $crate::store_contract::Fresh { store, _keep } = $crate::store_contract::$fresh();
                     super::$case(store).await;
                     drop(_keep);
                 }
@@ -507,15 +366,30 @@ macro_rules! store_contract {
     };
 }
 
-store_contract!(memory, super::memory_store);
-store_contract!(embedded, super::embedded_store);
-store_contract!(azure, super::azure_store);
+pub(crate) use in_every_store;
 
-fn memory_store() -> Fresh {
+in_every_store! {
+    a_step_that_was_applied_is_there
+    a_step_that_changes_nothing_leaves_all_as_it_was
+    of_many_steps_at_once_all_count
+    reads_see_what_was_answered
+    the_newest_round_is_the_highest
+    of_many_who_open_the_next_round_one_does
+    rows_of_other_keys_stay_as_they_are
+    a_purged_push_is_gone_for_everybody_but_the_steps
+    what_is_removed_leaves_nothing
+    odd_texts_survive
+    the_largest_row_fits
+    members_that_this_build_does_not_know_survive
+    preparing_again_changes_nothing
+    what_is_owed_comes_and_goes
+}
+
+pub(crate) fn memory_store() -> Fresh {
     Fresh { store: Arc::new(MemoryStore::new(Arc::new(SystemClock))), _keep: Box::new(()) }
 }
 
-fn embedded_store() -> Fresh {
+pub(crate) fn embedded_store() -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path().join("store.db"), Arc::new(SystemClock)).unwrap();
     Fresh { store: Arc::new(store), _keep: Box::new(folder) }
@@ -528,6 +402,6 @@ pub(crate) fn azure_on(connection_string: &str, app: &str, seed: u64) -> AzureSt
     AzureStore::new(Arc::new(table), Arc::new(queue), storage_clock(), app.into(), seed)
 }
 
-fn azure_store() -> Fresh {
+pub(crate) fn azure_store() -> Fresh {
     Fresh { store: Arc::new(azure_on(&azurite().account(), "app", 1)), _keep: Box::new(()) }
 }

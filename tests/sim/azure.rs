@@ -149,7 +149,8 @@ impl Rows for Hands {
         // Short pages, so that a walk has several.
         let limit = limit.min(3);
         self.call(Call::ReadTable("entries"), move |state| {
-            let older = state.table.index.iter().rev().filter(|entry| below.as_ref().is_none_or(|below| *entry < below));
+            let older =
+                state.table.index.iter().rev().filter(|entry| below.as_ref().is_none_or(|below| *entry < below));
             let mut page: Vec<Entry> = older.take(limit + 1).cloned().collect();
             let more = page.len() > limit;
             page.truncate(limit);

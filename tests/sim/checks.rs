@@ -189,7 +189,8 @@ impl State {
     /// A row is gone: it was purged, or whoever opened it takes it back.
     pub(crate) fn removed(&mut self, id: &PushId) {
         let told = self.checks.attempted.iter().any(|((push, ..), _)| push == id);
-        let fresh = |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
+        let fresh =
+            |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
         if !self.checks.rows.remove(id).is_some_and(|seen| seen.row.is_purged() || fresh(&seen)) {
             self.fail(format!("{id} was removed without being purged"));
         }

@@ -244,7 +244,9 @@ impl State {
                     .rounds(&row.id.key)
                     .filter(|other| other.id != row.id)
                     // One that was applied before the webhook that opened this round was a repeat of the round before.
-                    .any(|other| other.arrived.get(region).is_some_and(|seen| seen.at == s.received || seen.repeats > 0));
+                    .any(|other| {
+                        other.arrived.get(region).is_some_and(|seen| seen.at == s.received || seen.repeats > 0)
+                    });
                 s.accepted.is_some_and(|at| i64::try_from(at).unwrap() + self.blind < State::since_start(settled.at))
                     && row.opened <= s.received
                     && s.received < row.deadline

@@ -226,7 +226,9 @@ fn a_timer_acts_only_for_the_write_that_armed_it() {
     // 3. Once it is written, the same timer is in charge.
     let first = timer(&desk.armed.lock().unwrap()[0]);
     *one.clock.0.lock().unwrap() = 101_000;
-    assert!(matches!(one.fire(&first), Some(Looked::Applied(applied)) if applied.did == Did::Settled(Outcome::TimedOut)));
+    assert!(
+        matches!(one.fire(&first), Some(Looked::Applied(applied)) if applied.did == Did::Settled(Outcome::TimedOut))
+    );
     // 4. And then never again.
     assert!(matches!(one.fire(&first), Some(Looked::Older)));
 }
@@ -289,7 +291,15 @@ fn a_purge_and_the_next_round_leave_one_push() {
     one.arrive("a", "d", 500);
     let done = three.arrive("b", "d", 501);
     assert_eq!(done.did, Did::Settled(Outcome::Replicated));
-    assert!(three.azure.get(&Which::Push(PushId { round: 3, ..done.row.unwrap().id.clone() })).now_or_never().unwrap().unwrap().is_none());
+    assert!(
+        three
+            .azure
+            .get(&Which::Push(PushId { round: 3, ..done.row.unwrap().id.clone() }))
+            .now_or_never()
+            .unwrap()
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

@@ -54,7 +54,12 @@ impl Apps {
     }
 
     /// The app that a record must be left to, if there is one. That it wrote the record is a sign of life too.
-    pub(super) async fn other(&self, rows: &dyn Rows, record: &Record, now: Instant) -> Result<Option<String>, Failure> {
+    pub(super) async fn other(
+        &self,
+        rows: &dyn Rows,
+        record: &Record,
+        now: Instant,
+    ) -> Result<Option<String>, Failure> {
         let app = record.app.as_str();
         if app == self.own {
             return Ok(None);

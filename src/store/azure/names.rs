@@ -9,10 +9,10 @@ use crate::config::Source;
 use crate::push::names::half;
 
 /// The timer queue's name unless the function says otherwise.
-const QUEUE: &str = "global-webhook-timers";
+pub const QUEUE: &str = "global-webhook-timers";
 
 /// The table's name that goes with [`QUEUE`].
-const TABLE: &str = "GlobalWebhook";
+pub const TABLE: &str = "GlobalWebhook";
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
