@@ -89,6 +89,7 @@ fn the_first_report_freezes_regions_deadline_and_rule() {
     // What the next round waits for is said by the settings of its time.
     assert_eq!(pushes.play("E2 900"), "unknown_region");
     assert_eq!(pushes.play("X2 900"), "replicated round 2 t1 u1, wake 930");
+    assert!(pushes.newest("A").unwrap().before.is_empty(), "of the others it does not speak");
     pushes.policy.rules = rule(all, Verdict::Ignore);
     assert_eq!(pushes.play("X3 2000"), "ignored");
 }

@@ -168,7 +168,7 @@ async fn what_may_be_repeated_is_repeated() {
     lose();
     assert_eq!(rows.moved(&record.row, (instant(-1), instant(1))).await.unwrap(), None);
     lose();
-    assert_eq!(rows.entries(5, None).await.unwrap().0, [entry.clone()]);
+    assert_eq!(rows.entries(5, None).await.unwrap().0, std::slice::from_ref(&entry));
     lose();
     assert!(rows.notes("app-").await.unwrap().is_empty());
     lose();

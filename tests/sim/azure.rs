@@ -205,6 +205,9 @@ impl State {
             let id = format!("m{receipt}");
             self.trace(|| format!("queue {id} visible {visible} {message:?}"));
             self.checks.armed(message);
+            if let Message::Spill(spill) = message {
+                self.model.on_the_queue(&spill.region, spill.received);
+            }
             self.queue.push(Queued { id: id.clone(), receipt, message: message.clone(), visible });
             self.schedule(visible, Event::Due(id.clone()));
             handle = Handle { id, receipt: receipt.to_string() };

@@ -312,7 +312,6 @@ impl State {
     pub(crate) fn spilled(&mut self, arrival: &Arrival, sent: usize) {
         self.checks.spills += 1;
         self.model.accepted(sent, self.now);
-        self.model.spilled(sent);
         let waits = |m: &crate::azure::Queued| matches!(&m.message, Message::Spill(s) if s.region == arrival.region && s.received == arrival.received);
         let key = arrival.key(self.policy.correlation);
         let applied = self.checks.rounds(&key).any(|row| row.arrived.contains_key(&arrival.region));
@@ -363,7 +362,7 @@ impl State {
                 return Err(format!("{id} is not in the time index"));
             }
         }
-        report.modelled += self.model.at_rest(&self.checks, &self.faults)?;
+        report.modelled += self.model.at_rest(&self.checks, &self.faults, &mut report.counted_twice)?;
         Ok(())
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) cleared: u64,
     pub(crate) timers: u64,
     pub(crate) timers_alive: u64,
+    /// Webhooks on the queue that two rounds counted.
+    pub(crate) counted_twice: u64,
     pub(crate) steps: u64,
 }
 
@@ -47,6 +49,7 @@ impl Report {
             cleared,
             timers,
             timers_alive,
+            counted_twice,
             steps,
         } = other;
         for (sum, more) in [
@@ -68,6 +71,7 @@ impl Report {
             (&mut self.crashes, crashes),
             (&mut self.cleared, cleared),
             (&mut self.timers, timers),
+            (&mut self.counted_twice, counted_twice),
             (&mut self.steps, steps),
         ] {
             *sum += more;

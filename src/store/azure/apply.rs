@@ -301,7 +301,7 @@ impl AzureStore {
                 return Ok(Cover::Kept);
             }
             if timer.due > wake {
-                let message = timer_message(&record.row, wake, timer.ticket);
+                let message = timer_message(&record.row, wake, timer.ticket, false);
                 if let Some(handle) = self.queue.shift(&timer.handle, &message, clock::until(now, wake)).await? {
                     index.await?;
                     record.timer = Some(TimerRef { ticket: timer.ticket, handle, due: wake });
@@ -310,7 +310,9 @@ impl AzureStore {
             }
         }
         let ticket = self.ticket(record.revision);
-        let message = timer_message(&record.row, wake, ticket);
+        // One that fires no sooner than a second look would needs no second one.
+        let again = clock::until(now, wake) >= limits::SECOND_LOOK && longest == limits::SECOND_LOOK;
+        let message = timer_message(&record.row, wake, ticket, again);
         let due = wake.min(clock::after(now, longest));
         let (armed, indexed) = join(self.queue.arm(&message, clock::until(now, due)), index).await;
         let timer = TimerRef { ticket, handle: armed?, due };
@@ -375,11 +377,11 @@ impl Record {
     }
 }
 
-fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
+fn timer_message(row: &Row, due: Instant, ticket: Ticket, again: bool) -> Message {
     let reason = match row.phase {
         Phase::Waiting { .. } => Reason::Deadline,
         Phase::Settled(_) => Reason::Delivery,
         Phase::Purged { .. } => Reason::Removal,
     };
-    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false })
+    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again })
 }
