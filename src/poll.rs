@@ -5,6 +5,7 @@
 //! fire a second time, which every input allows for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -34,6 +35,8 @@ const LEASE: Duration = limits::TIMER_CALL_BUDGET.saturating_mul(3);
 pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let mut pause = PAUSE_MIN;
+    // Whether anything that was taken lately was ours to handle: another app's is left to it, also by not asking for more at once.
+    let ours = Arc::new(AtomicBool::new(false));
     let mut unreachable = false;
     while !*stop.borrow() {
         let free = tokio::select! {
@@ -53,6 +56,10 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
                 Vec::new()
             }
         };
+        let mine = ours.swap(false, Ordering::Relaxed);
+        if mine {
+            pause = PAUSE_MIN;
+        }
         if taken.is_empty() {
             tokio::select! {
                 () = clock.sleep(pause) => {}
@@ -61,30 +68,37 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
             pause = (pause * 2).min(PAUSE_MAX);
             continue;
         }
-        pause = PAUSE_MIN;
         for received in taken {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let (inbox, service) = (Arc::clone(&inbox), service.clone());
+            let (inbox, service, ours) = (Arc::clone(&inbox), service.clone(), Arc::clone(&ours));
             tokio::spawn(async move {
-                handle(&*inbox, &service, received).await;
+                if handle(&*inbox, &service, received).await {
+                    ours.store(true, Ordering::Relaxed);
+                }
                 drop(permit);
             });
         }
     }
 }
 
-async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) {
+/// Whether the message was for this app.
+async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) -> bool {
     let Some(text) = received.text.clone() else {
         error!(
             "a message that is not base64 was in the timer queue; it was moved to the poison queue, look who sends there"
         );
-        return report(inbox.poison(&received).await);
+        report(inbox.poison(&received).await);
+        return true;
     };
     match service.fired(text).await {
-        Ok(_) => report(inbox.disarm(&received.handle).await),
+        Ok(word) => {
+            report(inbox.disarm(&received.handle).await);
+            word != "foreign"
+        }
         Err(cause) => {
             warn!(%cause, tries = received.dequeue_count, "a timer failed; it fires again in {} s", RELEASE_AFTER.as_secs());
             report(inbox.release(&received, RELEASE_AFTER).await);
+            true
         }
     }
 }

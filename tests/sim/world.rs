@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub(crate) table: Table,
     pub(crate) queue: Vec<Queued>,
     pub(crate) spill_noted: Option<Instant>,
+    /// That something waits on the queue could not be noted, once at least.
+    pub(crate) unnoted: bool,
     pub(crate) file: Arc<MemoryStore>,
     /// When somebody looks into the file next.
     pub(crate) file_due: Option<u64>,
@@ -215,6 +217,7 @@ impl World {
                 table: Table::default(),
                 queue: Vec::new(),
                 spill_noted: None,
+                unnoted: false,
                 file: Arc::new(MemoryStore::new(Arc::new(Nobody))),
                 file_due: None,
                 checks: Checks::default(),

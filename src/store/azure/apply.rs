@@ -62,6 +62,7 @@ impl AzureStore {
         let mut turn = self.turns.take(which.key()).await;
         let mut known = self.remembered.recall(which, self.clock.now());
         let mut conflicts = 0;
+        let mut foreign = None;
         loop {
             let fresh = known.is_none();
             let stored = if fresh { self.read(which).await? } else { known.take() };
@@ -78,9 +79,10 @@ impl AzureStore {
                 }
             }
             if let Some(stored) = &stored {
-                let other = self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?;
-                if let Some(app) = other {
-                    return Ok(Looked::Foreign(app));
+                foreign = self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?;
+                // A report counts for the push that there is, whoever tells of it.
+                if let (Some(app), Which::Push(_)) = (&foreign, which) {
+                    return Ok(Looked::Foreign(app.clone()));
                 }
             }
             let Step { did, change, claims } = self.decide(stored.as_ref(), step).await?;
@@ -124,6 +126,8 @@ impl AzureStore {
                     }
                 }
             };
+            let claims = if foreign.is_some() { Vec::new() } else { claims };
+            let next = (next, foreign.take().unwrap_or_else(|| self.apps.own().to_owned()));
             match self.commit(stored.as_ref(), next, used, step.comes_again()).await? {
                 Some(written) => {
                     self.remembered.keep(&written);
@@ -151,8 +155,9 @@ impl AzureStore {
         self.remembered.forget(&stored.record.row.id.key);
         let record = Arc::new(Record { timer: None, ..(*stored.record).clone() });
         let bare = Versioned { record, version: stored.version.clone() };
+        let next = (stored.record.row.clone(), self.apps.own().to_owned());
         // A conflict means that somebody else is seeing to it.
-        self.commit(Some(&bare), stored.record.row.clone(), false, false).await.map(drop)
+        self.commit(Some(&bare), next, false, false).await.map(drop)
     }
 
     pub(super) async fn read(&self, which: &Which) -> Result<Option<Versioned>, Failure> {
@@ -197,11 +202,11 @@ impl AzureStore {
     }
 
     /// Writes `next`, with a live timer behind whatever it owes; `None` after a conflict. `used` says that the timer in charge
-    /// has fired, `again` that the step comes again when it fails.
+    /// has fired, `app` whose push it is, `again` that the step comes again when it fails.
     async fn commit(
         &self,
         stored: Option<&Versioned>,
-        next: Row,
+        (next, app): (Row, String),
         used: bool,
         again: bool,
     ) -> Result<Option<Versioned>, Failure> {
@@ -221,7 +226,7 @@ impl AzureStore {
         // What comes again and again while writes fail leaves a timer each time, so that must not be far off.
         let late = before.as_ref().is_some_and(|t| clock::until(t.due, self.clock.now()) > limits::DEADLINE_LATE);
         let longest = if again || late { limits::SECOND_LOOK } else { limits::TIMER_DELAY_MAX };
-        let mut record = Record { row: next, revision, timer: None, app: self.apps.own().to_owned() };
+        let mut record = Record { row: next, revision, timer: None, app };
         let cover = self.cover(&mut record, before.clone(), owed, used, longest).await?;
         let put = self.rows.put(&record, &expected).await;
         let gone = match (&put, cover) {

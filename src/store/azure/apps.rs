@@ -65,7 +65,7 @@ impl Apps {
             return Ok(None);
         }
         let wrote = clock::until(record.row.updated, now) < limits::APP_SILENT_MAX;
-        if !wrote && !self.others(rows, now).await?.iter().any(|other| other == app) {
+        if !wrote && !self.lives(rows, app, now).await? {
             return Ok(None);
         }
         let hour = limits::APP_SILENT_MAX;
@@ -84,6 +84,18 @@ impl Apps {
             );
         }
         Ok(Some(app.to_owned()))
+    }
+
+    /// Whether an app of this name is another one, and alive.
+    pub(super) async fn lives(&self, rows: &dyn Rows, app: &str, now: Instant) -> Result<bool, Failure> {
+        if app == self.own {
+            return Ok(false);
+        }
+        if !self.others(rows, now).await?.iter().any(|other| other == app) {
+            // It may have come, or come back, since the last look.
+            self.with(|known| known.looked = None);
+        }
+        Ok(self.others(rows, now).await?.iter().any(|other| other == app))
     }
 
     /// Names of other apps that are alive.

@@ -49,6 +49,12 @@ impl AzureStore {
         };
         let (handled, since) = match &message {
             Message::Timer(timer) => (self.timer(timer, core).await, timer.due),
+            Message::Spill(spill)
+                if self.apps.lives(&*self.rows, &spill.app, self.clock.now()).await.unwrap_or(true) =>
+            {
+                let other = format!("the webhook was received by the app {}", spill.app);
+                (Err(Failure::Unavailable(other)), spill.received)
+            }
             Message::Spill(spill) => {
                 let arrival = match spill.arrival(core.registry()) {
                     Ok(arrival) => arrival,

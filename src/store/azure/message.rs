@@ -54,6 +54,8 @@ pub enum Reason {
 /// An arrival on its way over the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spill {
+    /// Name of the app whose ImagePush received it.
+    pub app: String,
     /// The region that reported.
     pub region: Region,
     /// When ImagePush received it.
@@ -97,11 +99,11 @@ impl Message {
 }
 
 impl Spill {
-    /// An arrival to queue.
+    /// An arrival of an app to queue.
     #[must_use]
-    pub fn of(arrival: &Arrival) -> Self {
+    pub fn of(arrival: &Arrival, app: &str) -> Self {
         let Arrival { region, received, payload, .. } = arrival;
-        Self { region: region.clone(), received: *received, payload: payload.clone() }
+        Self { app: app.to_owned(), region: region.clone(), received: *received, payload: payload.clone() }
     }
 
     /// The arrival, read as when it came from the registry, with all its bounds.
@@ -134,7 +136,7 @@ mod tests {
         fn messages_survive_their_text(row in row(), again in any::<bool>(), revision in any::<u64>(), writer in any::<u64>()) {
             let ticket = Ticket { revision, writer };
             let region = Region::parse("x").unwrap();
-            let spill = Spill { region, received: row.opened, payload: row.payload.clone() };
+            let spill = Spill { app: "a".into(), region, received: row.opened, payload: row.payload.clone() };
             for message in [timer(row.deadline, again, ticket), Message::Spill(spill), Message::Upkeep(Upkeep { ticket, first: again })] {
                 prop_assert_eq!(Message::parse(&message.text(), row.opened), Ok(message));
             }
@@ -166,7 +168,12 @@ mod tests {
     fn what_was_received_in_the_future_was_not() {
         let spill = |millis| {
             let received = Instant::from_timestamp_millis(millis).unwrap();
-            Message::Spill(Spill { region: Region::parse("x").unwrap(), received, payload: String::new() })
+            Message::Spill(Spill {
+                app: String::new(),
+                region: Region::parse("x").unwrap(),
+                received,
+                payload: String::new(),
+            })
         };
         assert!(Message::parse(&spill(300_000).text(), Instant::UNIX_EPOCH).is_ok());
         assert!(Message::parse(&spill(300_001).text(), Instant::UNIX_EPOCH).unwrap_err().contains("future"));

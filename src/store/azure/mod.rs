@@ -113,7 +113,7 @@ impl Store for AzureStore {
     }
 
     async fn spill(&self, arrival: &Arrival) -> Result<(), Failure> {
-        let message = Message::Spill(Spill::of(arrival));
+        let message = Message::Spill(Spill::of(arrival, self.apps.own()));
         if message.text().len() > limits::MESSAGE_BYTES_MAX {
             return Err(Failure::Corrupt("the webhook is too large for the queue".into()));
         }
