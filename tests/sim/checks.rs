@@ -147,7 +147,7 @@ impl State {
                 Phase::Settled(s) => {
                     format!("{:?} {:?}", s.outcome, s.outbox.iter().map(|e| &e.delivery).collect::<Vec<_>>())
                 }
-                other => format!("{other:?}"),
+                other @ (Phase::Waiting { .. } | Phase::Purged { .. }) => format!("{other:?}"),
             };
             let timer = record.map(|record| format!("timer {:?}", record.timer));
             format!("p{process} commits {} {timer:?} {phase}", row.id)
