@@ -161,7 +161,7 @@ impl From<PushId> for String {
 /// What was pushed (or deleted, or quarantined): the members that are the same in every region's webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// Login server of the registry, normalised (see [`arrival::login_server`]); empty when the webhook names none.
+    /// Login server of the registry, normalised (see [`login_server`](super::arrival::login_server)); empty when the webhook names none.
     pub registry: String,
     /// Repository, as sent.
     pub repository: String,

@@ -45,7 +45,7 @@ pub(crate) fn timer(name: &str) -> Message {
 
 fn spill(payload: &str) -> Message {
     let region = Region::parse("northeurope").unwrap();
-    Message::Spill(Spill { region, received: Instant::UNIX_EPOCH, payload: payload.into() })
+    Message::Spill(Spill { app: "app".into(), region, received: Instant::UNIX_EPOCH, payload: payload.into() })
 }
 
 fn message(received: &Received) -> Message {

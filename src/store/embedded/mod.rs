@@ -4,7 +4,7 @@
 //! - A step is one transaction on the writer's thread: it reads the row, decides, and writes the row and when it must be looked
 //!   at next, which is a column of the same record. So there is no timer without its row, no orphan in the time index, no
 //!   conflict, and nothing to make good.
-//! - What was answered survives a kill and a power cut (see [`database`]).
+//! - What was answered survives a kill and a power cut (see the database's module).
 //!
 //! Knowingly accepted: an arrival has no other place than its row, so one that cannot be written is refused. Pushes opened in
 //! the same millisecond are listed in an order of their own.

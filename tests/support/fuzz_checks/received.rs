@@ -113,7 +113,7 @@ fn spilled(spill: &Spill) {
             }
         };
         as_taken(spill, &arrival, registry);
-        assert_eq!(Spill::of(&arrival), *spill);
+        assert_eq!(Spill::of(&arrival, &spill.app), *spill);
         for regions in [vec![arrival.region.clone()], vec![arrival.region.clone(), region("elsewhere 2")]] {
             for now in [now(), arrival.received] {
                 let row = opened(arrival.clone(), now, &policy(regions.clone()));
