@@ -77,6 +77,10 @@ impl Decide for Decider {
         step(row, &self.input, self.clock.now(), &self.policy, answer)
     }
 
+    fn is_report(&self) -> bool {
+        matches!(self.input, Input::Arrival { .. })
+    }
+
     fn comes_again(&self) -> bool {
         matches!(self.input, Input::Arrival { spilled: true, .. })
     }

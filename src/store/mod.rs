@@ -42,6 +42,11 @@ pub trait Decide: Send + Sync + 'static {
     /// when a write was lost to another writer.
     fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision;
 
+    /// Whether it is a region's report, which counts for the push that there is, whoever tells of it.
+    fn is_report(&self) -> bool {
+        false
+    }
+
     /// Whether it comes again by itself when it fails, and again, as long as it does.
     fn comes_again(&self) -> bool {
         false

@@ -80,9 +80,8 @@ impl AzureStore {
             }
             if let Some(stored) = &stored {
                 foreign = self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?;
-                // A report counts for the push that there is, whoever tells of it.
-                if let (Some(app), Which::Push(_)) = (&foreign, which) {
-                    return Ok(Looked::Foreign(app.clone()));
+                if let Some(app) = foreign.clone().filter(|_| !step.is_report()) {
+                    return Ok(Looked::Foreign(app));
                 }
             }
             let Step { did, change, claims } = self.decide(stored.as_ref(), step).await?;
