@@ -33,13 +33,13 @@ struct Document {
 struct Custom {
     outcome: Option<String>,
     deadline: Option<Instant>,
-    regions: BTreeMap<String, Arrived>,
+    regions: BTreeMap<String, Reported>,
     missing: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Arrived {
+struct Reported {
     arrived: Option<Instant>,
 }
 
