@@ -40,7 +40,7 @@ MUTANTS = {
     "a late deadline is not held": [(APPLY, "if pending && late {", "if pending && late && false {")],
     "nobody asks what waits on the queue": [(APPLY, "let last = if pending { self.queue.last_spill().await? } else { None };", "let last: Option<Instant> = None;"), ],
     "a push opened from the queue is not held": [(STEP, "if self.spilled && until > deadline {", "if false && until > deadline {")],
-    "a spill is not noted while it fails": [(FIRED, "            self.queue.note_spill(now).await?;\n", "")],
+    "a spill is not noted while it fails": [(FIRED, "        if let Message::Spill(_) = &message\n            && let", "        if let Message::Upkeep(_) = &message\n            && let")],
     "a report may count for the round before and for this": [(STEP, "let earlier = row.since.max(row.before.get(&self.arrival.region).copied());", "let earlier = row.since;")],
     "a repeat opens a round": [(STEP, "        if received > row.repeats_until() {\n            return self.open(Some(row), Some(row.repeats_until()));", "        if received > row.deadline {\n            return self.open(Some(row), Some(row.repeats_until()));")],
     "nobody asks whether the tag moved": [(STEP, "moved: row.subject.tag.as_ref().map(|_| (row.opened, row.deadline)),", "moved: None,")],

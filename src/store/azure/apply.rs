@@ -209,6 +209,10 @@ impl AzureStore {
         used: bool,
         again: bool,
     ) -> Result<Option<Versioned>, Failure> {
+        if (again || used) && self.remembered.in_doubt(&next.id.key, self.clock.now()) {
+            // Each try leaves a timer, and one that comes again will.
+            return Err(Failure::Unavailable("a write of this push has just failed".into()));
+        }
         let base = stored.filter(|stored| stored.record.row.id == next.id);
         let beside = stored.filter(|stored| stored.record.row.id != next.id);
         if let Some(purged) = beside.filter(|stored| stored.record.row.is_purged())
@@ -228,6 +232,9 @@ impl AzureStore {
         let mut record = Record { row: next, revision, timer: None, app };
         let cover = self.cover(&mut record, before.clone(), owed, used, longest).await?;
         let put = self.rows.put(&record, &expected).await;
+        if let Err(Failure::Unavailable(_)) = &put {
+            self.remembered.doubt(&record.row.id.key, self.clock.now());
+        }
         let gone = match (&put, cover) {
             // A timer that is used up is deleted by whoever handles it.
             (Ok(Put::Written(_)), _) => {
@@ -305,7 +312,7 @@ impl AzureStore {
                 return Ok(Cover::Kept);
             }
             if timer.due > wake {
-                let message = timer_message(&record.row, wake, timer.ticket, false);
+                let message = timer_message(&record.row, wake, timer.ticket);
                 if let Some(handle) = self.queue.shift(&timer.handle, &message, clock::until(now, wake)).await? {
                     index.await?;
                     record.timer = Some(TimerRef { ticket: timer.ticket, handle, due: wake });
@@ -314,9 +321,7 @@ impl AzureStore {
             }
         }
         let ticket = self.ticket(record.revision);
-        // One that fires no sooner than a second look would needs no second one.
-        let again = clock::until(now, wake) >= limits::SECOND_LOOK && longest == limits::SECOND_LOOK;
-        let message = timer_message(&record.row, wake, ticket, again);
+        let message = timer_message(&record.row, wake, ticket);
         let due = wake.min(clock::after(now, longest));
         let (armed, indexed) = join(self.queue.arm(&message, clock::until(now, due)), index).await;
         let timer = TimerRef { ticket, handle: armed?, due };
@@ -381,11 +386,11 @@ impl Record {
     }
 }
 
-fn timer_message(row: &Row, due: Instant, ticket: Ticket, again: bool) -> Message {
+fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
     let reason = match row.phase {
         Phase::Waiting { .. } => Reason::Deadline,
         Phase::Settled(_) => Reason::Delivery,
         Phase::Purged { .. } => Reason::Removal,
     };
-    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again })
+    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false })
 }

@@ -47,6 +47,11 @@ impl AzureStore {
             Ok(message) => message,
             Err(why) => return self.stranger(text, &why).await,
         };
+        if let Message::Spill(_) = &message
+            && let Err(cause) = self.queue.note_spill(self.clock.now()).await
+        {
+            warn!(%cause, "that an arrival waits on the queue could not be noted; its push may time out before it is applied");
+        }
         let (handled, since) = match &message {
             Message::Timer(timer) => (self.timer(timer, core).await, timer.due),
             Message::Spill(spill)
@@ -107,8 +112,6 @@ impl AzureStore {
         let now = self.clock.now();
         let passing = matches!(cause, Failure::Unavailable(_));
         if matches!(message, Message::Spill(_)) && passing {
-            // As long as it waits, no push times out that it may be for.
-            self.queue.note_spill(now).await?;
             return Err(cause);
         }
         let age = clock::until(since, now);

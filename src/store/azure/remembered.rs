@@ -9,25 +9,40 @@ use std::sync::{Mutex, PoisonError};
 use lru::LruCache;
 
 use super::parts::Versioned;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::{Key, Phase};
 use crate::store::Which;
 
 /// See the module.
-pub(super) struct Remembered(Mutex<LruCache<Key, Versioned>>);
+pub(super) struct Remembered {
+    rows: Mutex<LruCache<Key, Versioned>>,
+    /// When a write was last in doubt.
+    doubts: Mutex<LruCache<Key, Instant>>,
+}
 
 impl Default for Remembered {
     fn default() -> Self {
         #[expect(clippy::expect_used, reason = "a constant above zero")]
         let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).expect("not zero");
-        Self(Mutex::new(LruCache::new(size)))
+        Self { rows: Mutex::new(LruCache::new(size)), doubts: Mutex::new(LruCache::new(size)) }
     }
 }
 
 impl Remembered {
     fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Versioned>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that it is not known whether a write landed.
+    pub(super) fn doubt(&self, key: &Key, now: Instant) {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).put(key.clone(), now);
+    }
+
+    /// Whether that was noted a moment ago.
+    pub(super) fn in_doubt(&self, key: &Key, now: Instant) -> bool {
+        let doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        doubts.peek(key).is_some_and(|at| clock::until(*at, now) < limits::DOUBT)
     }
 
     pub(super) fn recall(&self, which: &Which, now: Instant) -> Option<Versioned> {
