@@ -17,7 +17,7 @@ use crate::world::State;
 const COVER_SLACK: i64 = 120_000;
 /// Timers that one push may have alive at the same time: in a storm, and once it is over and the others had the longest wait
 /// that anything asks for to die.
-const ALIVE_MAX: usize = 40;
+const ALIVE_MAX: usize = 80;
 const ALIVE_CALM_MAX: usize = 4;
 /// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults.
 const ARMED_MAX: u64 = 200;
@@ -283,7 +283,7 @@ impl State {
 
     /// An arrival is answered as taken in: it is on record, or its region was.
     pub(crate) fn accepted(&mut self, arrival: &Arrival, sent: usize, did: &Did, row: Option<&Row>) {
-        self.model.accepted(sent, self.now);
+        self.model.accepted(sent, self.now, self.crashes);
         self.applied(arrival, did, row);
     }
 
@@ -311,7 +311,7 @@ impl State {
     /// An arrival is answered as taken in and waits on the queue.
     pub(crate) fn spilled(&mut self, arrival: &Arrival, sent: usize) {
         self.checks.spills += 1;
-        self.model.accepted(sent, self.now);
+        self.model.accepted(sent, self.now, self.crashes);
         let waits = |m: &crate::azure::Queued| matches!(&m.message, Message::Spill(s) if s.region == arrival.region && s.received == arrival.received);
         let key = arrival.key(self.policy.correlation);
         let applied = self.checks.rounds(&key).any(|row| row.arrived.contains_key(&arrival.region));

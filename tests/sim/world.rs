@@ -72,6 +72,7 @@ pub(crate) struct State {
     pub(crate) table: Table,
     pub(crate) queue: Vec<Queued>,
     pub(crate) spill_noted: Option<Instant>,
+    pub(crate) crashes: u64,
     /// That something waits on the queue could not be noted, once at least.
     pub(crate) unnoted: bool,
     pub(crate) file: Arc<MemoryStore>,
@@ -217,6 +218,7 @@ impl World {
                 table: Table::default(),
                 queue: Vec::new(),
                 spill_noted: None,
+                crashes: 0,
                 unnoted: false,
                 file: Arc::new(MemoryStore::new(Arc::new(Nobody))),
                 file_due: None,
@@ -342,6 +344,7 @@ impl World {
             return false;
         }
         state.trace(|| format!("p{process} dies"));
+        state.crashes += 1;
         state.processes[process].alive = false;
         state.processes[process].life += 1;
         let back = state.now + state.rng.within(100..20_000);
