@@ -35,10 +35,16 @@ const LEASE: Duration = limits::TIMER_CALL_BUDGET.saturating_mul(3);
 pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let mut pause = PAUSE_MIN;
-    // Whether anything that was taken lately was ours to handle: another app's is left to it, also by not asking for more at once.
-    let ours = Arc::new(AtomicBool::new(false));
+    // Whether anything that was taken lately was another app's: it is left to that one, also by not asking again before it has.
+    let foreign = Arc::new(AtomicBool::new(false));
     let mut unreachable = false;
     while !*stop.borrow() {
+        if foreign.swap(false, Ordering::Relaxed) {
+            tokio::select! {
+                () = clock.sleep(PAUSE_MAX) => {}
+                _ = stop.changed() => return,
+            }
+        }
         let free = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => { drop(permit); room.available_permits().max(1) }
             _ = stop.changed() => return,
@@ -56,10 +62,6 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
                 Vec::new()
             }
         };
-        let mine = ours.swap(false, Ordering::Relaxed);
-        if mine {
-            pause = PAUSE_MIN;
-        }
         if taken.is_empty() {
             tokio::select! {
                 () = clock.sleep(pause) => {}
@@ -68,12 +70,13 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
             pause = (pause * 2).min(PAUSE_MAX);
             continue;
         }
+        pause = PAUSE_MIN;
         for received in taken {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let (inbox, service, ours) = (Arc::clone(&inbox), service.clone(), Arc::clone(&ours));
+            let (inbox, service, foreign) = (Arc::clone(&inbox), service.clone(), Arc::clone(&foreign));
             tokio::spawn(async move {
-                if handle(&*inbox, &service, received).await {
-                    ours.store(true, Ordering::Relaxed);
+                if handle(&*inbox, &service, received).await == Some("foreign") {
+                    foreign.store(true, Ordering::Relaxed);
                 }
                 drop(permit);
             });
@@ -81,24 +84,24 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
     }
 }
 
-/// Whether the message was for this app.
-async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) -> bool {
+/// What came of a message; `None` when it failed or is not ours.
+async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) -> Option<&'static str> {
     let Some(text) = received.text.clone() else {
         error!(
             "a message that is not base64 was in the timer queue; it was moved to the poison queue, look who sends there"
         );
         report(inbox.poison(&received).await);
-        return true;
+        return None;
     };
     match service.fired(text).await {
         Ok(word) => {
             report(inbox.disarm(&received.handle).await);
-            word != "foreign"
+            Some(word)
         }
         Err(cause) => {
             warn!(%cause, tries = received.dequeue_count, "a timer failed; it fires again in {} s", RELEASE_AFTER.as_secs());
             report(inbox.release(&received, RELEASE_AFTER).await);
-            true
+            None
         }
     }
 }

@@ -91,7 +91,7 @@ impl AzureStore {
             Looked::Foreign(_) => {
                 // Soon, so that the other app is not late by our doing; the longer the rarer, in case it is not there after all.
                 let wait = clock::until(timer.due, self.clock.now()) / 4;
-                let wait = wait.clamp(limits::TIMER_DELAY_MIN, Duration::from_secs(30));
+                let wait = wait.clamp(limits::TIMER_DELAY_MIN, Duration::from_secs(5));
                 self.queue.arm(&Message::Timer(timer.clone()), wait).await.map(|_| "foreign")
             }
         }
