@@ -161,6 +161,8 @@ fn an_entry_whose_leases_keep_lapsing_is_given_up() {
         assert_eq!(pushes.play(&format!("timer {now}")), format!("claimed t{}, wake {}", lapse + 1, now + 30));
     }
     assert_eq!(pushes.play("timer 3040"), "exhausted, owes nothing");
+    let [Delivery::Exhausted { attempt: 101, reason, .. }, _] = &pushes.deliveries()[..] else { panic!() };
+    assert!(reason.contains("no result"));
 }
 
 #[test]
