@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::service::Service;
 use crate::store::Failure;
+use crate::store::azure::fired::FOREIGN;
 use crate::store::azure::parts::{Inbox, Received};
 
 /// Wait before a message that failed fires again; `visibilityTimeout` of host.json.
@@ -75,7 +76,7 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let (inbox, service, foreign) = (Arc::clone(&inbox), service.clone(), Arc::clone(&foreign));
             tokio::spawn(async move {
-                if handle(&*inbox, &service, received).await == Some("foreign") {
+                if handle(&*inbox, &service, received).await == Some(FOREIGN) {
                     foreign.store(true, Ordering::Relaxed);
                 }
                 drop(permit);
@@ -94,6 +95,10 @@ async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) -> Opt
         return None;
     };
     match service.fired(text).await {
+        Ok(FOREIGN) => {
+            report(inbox.release(&received, PAUSE_MAX).await);
+            Some(FOREIGN)
+        }
         Ok(word) => {
             report(inbox.disarm(&received.handle).await);
             Some(word)

@@ -11,6 +11,7 @@ use super::envelope;
 use super::error::Problem;
 use super::{Body, Web, read};
 use crate::limits;
+use crate::store::azure::fired::FOREIGN;
 
 pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web) -> Result<HttpResponse, Problem> {
     if *request.method() != Method::POST {
@@ -23,6 +24,11 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
         Problem::bad_request("envelope", why)
     })?;
     match service.fired(text).await {
+        Ok(FOREIGN) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not_ours",
+            "The timer is another app's; it must fire again, for that one.",
+        )),
         Ok(word) => Ok(HttpResponse::Ok().json(envelope::success(&format!("timer: {word}")))),
         // The host logs neither status nor text of a failed call.
         Err(cause) => {

@@ -10,7 +10,7 @@ use global_webhook::engine::{Accepted, Engine, Job};
 use global_webhook::limits;
 use global_webhook::push::{Arrival, Key, PushId};
 use global_webhook::store::azure::AzureStore;
-use global_webhook::store::azure::fired::Core;
+use global_webhook::store::azure::fired::{Core, FOREIGN};
 use global_webhook::store::azure::message::Message;
 use global_webhook::store::{Applied, Decide, Failure, Store};
 
@@ -208,7 +208,7 @@ impl World {
             }
             state.trace(|| format!("p{process} fired {id}: {fired:?}"));
             let Some(at) = state.find(&id, &receipt.to_string()) else { return };
-            if let Some(Ok(_)) = fired {
+            if fired.as_ref().is_some_and(|fired| fired.as_ref().is_ok_and(|word| *word != FOREIGN)) {
                 let undeleted = state.faults.undeleted;
                 if !state.rng.chance(undeleted) {
                     state.queue.remove(at);
