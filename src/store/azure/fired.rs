@@ -5,7 +5,6 @@
 //! copies of copies would be many. Only one that has failed for minutes is copied, and waits for longer and longer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tracing::{error, warn};
