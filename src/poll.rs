@@ -42,7 +42,8 @@ pub async fn run(inbox: Arc<dyn Inbox>, service: Service, clock: Arc<dyn Clock>,
     while !*stop.borrow() {
         if foreign.swap(false, Ordering::Relaxed) {
             tokio::select! {
-                () = clock.sleep(PAUSE_MAX) => {}
+                // The other one asks at least once meanwhile.
+                () = clock.sleep(2 * PAUSE_MAX) => {}
                 _ = stop.changed() => return,
             }
         }
@@ -96,7 +97,7 @@ async fn handle(inbox: &dyn Inbox, service: &Service, received: Received) -> Opt
     };
     match service.fired(text).await {
         Ok(FOREIGN) => {
-            report(inbox.release(&received, PAUSE_MAX).await);
+            report(inbox.release(&received, limits::TIMER_DELAY_MIN).await);
             Some(FOREIGN)
         }
         Ok(word) => {
