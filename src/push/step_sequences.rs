@@ -127,14 +127,15 @@ fn what_is_shown_of_other_regions_is_bounded() {
 fn a_row_tells_who_was_late_and_whether_ids_matched() {
     let mut pushes = Pushes::new(three(6));
     pushes.play("E1 0");
-    assert_eq!(pushes.newest("A").unwrap().ids_matched(), None);
+    let row = pushes.newest("A").unwrap();
+    assert_eq!((row.ids_matched(), row.is_late(&row.regions[0])), (None, false));
     pushes.play("N1 1, timer 6, N3 7, W1 8");
     let row = pushes.newest("A").unwrap();
     assert_eq!(row.regions.iter().map(|region| row.is_late(region)).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(row.ids_matched(), Some(true));
     let seen = &row.arrived[&row.regions[1]];
     assert_eq!((seen.at, &*seen.id, seen.repeats, seen.repeated), (at(1000), "1", 1, Some(at(7000))));
-    pushes.play("E5 900, N6 901");
+    pushes.play("E5 900, N6 901, W5 902");
     assert_eq!(pushes.newest("A").unwrap().ids_matched(), Some(false));
 }
 
@@ -185,16 +186,17 @@ fn the_schedule_bounds_the_attempts() {
 
 #[test]
 fn what_found_no_place_is_not_given_up_untried() {
-    let mut pushes = Pushes::new(policy(100));
+    let schedule: Vec<_> = [100, 1_000, 10_000, 100_000].map(Duration::from_secs).into();
+    let mut pushes = Pushes::new(Policy { schedule: schedule.clone(), ..policy(100) });
     pushes.play("E1 0, W1 1, confirmed u1 2");
-    let newest = Which::Newest(pushes.key("A"));
     for claim in 1..=20 {
-        pushes.play(&format!("busy t{claim} {}", 200 * claim));
-        let Delivery::Owed { failures: 1, lease_until: None, not_before, .. } = *pushes.deliveries()[0] else {
-            panic!("the schedule's last wait is for attempts: {:?}", pushes.deliveries())
-        };
-        assert_eq!(pushes.apply(&newest, Input::Timer, not_before).did, Did::Claimed);
+        let now = 200_000 * i64::from(claim);
+        pushes.play(&format!("busy t{claim} {now}"));
+        let Delivery::Owed { failures, lease_until: None, not_before, .. } = *pushes.deliveries()[0] else { panic!() };
+        assert_eq!(failures, claim.min(3), "the schedule's last wait is for attempts");
+        let (wait, about) = (clock::until(at(now * 1000), not_before), schedule[failures as usize - 1]);
+        assert!(about.mul_f64(0.79) < wait && wait < about.mul_f64(1.21), "{wait:?} for {about:?}");
+        pushes.play(&format!("timer {}", now + 199_999));
     }
-    pushes.play("failed t21 4200");
-    assert!(matches!(pushes.deliveries()[0], Delivery::Owed { failures: 2, .. }));
+    assert!(pushes.play("failed t21 4200000").starts_with("retry, "));
 }
