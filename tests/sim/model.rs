@@ -125,7 +125,9 @@ impl Model {
         let mut counted = BTreeSet::new();
         for row in rounds {
             for (region, seen) in &row.arrived {
-                let twice = self.sent.iter().any(|s| s.twice && s.region == *region && s.received == seen.at);
+                let copies =
+                    || self.sent.iter().filter(|s| s.region == *region && s.received == seen.at && s.id == seen.id);
+                let twice = copies().any(|s| s.twice) || copies().count() > 1;
                 if counted.insert((region, &seen.id, seen.at)) {
                     continue;
                 }

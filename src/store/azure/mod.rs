@@ -25,8 +25,8 @@
 //!   which lets it stay for another.
 //!
 //! Knowingly accepted: a process killed between the two writes of *the next round*, or one whose round 2 somebody has added to
-//! before it could take it back, leaves B as it was: B's report is in round 1, as if it had come before, and in round 2 as well if it was on its way to its row and over
-//! the queue at the same time.
+//! before it could take it back, leaves B as it was: B's report is in round 1, as if it had come before; and in round 2 as
+//! well, if the same webhook was under way twice at that instant, doubled by its sender or both to its row and over the queue.
 
 pub mod apply;
 mod apps;
