@@ -43,10 +43,7 @@ impl<'a> Parts<'a> {
         let filled = text.split(';').map(str::trim).enumerate().filter(|(_, part)| !part.is_empty());
         for (number, part) in filled.map(|(index, part)| (index + 1, part)) {
             let Some((key, value)) = part.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-                wrong.push(format!(
-                    "part {number} has no =; a connection string looks like \
-                     AccountName=…;AccountKey=…;EndpointSuffix={PUBLIC_SUFFIX}"
-                ));
+                wrong.push(format!("part {number} has no ="));
                 continue;
             };
             if OTHERS.iter().any(|other| other.eq_ignore_ascii_case(key)) {
@@ -158,6 +155,12 @@ impl<'a> Parts<'a> {
 pub(super) fn read(text: &str) -> Result<Account, Vec<String>> {
     let mut wrong = Vec::new();
     let parts = Parts::of(text, &mut wrong);
+    if parts.0.is_empty() {
+        return Err(vec![format!(
+            "is no connection string, which looks like AccountName=…;AccountKey=…;EndpointSuffix={PUBLIC_SUFFIX}, \
+             or is UseDevelopmentStorage=true for the emulator"
+        )]);
+    }
     let account = match parts.get("UseDevelopmentStorage") {
         Some(flag) => parts.emulator(flag, &mut wrong),
         None => {

@@ -143,7 +143,8 @@ fn case_b4_every_name_is_used_or_refused() {
 #[test]
 fn faults_say_what_would_be_right() {
     let cases = [
-        ("hello", "part 1 has no ="),
+        ("hello", "is no connection string"),
+        ("AccountName=acct;hello;AccountKey=aaaa", "part 2 has no ="),
         ("AccountName=acct", "neither AccountKey nor SharedAccessSignature"),
         ("AccountName=acct;AccountKey=#", "not base64"),
         ("AccountKey=aaaa", "no AccountName"),
