@@ -10,7 +10,7 @@ pub(super) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         text.bytes().filter(u8::is_ascii_alphanumeric).map(|b| char::from(b.to_ascii_lowercase())).collect::<String>()
     };
     let word = plain(word);
-    let near = known.into_iter().filter_map(|known| {
+    let near = known.into_iter().filter(|known| known.len().abs_diff(word.len()) < 8).filter_map(|known| {
         let distance = strsim::osa_distance(&word, &plain(known));
         // In a short word two letters are too much of it.
         (distance <= if known.len() < 12 { 1 } else { 2 }).then_some((distance, known))
@@ -45,6 +45,8 @@ pub(super) fn values<'a>(source: &'a Source, settings: impl Iterator<Item = &'a 
             let names = at_odds.join(", ");
             faults
                 .push(Fault::hidden(name, format!("is set more than once ({names}), to different values: leave one")));
+        } else if name == "WebhookLog" {
+            // What a level is, the log itself says, and goes on with its default.
         } else if value.len() > 1 && (quoted(value, '"') || quoted(value, '\'')) {
             faults.push(Fault::hidden(name, "stands in quotes, which are taken for a part of it: take them off"));
         } else if !value.starts_with('[') {

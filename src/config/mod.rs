@@ -135,9 +135,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
     let account = storage::account(source, &mut faults);
-    // What a level is, the log itself says, and goes on with its default.
-    let checked = KNOWN.into_iter().filter(|name| *name != "WebhookLog").chain(storage::names(source));
-    let whole = misspelt::values(source, checked);
+    let whole = misspelt::values(source, KNOWN.into_iter().chain(storage::names(source)));
     // What else is wrong with such a value follows from that.
     let setting = |fault: &Fault| fault.setting.split(',').next().unwrap_or_default().to_lowercase();
     faults.retain(|fault| !whole.iter().any(|whole| setting(whole) == setting(fault)));

@@ -114,6 +114,7 @@ fn case_b8_two_values_of_one_setting_are_a_fault() {
             faults(&[(one, "0:1"), (other, "0:2")]),
             [format!("WebhookTimeout: is set more than once ({one}, {other}), to different values: leave one")]
         );
+        assert_eq!(faults(&[("WebhookLog", "info"), ("WEBHOOKLOG", "debug")]).len(), 1);
         let same = load(&source(&[("WebhookRegions", "a"), (one, "PT9S"), (other, " PT9S"), ("webHOOKtimeout", "")]));
         assert_eq!(same.expect("usable").policy.timeout, Duration::from_secs(9));
     }
@@ -134,6 +135,7 @@ fn case_b9_a_name_that_is_nearly_right_is_named() {
         faults(&[("WebhookTimout", "1")]),
         ["WebhookTimeout: is missing, but \"WebhookTimout\" is set: correct that name"]
     );
+    assert!(load(&source(&[("WebhookRegions", "a"), (&"WebhookLog".repeat(9_999), "x")])).is_ok());
     assert!(faults(&[("AzureWebJobStorage", "x")])[0].starts_with("AzureWebJobsStorage: is missing, but"));
     let none = load(&source(&[])).expect_err("a fault");
     assert_eq!(none.len(), 1);
