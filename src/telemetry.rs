@@ -27,17 +27,57 @@ fn quieted(wanted: &Targets) -> Targets {
         .with_target("actix_http::h1", LevelFilter::OFF)
 }
 
-/// Installs the log for the whole process. `filter` is the setting `WebhookLog`: a level, or `target=level` pairs.
+/// A level by its name in .NET or in Rust.
+fn level(word: &str) -> Option<LevelFilter> {
+    Some(match word.trim().to_ascii_lowercase().as_str() {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "information" | "info" => LevelFilter::INFO,
+        "warning" | "warn" => LevelFilter::WARN,
+        "error" | "critical" => LevelFilter::ERROR,
+        "none" | "off" => LevelFilter::OFF,
+        _ => return None,
+    })
+}
+
+/// Reads a filter: a level, or `target=level` pairs. A word alone is never a target: left to itself, `tracing` takes a misspelt
+/// level for one and logs nothing else.
 ///
 /// # Errors
-/// When `filter` cannot be read; the log is then installed with its default.
-pub fn install(under_host: bool, filter: Option<&str>) -> Result<(), String> {
-    let wanted = filter.map(str::parse::<Targets>);
-    let targets = match &wanted {
-        Some(Ok(targets)) => quieted(targets),
-        Some(Err(_)) | None => quieted(&Targets::new().with_default(Level::INFO)),
+/// When a part of it is neither; says what would be right.
+pub fn filter(text: &str) -> Result<Targets, String> {
+    let path = |target: &str| {
+        !target.is_empty() && target.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'))
     };
-    let registry = tracing_subscriber::registry().with(targets);
+    let read = text.split(',').try_fold(usual(), |targets, part| match part.split_once('=') {
+        None => Some(targets.with_default(level(part)?)),
+        Some((target, word)) if path(target.trim()) => Some(targets.with_target(target.trim(), level(word)?)),
+        Some(_) => None,
+    });
+    read.ok_or_else(|| {
+        format!(
+            "WebhookLog = {text:?}: is no log level, so `info` is used; write trace, debug, info (Information), warn (Warning), \
+             error (Error, Critical) or off (None), or for parts of the program such as `warn,global_webhook=debug`"
+        )
+    })
+}
+
+/// What is logged unless the settings say otherwise.
+fn usual() -> Targets {
+    Targets::new().with_default(Level::INFO)
+}
+
+/// Installs the log for the whole process. `wanted` is the setting `WebhookLog`.
+///
+/// # Errors
+/// When `wanted` cannot be read; the log is then installed with its default.
+pub fn install(under_host: bool, wanted: Option<&str>) -> Result<(), String> {
+    let (targets, doubt) = match wanted.map(filter) {
+        None => (usual(), Ok(())),
+        Some(Ok(targets)) => (targets, Ok(())),
+        Some(Err(why)) => (usual(), Err(why)),
+    };
+    let registry = tracing_subscriber::registry().with(quieted(&targets));
     if under_host {
         let writer = std::io::stderr.with_max_level(Level::WARN).or_else(std::io::stdout);
         let lines =
@@ -50,10 +90,7 @@ pub fn install(under_host: bool, filter: Option<&str>) -> Result<(), String> {
             .with_writer(std::io::stderr);
         registry.with(lines).init();
     }
-    match wanted {
-        Some(Err(why)) => Err(format!("WebhookLog = {:?} is not a log filter: {why}", filter.unwrap_or_default())),
-        Some(Ok(_)) | None => Ok(()),
-    }
+    doubt
 }
 
 #[cfg(test)]
@@ -63,16 +100,47 @@ mod tests {
     #[test]
     fn no_filter_brings_out_what_the_storage_crates_say_of_headers() {
         for wanted in ["trace", "azure_core=trace", "azure_core::policies=trace", "azure=trace,hyper::client=debug"] {
-            let targets = quieted(&wanted.parse().unwrap());
+            let targets = quieted(&filter(wanted).unwrap());
             for name in ["azure_core::policies::transport", "azure_core", "azure_data_tables::x", "hyper::client::conn"]
             {
                 assert!(!targets.would_enable(name, &Level::INFO), "{wanted}: {name}");
                 assert!(targets.would_enable(name, &Level::WARN), "{wanted}: {name}");
             }
         }
-        let targets = quieted(&"warn,global_webhook=debug".parse().unwrap());
+        let targets = quieted(&filter("Warning, global_webhook=Debug").unwrap());
         assert!(targets.would_enable("global_webhook::engine", &Level::DEBUG));
         assert!(!targets.would_enable("other", &Level::INFO));
-        assert!(quieted(&"off".parse().unwrap()).default_level() == Some(LevelFilter::OFF));
+    }
+
+    #[test]
+    fn case_b1_levels_have_two_names_and_nothing_else_is_one() {
+        for (text, level) in [
+            ("Trace", LevelFilter::TRACE),
+            ("debug", LevelFilter::DEBUG),
+            ("Information", LevelFilter::INFO),
+            (" WARN ", LevelFilter::WARN),
+            ("Warning", LevelFilter::WARN),
+            ("Critical", LevelFilter::ERROR),
+            ("off", LevelFilter::OFF),
+            ("none", LevelFilter::OFF),
+        ] {
+            assert_eq!(quieted(&filter(text).unwrap()).default_level(), Some(level), "{text}");
+        }
+        for text in [
+            "verbose",
+            "\"info\"",
+            "info,",
+            "",
+            "3",
+            "global_webhook",
+            "global-webhook=debug",
+            "a=",
+            "=info",
+            "a=b=info",
+        ] {
+            assert!(filter(text).is_err(), "{text}");
+        }
+        // What nothing is said about stays as it is.
+        assert!(filter("other=debug").unwrap().would_enable("global_webhook", &Level::INFO));
     }
 }

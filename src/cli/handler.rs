@@ -77,17 +77,18 @@ fn prepare(
     source: &Source,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Service, Described, Arc<dyn Clock>), Vec<Fault>> {
-    let settings = config::load(source)?;
-    let Some(account) = &settings.account else {
-        return Err(vec![Fault::hidden(
-            "AzureWebJobsStorage",
-            "is missing: the Functions host and this handler need a storage account",
-        )]);
-    };
+    let mut faults = Vec::new();
+    let settings = config::load(source).map_err(|all| faults.extend(all)).ok();
+    let root = source.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
+    let names = names(Path::new(root), source).map_err(|fault| faults.push(fault)).ok();
+    if !config::storage::is_given(source) && !faults.iter().any(|fault| fault.setting == "AzureWebJobsStorage") {
+        let missing = "is missing: the Functions host and this handler need a storage account";
+        faults.push(Fault::hidden("AzureWebJobsStorage", missing));
+    }
+    let (Some(settings), Some(names)) = (settings, names) else { return Err(faults) };
+    let Some(account) = &settings.account else { return Err(faults) };
     let described = settings.described.clone();
     let broken = |failure: crate::store::Failure| vec![Fault::hidden("AzureWebJobsStorage", failure.to_string())];
-    let root = source.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
-    let names = names(Path::new(root), source).map_err(|fault| vec![fault])?;
     let app = settings.app.clone().unwrap_or_else(|| "handler".to_owned());
     let storage = backends::azure(account, &names, &app).map_err(broken)?;
     let described = Described { storage: storage.described.clone(), app, ..described };

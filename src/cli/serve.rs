@@ -84,26 +84,29 @@ impl From<Failure> for End {
 
 fn run(args: &Args, mut source: Source) -> Result<(), End> {
     let receiver = if args.print { Some(receiver::listen(&mut source).map_err(End::Other)?) } else { None };
-    let mut settings = config::load(&source);
+    let (settings, mut faults) = match config::load(&source) {
+        Ok(settings) => (Some(settings), Vec::new()),
+        Err(faults) => (None, faults),
+    };
     let key = source.get("WebhookKey").map(str::to_owned);
     if key.is_none() && !args.listen.ip().is_loopback() {
-        let fault = Fault::of(
+        faults.push(Fault::of(
             "--listen",
             &args.listen.to_string(),
             "is not a loopback address: set a function key with --key or WebhookKey, or listen on 127.0.0.1",
-        );
-        match &mut settings {
-            Ok(_) => settings = Err(vec![fault]),
-            Err(faults) => faults.push(fault),
-        }
+        ));
     }
-    let mut settings = settings.map_err(End::Settings)?;
+    let names = config::storage::is_given(&source).then(|| handler::names(Path::new("."), &source)).transpose();
+    let names = names.unwrap_or_else(|fault| {
+        faults.push(fault);
+        None
+    });
+    let Some(mut settings) = settings.filter(|_| faults.is_empty()) else { return Err(End::Settings(faults)) };
     let cannot = |what: &str, why: std::io::Error| End::Other(format!("cannot {what}: {why}"));
     let listener = http::listen(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
     let address = listener.local_addr().map_err(|why| cannot("read the listener's address", why))?;
-    let storage = match &settings.account {
-        Some(account) => {
-            let names = handler::names(Path::new("."), &source).map_err(|fault| End::Settings(vec![fault]))?;
+    let storage = match settings.account.as_ref().zip(names) {
+        Some((account, names)) => {
             // Two of them on one machine differ in this, and one that is started again does not.
             let app = settings.app.clone().unwrap_or_else(|| format!("serve {}", args.listen));
             settings.described.app.clone_from(&app);

@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Fault, Source};
+use super::misspelt::{meant, unfilled};
+use super::{Fault, Source, pattern};
 use crate::limits;
 use crate::push::policy::Filter;
 
@@ -75,10 +76,18 @@ impl<'f> Members<'f> {
         self.faults.push(Fault::hidden(at, problem));
     }
 
-    /// The value of `name`; `null` counts as absent.
+    /// The value of `name`; `null` counts as absent, and so does, with a fault, text that was not filled in.
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.asked.push(name);
-        self.members.remove(name).filter(|value| !value.is_null())
+        let value = self.members.remove(name).filter(|value| !value.is_null())?;
+        let texts = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+        match texts.iter().filter_map(Value::as_str).find_map(unfilled) {
+            None => Some(value),
+            Some(problem) => {
+                self.fault(name, problem);
+                None
+            }
+        }
     }
 
     /// Text, trimmed and not empty.
@@ -126,7 +135,10 @@ impl<'f> Members<'f> {
         let mut pairs = Vec::new();
         for (name, value) in std::mem::take(&mut self.members) {
             match value {
-                Value::String(text) => pairs.push((name, text)),
+                Value::String(text) => match unfilled(&text) {
+                    None => pairs.push((name, text)),
+                    Some(problem) => self.fault(&shortened(&name), problem),
+                },
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                     self.fault(&shortened(&name), "must be text");
                 }
@@ -135,31 +147,19 @@ impl<'f> Members<'f> {
         pairs
     }
 
-    /// A glob that is short enough and well-formed.
-    fn pattern(&mut self, name: &'static str) -> Option<String> {
-        let pattern = self.text(name)?;
-        if pattern.len() > limits::PATTERN_BYTES_MAX {
-            let max = limits::PATTERN_BYTES_MAX;
-            self.fault(name, format!("the pattern has {} bytes; {max} are allowed", pattern.len()));
-            return None;
-        }
-        if let Err(e) = fast_glob::validate(&pattern) {
-            let at = self.at(name);
-            self.faults.push(Fault::of(at, &pattern, format!("is not a pattern that can be used: {e}")));
-            return None;
-        }
-        let (count, max) = (readings(&pattern), limits::PATTERN_READINGS_MAX);
-        if count > max {
-            self.fault(name, format!("its braces stand for {count} patterns; {max} are allowed"));
-            return None;
-        }
-        Some(pattern)
+    /// A pattern that something can match.
+    fn pattern(&mut self, names: pattern::Names) -> Option<String> {
+        let text = self.text(names.word())?;
+        let Some(problem) = pattern::problem(names, &text) else { return Some(text) };
+        let at = self.at(names.word());
+        self.faults.push(Fault::of(at, &shortened(&text), problem));
+        None
     }
 
     /// The conditions `repository`, `tag`, `actions` (or `action`) and `tagged`.
     pub(super) fn filter(&mut self) -> Filter {
-        let repository = self.pattern("repository");
-        let tag = self.pattern("tag");
+        let repository = self.pattern(pattern::Names::Repository);
+        let tag = self.pattern(pattern::Names::Tag);
         let mut actions = self.texts("actions").unwrap_or_default();
         actions.extend(self.text("action"));
         for action in &actions {
@@ -169,43 +169,26 @@ impl<'f> Members<'f> {
                 self.faults.push(Fault::of(at, &shortened(action), problem));
             }
         }
-        Filter { repository, tag, actions, tagged: self.flag("tagged") }
+        let tagged = self.flag("tagged");
+        if tag.is_some() && tagged == Some(false) {
+            self.fault("tagged", "is false, and no push without a tag matches `tag`: leave one of the two out");
+        }
+        Filter { repository, tag, actions, tagged }
     }
 
     /// Reports what nobody asked for: a misspelt member would otherwise be a silent default.
     pub(super) fn finish(self) {
         for name in self.members.keys() {
-            let known = self.asked.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-            let at = format!("{}, `{}`", self.place, shortened(name));
-            self.faults.push(Fault::hidden(at, format!("is no member here; the members are {known}")));
+            let problem = match meant(name, self.asked.iter().copied()) {
+                Some(meant) => format!("is misspelt: write `{meant}`"),
+                None => {
+                    let known = self.asked.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+                    format!("is no member here; the members are {known}")
+                }
+            };
+            self.faults.push(Fault::hidden(format!("{}, `{}`", self.place, shortened(name)), problem));
         }
     }
-}
-
-/// How many patterns without braces a well-formed pattern stands for.
-fn readings(pattern: &str) -> usize {
-    // For each open group: what its finished alternatives come to, and what stood before it.
-    let mut open: Vec<(usize, usize)> = Vec::new();
-    let mut here = 1usize;
-    let mut bytes = pattern.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' => drop(bytes.next()),
-            b'{' => open.push((0, std::mem::replace(&mut here, 1))),
-            b',' => {
-                if let Some((sum, _)) = open.last_mut() {
-                    *sum = sum.saturating_add(std::mem::replace(&mut here, 1));
-                }
-            }
-            b'}' => {
-                if let Some((sum, before)) = open.pop() {
-                    here = sum.saturating_add(here).saturating_mul(before);
-                }
-            }
-            _ => {}
-        }
-    }
-    here
 }
 
 /// `text`, cut to what a name may have, for messages.

@@ -1,13 +1,17 @@
 //! Settings: read once at start, checked as a whole, every fault reported together. Nothing else reads the environment.
 
+mod connection_string;
 pub mod delivery;
 mod members;
+mod misspelt;
+mod pattern;
+mod regions;
 pub mod rules;
+mod source;
 pub mod storage;
 pub mod targets;
 pub mod timespan;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,14 +20,15 @@ use crate::limits;
 use crate::push::Region;
 use crate::push::arrival::{Correlation, login_server};
 use crate::push::policy::{Policy, Repeats};
+pub use source::{Fault, Source};
 use storage::Account;
 use targets::TargetSettings;
 
-/// The settings this service knows beside those of the storage; another name that begins with `Webhook` is warned about.
-const KNOWN: [&str; 17] = [
+/// The settings this service knows beside those of the storage. Names count without regard to case, so that the original's
+/// `WebhookTimeOut` is one of them.
+const KNOWN: [&str; 16] = [
     "WebhookRegions",
     "WebhookTimeout",
-    "WebhookTimeOut",
     "WebhookCorrelation",
     "WebhookRegistry",
     "WebhookRepeats",
@@ -117,7 +122,8 @@ impl Described {
 pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
-    let regions = regions(source, &mut faults);
+    misspelt::names(source, &[&KNOWN[..], &[storage::SETTING]].concat(), &mut faults, &mut warnings);
+    let regions = regions::regions(source, &mut faults);
     let timeout = timeout(source, &mut faults, &mut warnings);
     let correlation =
         word(source, "WebhookCorrelation", &[("content", Correlation::Content), ("id", Correlation::Id)], &mut faults);
@@ -129,10 +135,11 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
     let account = storage::account(source, &mut faults);
-    for name in source.names().filter(|n| n.starts_with("webhook") && !KNOWN.iter().any(|k| k.eq_ignore_ascii_case(n)))
-    {
-        warnings.push(format!("the setting `{name}` is not known and has no effect; is it misspelt?"));
-    }
+    let whole = misspelt::values(source, KNOWN.into_iter().chain(storage::names(source)));
+    // What else is wrong with such a value follows from that.
+    let setting = |fault: &Fault| fault.setting.split(',').next().unwrap_or_default().to_lowercase();
+    faults.retain(|fault| !whole.iter().any(|whole| setting(whole) == setting(fault)));
+    faults.splice(..0, whole);
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -145,6 +152,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         targets: targets.iter().map(|t| t.policy.clone()).collect(),
         schedule,
     };
+    warnings.extend(policy.known_regions().into_iter().filter_map(regions::doubt));
     let described = Described {
         regions: policy.known_regions().into_iter().map(ToString::to_string).collect(),
         timeout: timespan::words(timeout),
@@ -158,40 +166,6 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         app: app.clone().unwrap_or_default(),
     };
     Ok(Settings { policy, targets, public_url, registry, app, account, described, warnings })
-}
-
-fn regions(source: &Source, faults: &mut Vec<Fault>) -> Vec<Region> {
-    let Some(text) = source.get("WebhookRegions") else {
-        faults.push(Fault::hidden(
-            "WebhookRegions",
-            "is missing: name the regions of the registry's replicas, for example `northeurope,westus`",
-        ));
-        return Vec::new();
-    };
-    region_list("WebhookRegions", text, faults)
-}
-
-/// Comma-separated regions, distinct, in their order; blanks between commas do not count.
-fn region_list(setting: &str, text: &str, faults: &mut Vec<Fault>) -> Vec<Region> {
-    let mut seen = BTreeSet::new();
-    let mut regions = Vec::new();
-    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-        match Region::parse(part) {
-            Ok(region) if seen.insert(region.clone()) => regions.push(region),
-            Ok(_) => {}
-            Err(why) => faults.push(Fault::of(setting, part.trim(), why)),
-        }
-    }
-    if regions.is_empty() {
-        faults.push(Fault::of(setting, text, "names no region, for example `northeurope,westus`"));
-    }
-    if regions.len() > limits::REGIONS_MAX {
-        faults.push(Fault::hidden(
-            setting,
-            format!("names {} regions; {} are allowed", regions.len(), limits::REGIONS_MAX),
-        ));
-    }
-    regions
 }
 
 /// A time-out within its bounds.
@@ -264,78 +238,6 @@ fn app(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
         faults.push(Fault::of("WebhookApp", name, "must be a short name on one line"));
     }
     Some(name.to_owned())
-}
-
-/// All settings as they were given, found by name without regard to case (app settings are environment variables, whose
-/// names are case-sensitive on Linux).
-#[derive(Clone, Default)]
-pub struct Source(BTreeMap<String, String>);
-
-impl Source {
-    /// Takes names and values; of two names that differ only in case, the first counts.
-    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut map = BTreeMap::new();
-        for (name, value) in pairs {
-            map.entry(name.to_lowercase()).or_insert(value);
-        }
-        Self(map)
-    }
-
-    /// The process's environment; a name or value that is not Unicode is left out.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        Self::new(
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        )
-    }
-
-    /// Sets `name` over whatever was given for it.
-    pub fn set(&mut self, name: &str, value: String) {
-        self.0.insert(name.to_lowercase(), value);
-    }
-
-    /// All names, in lower case.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-
-    /// The value of `name`, trimmed; `None` when it is absent or blank.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&name.to_lowercase()).map(|v| v.trim()).filter(|v| !v.is_empty())
-    }
-}
-
-/// One thing wrong with the settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The setting, as the documentation spells it, with the place inside it where it has several.
-    pub setting: String,
-    /// Its value; `None` when it is missing or secret.
-    pub value: Option<String>,
-    /// What is wrong and what would be right.
-    pub problem: String,
-}
-
-impl Fault {
-    /// A fault that may show the value.
-    pub fn of(setting: impl Into<String>, value: &str, problem: impl Into<String>) -> Self {
-        Self { setting: setting.into(), value: Some(value.to_owned()), problem: problem.into() }
-    }
-
-    /// A fault of a missing or secret value.
-    pub fn hidden(setting: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { setting: setting.into(), value: None, problem: problem.into() }
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{} = {value:?}: {}", self.setting, self.problem),
-            None => write!(f, "{}: {}", self.setting, self.problem),
-        }
-    }
 }
 
 #[cfg(test)]

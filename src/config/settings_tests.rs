@@ -1,5 +1,6 @@
 //! Settings as a whole: faults are reported together, names have no case, nothing secret shows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
@@ -46,21 +47,113 @@ fn all_faults_are_reported_at_once_and_without_secrets() {
     insta::assert_snapshot!(text);
 }
 
+/// The faults of `WebhookRegions` beside other settings.
+fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
+    let regions = ("WebhookRegions", "westeurope,northeurope");
+    let faults = load(&source(&[&[regions], pairs].concat())).expect_err("faults");
+    faults.iter().map(ToString::to_string).collect()
+}
+
 #[test]
-fn a_missing_region_list_is_named() {
-    let faults = load(&source(&[])).expect_err("a fault");
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].to_string().starts_with("WebhookRegions: is missing"), "{}", faults[0]);
+fn case_b7_what_was_not_filled_in_is_one_fault() {
+    const STORAGE: (&str, &str) = ("AZUREWEBJOBSSTORAGE__ACCOUNTNAME", "contoso");
+    const IDENTITY: [(&str, &str); 2] = [("IDENTITY_ENDPOINT", "http://127.0.0.1/"), ("IDENTITY_HEADER", "proof")];
+    const REFERENCE: &str = "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s3cret)";
+    let target =
+        format!(r#"[{{"name":"a","url":"https://a.example","headers":{{"authorization":"Bearer {REFERENCE}"}}}}]"#);
+    let url = format!(r#"[{{"name":"a","url":"{REFERENCE}","secrets":["whsec_$(Token)"]}}]"#);
+    for (pairs, places) in [
+        (vec![("WebhookKey", REFERENCE)], vec!["WebhookKey"]),
+        (vec![("WebhookTargetUrl", REFERENCE)], vec!["WebhookTargetUrl"]),
+        (vec![("WebhookTargets", REFERENCE)], vec!["WebhookTargets"]),
+        (vec![("WebhookTargets", &target)], vec!["WebhookTargets, target 1 `a`, `headers`, `authorization`"]),
+        (
+            vec![("WebhookTargets", &url)],
+            vec!["WebhookTargets, target 1 `a`, `url`", "WebhookTargets, target 1 `a`, `secrets`"],
+        ),
+        (vec![("AzureWebJobsStorage", REFERENCE)], vec!["AzureWebJobsStorage"]),
+        (
+            vec![("AzureWebJobsStorage__clientId", "%CLIENT%"), STORAGE, IDENTITY[0], IDENTITY[1]],
+            vec!["AzureWebJobsStorage__clientId"],
+        ),
+        (vec![("WebhookTimeout", "${TIMEOUT}")], vec!["WebhookTimeout"]),
+        (vec![("WebhookTargetUrl", "https://a.example/$(s3cret)")], vec!["WebhookTargetUrl"]),
+        (vec![("WebhookApp", "${{ github.repository }}")], vec!["WebhookApp"]),
+    ] {
+        let faults = faults(&pairs);
+        let said: Vec<&str> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+        assert_eq!(said, places, "{faults:#?}");
+        assert!(!faults.concat().contains("s3cret"), "{faults:#?}");
+    }
+    let pattern = r#"[{"tag":"v${a,b}","ignore":true}]"#;
+    assert!(!faults(&[("WebhookRules", pattern)])[0].contains("filled in"));
+}
+
+#[test]
+fn cases_b2_and_b6_quotes_are_named() {
+    for (name, value) in [
+        ("WebhookRegions", "\"westeurope,northeurope\""),
+        ("AzureWebJobsStorage", "'UseDevelopmentStorage=true'"),
+        ("AzureWebJobsStorage", "\"UseDevelopmentStorage=true\""),
+        ("WebhookTargets", "'[]'"),
+    ] {
+        let mut given = Source::new([("WebhookRegions".into(), "westeurope".into())]);
+        given.set(name, value.into());
+        let faults = load(&given).expect_err("a fault");
+        assert_eq!(faults, [Fault::hidden(name, "stands in quotes, which are taken for a part of it: take them off")]);
+    }
+    assert!(
+        faults(&[("AzureWebJobsStorage", "'UseDevelopmentStorage=true")])[0].contains("write UseDevelopmentStorage")
+    );
+}
+
+#[test]
+fn case_b8_two_values_of_one_setting_are_a_fault() {
+    for (one, other) in [("WebhookTimeout", "WebhookTimeOut"), ("webhooktimeout", "WEBHOOKTIMEOUT")] {
+        assert_eq!(
+            faults(&[(one, "0:1"), (other, "0:2")]),
+            [format!("WebhookTimeout: is set more than once ({one}, {other}), to different values: leave one")]
+        );
+        assert_eq!(faults(&[("WebhookLog", "info"), ("WEBHOOKLOG", "debug")]).len(), 1);
+        let same = load(&source(&[("WebhookRegions", "a"), (one, "PT9S"), (other, " PT9S"), ("webHOOKtimeout", "")]));
+        assert_eq!(same.expect("usable").policy.timeout, Duration::from_secs(9));
+    }
+}
+
+#[test]
+fn case_b9_a_name_that_is_nearly_right_is_named() {
+    for name in
+        ["WebhookRegion", "WebHookRegons", "WEBHOOK_REGIONS", "WebhookRegoins", "webhook:regions", "WehbookRegions"]
+    {
+        let faults = load(&source(&[(name, "a,b")])).expect_err("a fault");
+        assert_eq!(
+            faults,
+            [Fault::hidden("WebhookRegions", format!("is missing, but {name:?} is set: correct that name"))]
+        );
+    }
+    assert_eq!(
+        faults(&[("WebhookTimout", "1")]),
+        ["WebhookTimeout: is missing, but \"WebhookTimout\" is set: correct that name"]
+    );
+    assert!(load(&source(&[("WebhookRegions", "a"), (&"WebhookLog".repeat(9_999), "x")])).is_ok());
+    assert!(faults(&[("AzureWebJobStorage", "x")])[0].starts_with("AzureWebJobsStorage: is missing, but"));
+    let none = load(&source(&[])).expect_err("a fault");
+    assert_eq!(none.len(), 1);
+    assert!(none[0].to_string().starts_with("WebhookRegions: is missing"), "{}", none[0]);
 }
 
 #[test]
 fn doubtful_settings_are_warned_about() {
-    let settings = load(&source(&[("WebhookRegions", "a"), ("WebhookTimeout", "24:00:00"), ("WebhookTimout", "1")]))
-        .expect("usable");
+    let settings = load(&source(&[
+        ("WebhookRegions", "westeurop,mars"),
+        ("WebhookTimeout", "24:00:00"),
+        ("WebhookRegion", "x"),
+        ("WebhookColour", "red"),
+        ("PATH", "/bin"),
+    ]))
+    .expect("usable");
     assert_eq!(settings.described.timeout, "24 days");
-    assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
-    assert!(settings.warnings.iter().any(|w| w.contains("24 days")));
-    assert!(settings.warnings.iter().any(|w| w.contains("webhooktimout")));
+    insta::assert_snapshot!(settings.warnings.join("\n"));
 }
 
 #[test]
@@ -71,8 +164,8 @@ fn the_example_file_is_usable_and_complete() {
         values: BTreeMap<String, String>,
     }
     let file: File = serde_json::from_str(include_str!("../../local.settings.json.example")).expect("JSON");
-    // `WebhookKey` belongs to `serve`; the second spelling of the time-out would only repeat the first.
-    let expected = KNOWN.iter().filter(|name| !["WebhookKey", "WebhookTimeOut"].contains(name));
+    // `WebhookKey` belongs to `serve`.
+    let expected = KNOWN.iter().filter(|name| **name != "WebhookKey");
     for name in expected {
         assert!(file.values.contains_key(*name), "{name} is missing from local.settings.json.example");
     }

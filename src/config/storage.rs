@@ -3,21 +3,19 @@
 //! As in the Functions host, a connection string wins over the identity form. No fault and no `Debug` text ever holds a
 //! key, a token, or the connection string they came in.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 
-use super::{Fault, Source};
+use super::misspelt::meant;
+use super::{Fault, Source, connection_string};
 
-const SETTING: &str = "AzureWebJobsStorage";
-const PUBLIC_SUFFIX: &str = "core.windows.net";
+pub(super) const SETTING: &str = "AzureWebJobsStorage";
+pub(super) const PUBLIC_SUFFIX: &str = "core.windows.net";
 
-/// The emulator's account; its name and key are published and the same everywhere.
-const EMULATOR: &str = "devstoreaccount1";
-const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// What may follow `AzureWebJobsStorage__`. The last one is the Functions host's own.
+const IDENTITY: [&str; 6] =
+    ["accountName", "tableServiceUri", "queueServiceUri", "credential", "clientId", "blobServiceUri"];
 
 /// A storage account: both endpoints and how to be let in.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,123 +81,67 @@ impl fmt::Debug for Account {
     }
 }
 
+/// The names of all storage settings that are given.
+pub(super) fn names(source: &Source) -> impl Iterator<Item = &str> {
+    let ours = |name: &str| {
+        let name = name.to_ascii_lowercase().replace(':', "__");
+        name.strip_prefix("azurewebjobsstorage").is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+    };
+    source.names().filter(move |name| ours(name))
+}
+
+/// Whether anything is said about a storage account, be it right or wrong.
+#[must_use]
+pub fn is_given(source: &Source) -> bool {
+    names(source).next().is_some()
+}
+
 /// Reads the account from the settings. `None` without a fault when nothing is given; `None` with faults added when what is
 /// given cannot work.
 pub fn account(source: &Source, faults: &mut Vec<Fault>) -> Option<Account> {
-    let read = match source.get(SETTING) {
-        Some(text) => from_connection_string(text),
+    let before = faults.len();
+    let whole = source.get(SETTING);
+    let mut misspelt = false;
+    for name in names(source).filter(|name| name.len() > SETTING.len()) {
+        let part = name[SETTING.len()..].trim_start_matches(['_', ':']);
+        let known = IDENTITY.iter().any(|known| known.eq_ignore_ascii_case(part));
+        let problem = match meant(part, IDENTITY) {
+            _ if known && whole.is_none() => continue,
+            _ if whole.is_some() => format!("has no effect beside {SETTING}: leave one of the two out"),
+            Some(meant) => {
+                misspelt = true;
+                format!("is misspelt: write {SETTING}__{meant}")
+            }
+            None => format!("is not used by this service, which knows {SETTING}__ with {}", IDENTITY.join(", ")),
+        };
+        faults.push(Fault::hidden(name, problem));
+    }
+    let read = match whole {
+        Some(text) => connection_string::read(text).map_err(|wrong| wrong.into_iter().map(fault).collect()),
+        // What is missing then only follows from that.
+        None if misspelt => return None,
         None => from_identity_settings(source)?,
     };
-    match read {
-        Ok(account) => Some(account),
-        Err(fault) => {
-            faults.push(fault);
-            None
-        }
-    }
+    read.map_err(|wrong| faults.extend(wrong)).ok().filter(|_| faults.len() == before)
 }
 
-fn fault(problem: impl Into<String>) -> Fault {
+fn fault(problem: String) -> Fault {
     Fault::hidden(SETTING, problem)
 }
 
-fn from_connection_string(text: &str) -> Result<Account, Fault> {
-    let parts = parts(text)?;
-    let get = |key: &str| parts.get(key).copied().filter(|v| !v.is_empty());
-    if let Some(flag) = get("usedevelopmentstorage") {
-        return if flag.eq_ignore_ascii_case("true") {
-            Ok(emulator())
-        } else {
-            Err(fault("UseDevelopmentStorage can only be true; leave it out to use a storage account"))
-        };
-    }
-    let name = get("accountname");
-    let credential = match (get("accountkey"), get("sharedaccesssignature")) {
-        (Some(key), _) => {
-            if STANDARD.decode(key).is_err() {
-                return Err(fault("its AccountKey is not base64; copy the whole key, with the = at its end"));
-            }
-            if name.is_none() {
-                return Err(fault("it has an AccountKey but no AccountName"));
-            }
-            Credential::SharedKey(key.to_owned())
-        }
-        (None, Some(sas)) => {
-            let sas = sas.trim_start_matches('?');
-            if !sas.split('&').any(|pair| pair.starts_with("sig=")) {
-                return Err(fault("its SharedAccessSignature has no sig=; copy the whole token"));
-            }
-            Credential::Sas(sas.to_owned())
-        }
-        (None, None) => {
-            return Err(fault(
-                "it has neither AccountKey nor SharedAccessSignature; give a whole connection string, \
-                 or UseDevelopmentStorage=true for the emulator",
-            ));
-        }
-    };
-    let tables = part_endpoint(&parts, "TableEndpoint", "table", name)?;
-    let queues = part_endpoint(&parts, "QueueEndpoint", "queue", name)?;
-    let name = account_name(name, &tables)?;
-    Ok(Account { name, tables, queues, credential })
-}
-
-/// The `key=value` parts of a connection string, keys in lower case. A value may hold `=`.
-fn parts(text: &str) -> Result<BTreeMap<String, &str>, Fault> {
-    let mut parts = BTreeMap::new();
-    for (number, part) in text.split(';').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
-        let Some((key, value)) = part.split_once('=') else {
-            return Err(fault(format!(
-                "part {} has no =; a connection string looks like AccountName=…;AccountKey=…;EndpointSuffix={PUBLIC_SUFFIX}",
-                number + 1
-            )));
-        };
-        if parts.insert(key.trim().to_lowercase(), value.trim()).is_some() {
-            return Err(fault(format!("part {} repeats the key of an earlier part", number + 1)));
-        }
-    }
-    Ok(parts)
-}
-
-/// The endpoint a connection string names, or the one that follows from account, protocol and suffix.
-fn part_endpoint(
-    parts: &BTreeMap<String, &str>,
-    key: &str,
-    service: &str,
-    name: Option<&str>,
-) -> Result<String, Fault> {
-    let get = |key: &str| parts.get(&key.to_lowercase()).copied().filter(|v| !v.is_empty());
-    if let Some(given) = get(key) {
-        return endpoint(given).map_err(|problem| fault(format!("its {key} {problem}")));
-    }
-    let Some(name) = name else {
-        return Err(fault(format!("it has neither AccountName nor {key}")));
-    };
-    let protocol = get("DefaultEndpointsProtocol").unwrap_or("https");
-    if !protocol.eq_ignore_ascii_case("https") && !protocol.eq_ignore_ascii_case("http") {
-        return Err(fault("its DefaultEndpointsProtocol is neither https nor http"));
-    }
-    let suffix = get("EndpointSuffix").unwrap_or(PUBLIC_SUFFIX);
-    derived(protocol, name, service, suffix).map_err(fault)
-}
-
 /// The endpoint of `service` of the account `name`.
-fn derived(protocol: &str, name: &str, service: &str, suffix: &str) -> Result<String, String> {
+pub(super) fn derived(protocol: &str, name: &str, service: &str, suffix: &str) -> Result<String, String> {
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !plain || name.len() < 3 || name.len() > 63 {
         return Err("the account's name is not made of 3 to 24 lower-case letters and digits".into());
     }
-    let host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':');
-    if !suffix.bytes().all(host) {
-        return Err(format!("its EndpointSuffix is not a host name such as {PUBLIC_SUFFIX}"));
-    }
-    endpoint(&format!("{}://{name}.{service}.{suffix}", protocol.to_lowercase()))
+    endpoint(&format!("{protocol}://{name}.{service}.{suffix}"))
         .map_err(|problem| format!("the {service} endpoint that follows from it {problem}"))
 }
 
 /// Checks an endpoint and spells it as URLs are spelt, so that no blank or capital letter inside it hides its scheme from a
 /// later look. Cuts the slashes off its end: with one behind a path the service answers 400 to everything.
-fn endpoint(text: &str) -> Result<String, &'static str> {
+pub(super) fn endpoint(text: &str) -> Result<String, &'static str> {
     let url = Url::parse(text).map_err(|_| "is not a URL such as https://account.table.core.windows.net")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("does not begin with https:// or http:// and a host");
@@ -212,81 +154,73 @@ fn endpoint(text: &str) -> Result<String, &'static str> {
 
 /// The name given, or the first label of the table endpoint's host. Where both endpoints are given, an emulator may call its
 /// accounts what it likes, but the name stands in a header of every request.
-fn account_name(given: Option<&str>, tables: &str) -> Result<String, Fault> {
+pub(super) fn account_name(given: Option<&str>, tables: &str) -> Result<String, String> {
     let url = Url::parse(tables).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     let name = given.or_else(|| host.split('.').next()).unwrap_or_default();
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(fault("the account's name is not made of visible ASCII characters"));
+        return Err("the account's name is not made of visible ASCII characters".into());
     }
     Ok(name.to_owned())
 }
 
-fn emulator() -> Account {
-    Account {
-        name: EMULATOR.into(),
-        tables: format!("http://127.0.0.1:10002/{EMULATOR}"),
-        queues: format!("http://127.0.0.1:10001/{EMULATOR}"),
-        credential: Credential::SharedKey(EMULATOR_KEY.into()),
-    }
-}
-
 /// The identity form; `None` when no part of it is given.
-fn from_identity_settings(source: &Source) -> Option<Result<Account, Fault>> {
-    let get = |part: &str| source.get(&format!("{SETTING}__{part}"));
-    let (name, tables, queues) = (get("accountName"), get("tableServiceUri"), get("queueServiceUri"));
-    if [name, tables, queues, get("credential"), get("clientId")].iter().all(Option::is_none) {
+fn from_identity_settings(source: &Source) -> Option<Result<Account, Vec<Fault>>> {
+    if !is_given(source) {
         return None;
     }
-    Some(identity_account(source, name, tables, queues))
-}
-
-fn identity_account(
-    source: &Source,
-    name: Option<&str>,
-    tables: Option<&str>,
-    queues: Option<&str>,
-) -> Result<Account, Fault> {
-    let one = |service: &str, part: &str, given: Option<&str>| {
-        let setting = format!("{SETTING}__{part}");
-        let url = match (given, name) {
-            (Some(given), _) => endpoint(given).map_err(|problem| Fault::hidden(&setting, format!("it {problem}")))?,
-            (None, Some(name)) => derived("https", name, service, PUBLIC_SUFFIX)
-                .map_err(|problem| Fault::hidden(format!("{SETTING}__accountName"), problem))?,
-            (None, None) => {
-                return Err(Fault::hidden(
-                    &setting,
-                    format!("is missing; set it, or {SETTING}__accountName for an account of the public cloud"),
-                ));
+    let setting = |part: &str| format!("{SETTING}__{part}");
+    let get = |part: &str| source.get(&setting(part));
+    let name = get("accountName");
+    let endpoint = |service: &str, part: &str| match (get(part), name) {
+        (None, None) => Err(Fault::hidden(
+            setting(part),
+            format!("is missing; set it, or {SETTING}__accountName for an account of the public cloud"),
+        )),
+        (None, Some(name)) => derived("https", name, service, PUBLIC_SUFFIX)
+            .map_err(|problem| Fault::hidden(setting("accountName"), problem)),
+        (Some(given), _) => match endpoint(given) {
+            Ok(url) if url.starts_with("http:") && !is_loopback(&url) => {
+                Err(Fault::hidden(setting(part), "must begin with https://: a token sent in the clear can be stolen"))
             }
-        };
-        if url.starts_with("http:") && !is_loopback(&url) {
-            return Err(Fault::hidden(&setting, "must begin with https://: a token sent in the clear can be stolen"));
+            Ok(url) => Ok(url),
+            Err(problem) => Err(Fault::hidden(setting(part), problem)),
+        },
+    };
+    let (tables, queues) = (endpoint("table", "tableServiceUri"), endpoint("queue", "queueServiceUri"));
+    let kind = match get("credential") {
+        Some(given) if !given.eq_ignore_ascii_case("managedidentity") => Err(Fault::of(
+            setting("credential"),
+            given,
+            "only managedidentity is known here; a connection string is the other way",
+        )),
+        Some(_) | None => Ok(()),
+    };
+    let token = match (source.get("IDENTITY_ENDPOINT"), source.get("IDENTITY_HEADER")) {
+        (Some(endpoint), Some(_)) if Url::parse(endpoint).is_err() => {
+            Err(Fault::hidden("IDENTITY_ENDPOINT", "is not a URL; Azure sets it, leave it alone"))
         }
-        Ok(url)
+        (Some(endpoint), Some(header)) => Ok((endpoint.to_owned(), header.to_owned())),
+        _ => Err(fault(format!(
+            "the settings {SETTING}__… ask for a managed identity, but IDENTITY_ENDPOINT and IDENTITY_HEADER are not both \
+             set: Azure sets them once the app has an identity; elsewhere give a connection string"
+        ))),
     };
-    let tables = one("table", "tableServiceUri", tables)?;
-    let queues = one("queue", "queueServiceUri", queues)?;
-    let kind = format!("{SETTING}__credential");
-    if let Some(given) = source.get(&kind).filter(|c| !c.eq_ignore_ascii_case("managedidentity")) {
-        return Err(Fault::of(kind, given, "only managedidentity is known here; a connection string is the other way"));
-    }
-    let (Some(token_endpoint), Some(header)) = (source.get("IDENTITY_ENDPOINT"), source.get("IDENTITY_HEADER")) else {
-        return Err(fault(format!(
-            "the settings {SETTING}__… ask for a managed identity, but IDENTITY_ENDPOINT and IDENTITY_HEADER are not both set: \
-             Azure sets them once the app has an identity; elsewhere give a connection string"
-        )));
-    };
-    if Url::parse(token_endpoint).is_err() {
-        return Err(Fault::hidden("IDENTITY_ENDPOINT", "is not a URL; Azure sets it, leave it alone"));
-    }
-    let credential = Credential::Identity(Identity {
-        client_id: source.get(&format!("{SETTING}__clientId")).map(str::to_owned),
-        endpoint: token_endpoint.to_owned(),
-        header: header.to_owned(),
-    });
-    let name = account_name(name, &tables)?;
-    Ok(Account { name, tables, queues, credential })
+    let account = tables.as_ref().ok().map(|tables| account_name(name, tables).map_err(fault)).transpose();
+    Some(match (tables, queues, kind, token, account) {
+        (Ok(tables), Ok(queues), Ok(()), Ok((endpoint, header)), Ok(Some(name))) => {
+            let client_id = get("clientId").map(str::to_owned);
+            let credential = Credential::Identity(Identity { client_id, endpoint, header });
+            Ok(Account { name, tables, queues, credential })
+        }
+        (tables, queues, kind, token, account) => {
+            let mut wrong: Vec<Fault> =
+                [tables.err(), queues.err(), kind.err(), token.err(), account.err()].into_iter().flatten().collect();
+            // The account's name spoils both endpoints alike.
+            wrong.dedup();
+            Err(wrong)
+        }
+    })
 }
 
 /// Whether the endpoint is on this machine.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::connection_string::EMULATOR;
 
 const KEY: &str = "c2VjcmV0LWFjY291bnQta2V5LW9mLXRlc3Rz";
 
@@ -20,8 +21,7 @@ fn good(text: &str) -> Account {
 fn bad(pairs: &[(&str, &str)]) -> String {
     let (account, faults) = read(pairs);
     assert_eq!(account, None);
-    assert_eq!(faults.len(), 1);
-    faults[0].to_string()
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -70,19 +70,81 @@ fn signatures_with_and_without_question_mark() {
 
 #[test]
 fn the_emulator() {
-    for text in ["UseDevelopmentStorage=true", "usedevelopmentstorage=True;DevelopmentStorageProxyUri=http://10.0.0.1;"]
-    {
-        let account = good(text);
-        assert_eq!(account.tables, "http://127.0.0.1:10002/devstoreaccount1");
-        assert_eq!(account.queues, "http://127.0.0.1:10001/devstoreaccount1");
-        assert!(is_loopback(&account.tables));
+    let account = good("usedevelopmentstorage=True;");
+    assert_eq!(account.tables, "http://127.0.0.1:10002/devstoreaccount1");
+    assert_eq!(account.queues, "http://127.0.0.1:10001/devstoreaccount1");
+    assert!(is_loopback(&account.tables));
+}
+
+#[test]
+fn case_b3_every_part_is_used_or_refused_by_name() {
+    for (host, at) in [
+        ("http://127.0.0.2", "http://127.0.0.2"),
+        ("HTTP://azurite/", "http://azurite"),
+        ("http://[::1]", "http://[::1]"),
+    ] {
+        let account = good(&format!("UseDevelopmentStorage=true;DevelopmentStorageProxyUri={host}"));
+        assert_eq!(account.tables, format!("{at}:10002/devstoreaccount1"));
+        assert_eq!(account.queues, format!("{at}:10001/devstoreaccount1"));
     }
+    let whole = "AccountName=acct;AccountKey=aaaa;";
+    for (text, words) in [
+        ("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://h:1", "DevelopmentStorageProxyUri holds more"),
+        ("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=h", "DevelopmentStorageProxyUri is not a URL"),
+        ("UseDevelopmentStorage=true;AccountName=acct", "AccountName has no effect beside UseDevelopmentStorage"),
+        (&format!("{whole}DevelopmentStorageProxyUri=http://h"), "has no effect without UseDevelopmentStorage=true"),
+        (&format!("{whole}TableSecondaryEndpoint=http://h"), "part 3 (\"TableSecondaryEndpoint\") is not used"),
+        (&format!("{whole}SharedAccessSignature=sig=x"), "both AccountKey and SharedAccessSignature"),
+        ("AcountName=acct;AccountKey=aaaa", "part 1 (\"AcountName\") is misspelt: write AccountName"),
+    ] {
+        let shown = bad(&[(SETTING, text)]);
+        assert!(shown.contains(words) && !shown.contains('\n'), "{text}: {shown}");
+    }
+    // The name of a part may be a key itself.
+    assert_eq!(
+        bad(&[(SETTING, &format!("{whole}{KEY}=="))]),
+        "AzureWebJobsStorage: part 3 is not used by this service: take it out"
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let shown = bad(&[(
+        SETTING,
+        "AccountName=acct;AccountKey=#;DefaultEndpointsProtocol=ftp;TableEndpoint=x;Colour=red;hello",
+    )]);
+    assert_eq!(shown.lines().count(), 5, "{shown}");
+    let shown = bad(&[
+        ("AzureWebJobsStorage__accountName", "No!"),
+        ("AzureWebJobsStorage__credential", "key"),
+        ("AzureWebJobsStorage__tenantId", "x"),
+    ]);
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+}
+
+#[test]
+fn case_b4_every_name_is_used_or_refused() {
+    let (account, name) =
+        (("AzureWebJobsStorage__accountName", "acct"), "AzureWebJobsStorage__managedIdentityResourceId");
+    let token = [("IDENTITY_ENDPOINT", "http://localhost:4141/msi/token"), ("IDENTITY_HEADER", "proof")];
+    let with = |more: &[(&str, &str)]| bad(&[&token[..], &[account], more].concat());
+    let refused = with(&[(name, "/subscriptions/s3cret")]);
+    assert!(refused.starts_with(&format!("{name}: is not used by this service, which knows")), "{refused}");
+    assert!(refused.contains("clientId") && !refused.contains("s3cret"), "{refused}");
+    assert_eq!(
+        with(&[("AzureWebJobsStorage:cleintId", "x")]),
+        "AzureWebJobsStorage:cleintId: is misspelt: write AzureWebJobsStorage__clientId"
+    );
+    // The host's own, which stands beside ours.
+    assert_eq!(read(&[&token[..], &[account, ("AzureWebJobsStorage__blobServiceUri", "https://x")]].concat()).1, []);
+    assert!(bad(&[("AzureWebJobsStorage__blobServiceUri", "https://x")]).contains("tableServiceUri: is missing"));
 }
 
 #[test]
 fn faults_say_what_would_be_right() {
     let cases = [
-        ("hello", "part 1 has no ="),
+        ("hello", "is no connection string"),
+        ("AccountName=acct;hello;AccountKey=aaaa", "part 2 has no ="),
         ("AccountName=acct", "neither AccountKey nor SharedAccessSignature"),
         ("AccountName=acct;AccountKey=#", "not base64"),
         ("AccountKey=aaaa", "no AccountName"),
@@ -126,11 +188,10 @@ fn identity_forms() {
 }
 
 #[test]
-fn a_connection_string_wins_over_the_identity_form() {
-    let (account, faults) =
-        read(&[(SETTING, "UseDevelopmentStorage=true"), ("AzureWebJobsStorage__accountName", "acct")]);
-    assert_eq!(faults, []);
-    assert_eq!(account.unwrap().name, EMULATOR);
+fn a_connection_string_and_the_identity_form_exclude_each_other() {
+    assert_eq!(good("UseDevelopmentStorage=true").name, EMULATOR);
+    let both = bad(&[(SETTING, "UseDevelopmentStorage=true"), ("AzureWebJobsStorage__accountName", "acct")]);
+    assert!(both.contains("__accountName: has no effect beside AzureWebJobsStorage"), "{both}");
 }
 
 #[test]
@@ -162,7 +223,7 @@ proptest! {
     fn any_text_is_read_without_panic_or_leak(head in ".{0,40}", tail in ".{0,40}", joint in "[;=?&/:]{0,3}") {
         let text = format!("{head}{joint}AccountKey={KEY}{joint}{tail}");
         let (account, faults) = read(&[(SETTING, &text)]);
-        prop_assert!(account.is_some() != (faults.len() == 1));
+        prop_assert!(account.is_some() == faults.is_empty());
         for fault in faults {
             prop_assert!(!fault.to_string().contains(KEY));
         }

@@ -102,11 +102,9 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 authorised(&request, &web)?;
                 status::handle(&request, &segments[2..], &web).await
             }
-            ["imagepush" | "pushes"] if web.queue_trigger => Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "not_forwarded",
-                "The Functions host sent an envelope instead of the request: set `customHandler.enableForwardingHttpRequest` to true in host.json.",
-            )),
+            [.., "imagepush"] | [.., "pushes"] | [.., "pushes", _] | [.., "pushes", _, _] if web.queue_trigger => {
+                Err(misrouted(&request))
+            }
             _ => Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -115,6 +113,25 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
         }
     };
     answer.instrument(span).await.unwrap_or_else(|problem| problem.answer())
+}
+
+/// Why a call of one of our functions comes by another path than [`PREFIX`] makes it.
+fn misrouted(request: &HttpRequest) -> Problem {
+    let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // In a forwarded call the caller's own name stands before the host's. Nor has an envelope a query, or another method.
+    let enveloped = agent.trim_start().starts_with("Azure-Functions-Host/") && request.query_string().is_empty();
+    let (code, message) = if enveloped && request.method() == Method::POST {
+        (
+            "not_forwarded",
+            "The Functions host sent an envelope instead of the request: set `customHandler.enableForwardingHttpRequest` to true in host.json.",
+        )
+    } else {
+        (
+            "route_prefix",
+            "The Functions host calls this handler without the prefix `api`, which its links have: set `extensions.http.routePrefix` to `api` in host.json, or leave it out; the app setting AzureFunctionsJobHost__extensions__http__routePrefix counts before that.",
+        )
+    };
+    Problem::new(StatusCode::NOT_FOUND, code, message)
 }
 
 /// The readiness and health ping of the Functions host.
