@@ -163,7 +163,7 @@ pub const EMBEDDED_QUEUE_MAX: usize = 1024;
 pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 
 /// How long after a write whose outcome is not known a process leaves a push alone that will come again by itself.
-pub const DOUBT: Duration = Duration::from_secs(10);
+pub const DOUBT: Duration = Duration::from_secs(15);
 
 /// Shortest delay the queue is asked for: a timer with none could fire before the row that it is for.
 pub const TIMER_DELAY_MIN: Duration = Duration::from_secs(1);

@@ -220,11 +220,11 @@ impl Service {
         self.runtime.spawn(async move {
             this.clock.sleep(limits::START_DELAY).await;
             let mut pause = Duration::from_millis(250);
-            while !this.reachable().await {
+            while !this.works().await {
                 this.clock.sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(30));
             }
-            info!("rows and queue are reachable");
+            info!("rows and queue work");
             if let Some(azure) = &this.azure {
                 azure.watch_upkeep().await;
             }
@@ -233,17 +233,23 @@ impl Service {
         self.runtime.spawn(async move { this.watch_clock().await });
     }
 
-    async fn reachable(&self) -> bool {
+    async fn works(&self) -> bool {
         let health = match self.engine.health().await {
             Ok(health) => health,
             Err(cause) => {
-                warn!(%cause, "storage is not reachable yet; trying again");
+                warn!(%cause, "storage does not answer yet; trying again");
                 return false;
             }
         };
         for (what, result) in [("rows", &health.rows), ("queue", &health.queue)] {
-            if let Err(cause) = result {
-                warn!(what, %cause, "storage is not reachable yet; trying again");
+            match result {
+                Ok(()) => {}
+                Err(cause @ Failure::Unavailable(_)) => {
+                    warn!(what, %cause, "storage does not answer yet; trying again")
+                }
+                Err(cause @ Failure::Corrupt(_)) => {
+                    error!(what, %cause, "storage cannot work like this; trying again until an operator has mended it");
+                }
             }
         }
         health.rows.is_ok() && health.queue.is_ok()

@@ -80,7 +80,7 @@ impl Process {
         let mut client = Client::connect(self.port).await.expect("a connection");
         loop {
             let answer = client.ask(request.as_bytes()).await.expect("an answer");
-            let reached = |what: &str| answer.body.contains(&format!("\"{what}Reachable\":true"));
+            let reached = |what: &str| answer.body.contains(&format!("\"{what}\":{{\"status\":\"ok\"}}"));
             if answer.status == 200 && reached("rows") && reached("queue") {
                 return self;
             }

@@ -16,7 +16,7 @@ use super::{complain, faults_text, runtime};
 use crate::backends::{self, Storage};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Described, Fault, Settings, Source};
-use crate::http::{self, Web};
+use crate::http::{self, Refused, Web};
 use crate::service::Service;
 use crate::store::azure::Names;
 use crate::telemetry;
@@ -66,7 +66,7 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
             (Err(text), Described::default(), Arc::new(SystemClock) as Arc<dyn Clock>)
         }
     };
-    let web = Web { service, described, clock, key: None, queue_trigger: true };
+    let web = Web { service, described, clock, key: None, queue_trigger: true, refused: Refused::default() };
     let served = runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await });
     // The host never asks a handler to end, and does not restart one that ended with success.
     error!(?served, "the server ended by itself");

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{complain, faults_text, handler, receiver, runtime};
 use crate::backends::{self, Storage};
 use crate::config::{self, Fault, Settings, Source};
-use crate::http::{self, Web};
+use crate::http::{self, Refused, Web};
 use crate::service::Service;
 use crate::store::Failure;
 use crate::telemetry;
@@ -141,7 +141,8 @@ async fn until_signal(
     service.start_upkeep();
     let (stop, stopped) = watch::channel(false);
     let driver = tokio::spawn(Arc::clone(&storage).drive(service.clone(), stopped));
-    let web = Web { service: Ok(service.clone()), described, clock, key, queue_trigger: false };
+    let web =
+        Web { service: Ok(service.clone()), described, clock, key, queue_trigger: false, refused: Refused::default() };
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let server = http::serve(listener, Arc::new(web), workers).map_err(|why| End::Other(why.to_string()))?;
     let handle = server.handle();

@@ -24,6 +24,8 @@ pub use source::{Fault, Source};
 use storage::Account;
 use targets::TargetSettings;
 
+use crate::store::{Failure, Health};
+
 /// The settings this service knows beside those of the storage. Names count without regard to case, so that the original's
 /// `WebhookTimeOut` is one of them.
 const KNOWN: [&str; 16] = [
@@ -95,9 +97,15 @@ impl Described {
         self.regions.iter().any(|r| r == region.as_str())
     }
 
-    /// The answer to someone who opens the function's URL.
+    /// The answer to someone who opens the function's URL; `health` is what was found there, or why nothing was.
     #[must_use]
-    pub fn health(&self, rows: bool, queue: bool, others: &[String]) -> Value {
+    pub fn health(&self, health: Result<&Health, &Failure>) -> Value {
+        let works = |part: Result<(), &Failure>| match part {
+            Ok(()) => json!({ "status": "ok" }),
+            Err(Failure::Unavailable(cause)) => json!({ "status": "unavailable", "cause": cause }),
+            Err(Failure::Corrupt(cause)) => json!({ "status": "operator_needed", "cause": cause }),
+        };
+        let others = health.map(|health| health.others.as_slice()).unwrap_or_default();
         json!({
             "service": "acr-global-webhook",
             "version": env!("CARGO_PKG_VERSION"),
@@ -107,8 +115,8 @@ impl Described {
             "targets": self.targets,
             "rules": self.rules,
             "storage": self.storage,
-            "rowsReachable": rows,
-            "queueReachable": queue,
+            "rows": works(health.and_then(|health| health.rows.as_ref().map(|()| ()))),
+            "queue": works(health.and_then(|health| health.queue.as_ref().map(|()| ()))),
             "app": self.app,
             "otherApps": others,
         })

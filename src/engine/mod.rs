@@ -158,7 +158,10 @@ impl Engine {
                 Ok(Accepted::Spilled(key, self.rest(row)))
             }
             (Err(_), Some(row)) => done(row.await?),
-            (Err(queue), None) => Err(Failure::Unavailable(format!("{cause}; the queue neither: {queue}"))),
+            (Err(queue), None) => Err(match cause {
+                Failure::Unavailable(cause) => Failure::Unavailable(format!("{cause}; the queue neither: {queue}")),
+                Failure::Corrupt(cause) => Failure::Corrupt(format!("{cause}; the queue neither: {queue}")),
+            }),
         }
     }
 

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use serde_json::json;
 
+use super::Web;
 use crate::push::arrival::Fault;
 use crate::store::Failure;
 
@@ -14,11 +15,12 @@ pub(super) struct Problem {
     code: &'static str,
     message: String,
     allow: Option<&'static str>,
+    image: Option<String>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), allow: None }
+        Self { status, code, message: message.into(), allow: None, image: None }
     }
 
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
@@ -44,6 +46,21 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_push", "There is no push of this id; it may have been purged.")
     }
 
+    /// About which image, for the log.
+    pub(super) fn about(self, image: String) -> Self {
+        Self { image: Some(image), ..self }
+    }
+
+    /// Whether the caller lacks a key.
+    pub(super) fn is_unauthorised(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Leaves a line in the log: `region` is the one that the caller named.
+    pub(super) fn log(&self, region: Option<&str>, web: &Web) {
+        web.refused.note(self.code, &self.message, region, self.image.as_deref(), &web.clock);
+    }
+
     pub(super) fn answer(self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -62,20 +79,17 @@ impl From<Fault> for Problem {
     }
 }
 
-/// The cause goes to the log where it arose; the caller learns only whether trying again can help.
+/// The caller learns the cause, which holds no secret, and whether it is worth trying again.
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "storage_unavailable",
-                "The storage cannot be reached at present; try again.",
-            ),
-            Failure::Corrupt(_) => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "operator_needed",
-                "Something stored or configured cannot work; the log says what.",
-            ),
-        }
+        let (code, message) = match failure {
+            Failure::Unavailable(cause) => {
+                ("storage_unavailable", format!("The storage cannot be used at present; try again. {cause}."))
+            }
+            Failure::Corrupt(cause) => {
+                ("operator_needed", format!("This cannot work before an operator mends it: {cause}."))
+            }
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 }

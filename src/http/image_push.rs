@@ -1,6 +1,6 @@
 //! `/api/ImagePush`: one region's webhook comes in (POST), or a person opens the address (GET).
 
-use actix_web::http::{Method, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
@@ -12,7 +12,6 @@ use crate::limits;
 use crate::push::arrival::{self, Arrival, Webhook};
 use crate::push::{Did, Region, Subject};
 use crate::service::Taken;
-use crate::store::{Failure, Health};
 
 /// Seconds after which a status is worth asking for again.
 pub(super) const STATUS_RETRY_AFTER: &str = "5";
@@ -22,10 +21,9 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     match *request.method() {
         Method::GET | Method::HEAD => {
             let health = service?.run(|engine| async move { Ok(engine.health().await) }).await?;
-            let reached = |part: fn(&Health) -> &Result<(), Failure>| health.as_ref().is_ok_and(|h| part(h).is_ok());
-            let (rows, queue) = (reached(|h| &h.rows), reached(|h| &h.queue));
-            let others = health.as_ref().map(|h| h.others.as_slice()).unwrap_or_default();
-            Ok(HttpResponse::Ok().json(web.described.health(rows, queue, others)))
+            let works = health.as_ref().is_ok_and(|health| health.rows.is_ok() && health.queue.is_ok());
+            let status = if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            Ok(HttpResponse::build(status).json(web.described.health(health.as_ref())))
         }
         Method::POST => {
             let service = service?;
@@ -44,11 +42,12 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
                 .map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
             let registry = service.registry().map_or_else(|| subject.registry.clone(), str::to_owned);
             let subject = Subject { registry, ..subject };
+            let image = subject.image();
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
-            match service.arrive(arrival).await? {
+            match service.arrive(arrival).await.map_err(|cause| Problem::from(cause).about(image.clone()))? {
                 Taken::Spilled(key) => Ok(accepted(request, key.as_str())),
                 Taken::Done(done) => match (done.did, done.row) {
-                    (Did::UnknownRegion, _) => Err(unknown_region(&region, web)),
+                    (Did::UnknownRegion, _) => Err(unknown_region(&region, web).about(image)),
                     (Did::Ignored(reason), _) => Ok(ignored(&reason)),
                     (_, Some(row)) => Ok(accepted(request, &row.id.to_string())),
                     (_, None) => Ok(ignored("nothing waits for it")),

@@ -8,6 +8,7 @@ pub mod envelope;
 mod error;
 mod image_push;
 pub mod query;
+mod refused;
 mod status;
 mod timeout_check;
 
@@ -28,8 +29,10 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::config::Described;
 use crate::limits;
+use crate::push::Region;
 use crate::service::Service;
 use error::Problem;
+pub use refused::Refused;
 
 /// The route prefix of host.json.
 pub const PREFIX: &str = "api";
@@ -49,6 +52,8 @@ pub struct Web {
     pub key: Option<String>,
     /// Whether `/TimeoutCheck` is served: only behind the Functions host.
     pub queue_trigger: bool,
+    /// Tells of requests that are turned away.
+    pub refused: Refused,
 }
 
 /// A listener on `address` for [`serve`], before which many may queue: [`limits::BACKLOG`].
@@ -94,6 +99,10 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             [] if [Method::GET, Method::HEAD].contains(request.method()) => Ok(alive()),
             [] => Err(Problem::method("GET, HEAD")),
             ["timeoutcheck"] if web.queue_trigger => timeout_check::handle(&request, body, &web).await,
+            [PREFIX, "imagepush"] if is_event_grid_handshake(&request) => Err(Problem::bad_request(
+                "event_grid",
+                "This is the handshake of Azure Event Grid, whose events are not read here: give the registry itself a webhook in each region.",
+            )),
             [PREFIX, "imagepush"] => {
                 authorised(&request, &web)?;
                 image_push::handle(&request, body, &web).await
@@ -112,7 +121,18 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             )),
         }
     };
-    answer.instrument(span).await.unwrap_or_else(|problem| problem.answer())
+    let answer = async {
+        answer.await.unwrap_or_else(|problem| {
+            let operators = matches!(segments[..], [PREFIX, "pushes", ..] | ["timeoutcheck"]);
+            // Whoever reads a wrong address sees the answer; a registry that posts to one does not.
+            if problem.is_unauthorised() || !operators && *request.method() == Method::POST {
+                let region = query::region(request.query_string()).ok();
+                problem.log(region.as_ref().map(Region::as_str), &web);
+            }
+            problem.answer()
+        })
+    };
+    answer.instrument(span).await
 }
 
 /// Why a call of one of our functions comes by another path than [`PREFIX`] makes it.
@@ -132,6 +152,12 @@ fn misrouted(request: &HttpRequest) -> Problem {
         )
     };
     Problem::new(StatusCode::NOT_FOUND, code, message)
+}
+
+/// Whether Azure Event Grid asks, in its own schema or that of CloudEvents, to send its events here.
+fn is_event_grid_handshake(request: &HttpRequest) -> bool {
+    let origin = request.headers().contains_key("webhook-request-origin");
+    request.headers().contains_key("aeg-event-type") || *request.method() == Method::OPTIONS && origin
 }
 
 /// The readiness and health ping of the Functions host.

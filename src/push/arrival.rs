@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Region, Subject};
@@ -120,8 +120,33 @@ struct Body {
     request: Option<Object<Request>>,
 }
 
+/// Names of members that are read.
+const MEMBERS: [&str; 8] = ["id", "action", "target", "request", "repository", "digest", "tag", "host"];
+
 /// A JSON object and nothing else: left to itself, serde reads a struct from an array of its members too.
 struct Object<T>(T);
+
+/// Refuses a member whose name is one of [`MEMBERS`] in other letters: receivers that do not mind the case, as .NET and Go do
+/// not, would read another value than we.
+struct Exact<M>(M);
+
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Exact<M> {
+    type Error = M::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, M::Error> {
+        let Some(name) = self.0.next_key::<String>()? else { return Ok(None) };
+        // Both ways, since letters such as the long s have no lower case of their own.
+        let folded = name.to_uppercase().to_lowercase();
+        if folded != name && MEMBERS.contains(&folded.as_str()) {
+            return Err(M::Error::custom("a member's name in other letters"));
+        }
+        seed.deserialize(name.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, M::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -132,7 +157,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
                 f.write_str("a JSON object")
             }
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+                T::deserialize(MapAccessDeserializer::new(Exact(map))).map(Object)
             }
         }
         deserializer.deserialize_map(Reader(PhantomData))
@@ -166,30 +191,55 @@ pub fn parse(body: &[u8]) -> Result<Webhook, Fault> {
         return Err(Fault::new("body_empty", "The body is empty; a webhook of ACR is a JSON object."));
     }
     let text = std::str::from_utf8(body).map_err(|_| Fault::new("body_not_json", "The body is not UTF-8 text."))?;
-    if !text.trim_start().starts_with('{') {
+    let object = text.trim_start().starts_with('{');
+    if is_event_grid(text) {
+        return Err(Fault::new(
+            "event_grid",
+            "This is an event of Azure Event Grid, which is not read here: give the registry itself a webhook in each region.",
+        ));
+    }
+    if !object {
         // Tell "JSON, but not an object" from "not JSON", since the two have different causes at the sender.
-        return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => {
                 Fault::new("body_not_object", "The body is JSON but not an object; one webhook of ACR is one object.")
             }
             Err(_) => Fault::new("body_not_json", "The body is not JSON."),
         });
     }
-    let body: Body = serde_json::from_str(text).map_err(|e| {
+    let Object(body) = serde_json::from_str(text).map_err(|e| {
         let place = format!("line {}, column {}", e.line(), e.column());
         match e.classify() {
             serde_json::error::Category::Data => Fault::new(
                 "member_type",
-                format!("A member has the wrong type at {place}: `id`, `action`, `target.repository`, `target.digest`, `target.tag` and `request.host` are strings, `target` and `request` are objects, none may stand twice."),
+                format!("A member has the wrong type at {place}: `id`, `action`, `target.repository`, `target.digest`, `target.tag` and `request.host` are strings, `target` and `request` are objects, none may stand twice, be it in other letters."),
             ),
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => {
-                Fault::new("body_not_json", format!("The body is not JSON; it breaks off at {place}."))
-            }
+            | serde_json::error::Category::Eof => match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) => Fault::new("body_not_text", format!("A string has half of a `\\u` pair, which is no character, at {place}.")),
+                Err(_) => Fault::new("body_not_json", format!("The body is not JSON; it breaks off at {place}.")),
+            },
         }
     })?;
     webhook(body)
+}
+
+/// Whether a body is an event, or a handshake, of Azure Event Grid in one of its two schemas.
+fn is_event_grid(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "eventType", alias = "type")]
+        kind: String,
+    }
+    let text = text.trim_start();
+    let event = match text.strip_prefix('[') {
+        Some(_) => serde_json::from_str::<Vec<Event>>(text).ok().and_then(|events| events.into_iter().next()),
+        None => serde_json::from_str(text).ok(),
+    };
+    event.is_some_and(|event| {
+        ["Microsoft.ContainerRegistry.", "Microsoft.EventGrid."].iter().any(|start| event.kind.starts_with(start))
+    })
 }
 
 fn webhook(body: Body) -> Result<Webhook, Fault> {
@@ -328,6 +378,47 @@ mod tests {
         let fault = parse(long.as_bytes()).unwrap_err();
         assert_eq!(fault.code, "member_too_long");
         assert!(fault.message.contains("target.repository") && fault.message.len() < 200);
+    }
+
+    #[test]
+    fn case_c7_a_member_in_other_letters_is_refused() {
+        for (first, second) in [("action", "Action"), ("tag", "TAG"), ("digest", "dige\u{17f}t"), ("host", "Host")] {
+            let both = |name: &str| {
+                if name == first {
+                    format!(r#""{first}":"push","{second}":"delete""#)
+                } else {
+                    format!(r#""{name}":"push""#)
+                }
+            };
+            let body = format!(
+                r#"{{"id":"1",{},"target":{{"repository":"a",{},{}}},"request":{{{}}}}}"#,
+                both("action"),
+                both("digest"),
+                both("tag"),
+                both("host")
+            );
+            assert_eq!(code(&body), "member_type", "{body}");
+        }
+        // What nobody reads may have any name.
+        assert!(parse(br#"{"action":"ping","Actor":1,"target":{"MediaType":"x"}}"#).is_ok());
+    }
+
+    #[test]
+    fn case_c10_event_grid_is_named() {
+        for body in [
+            r#"[{"id":"1","topic":"/subscriptions/x","eventType":"Microsoft.ContainerRegistry.ImagePushed","data":{"action":"push"}}]"#,
+            r#" [{"eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"1"}}]"#,
+            r#"{"specversion":"1.0","type":"Microsoft.ContainerRegistry.ImagePushed","id":"1","data":{}}"#,
+        ] {
+            assert_eq!(code(body), "event_grid", "{body}");
+        }
+    }
+
+    #[test]
+    fn case_c11_half_a_character_is_called_what_it_is() {
+        let body = r#"{"id":"1","action":"push","target":{"repository":"a","digest":"d","tag":"\ud800"}}"#;
+        assert_eq!(code(body), "body_not_text");
+        assert!(parse(body.replace("ud800", r"ud83d\ude00").as_bytes()).is_ok(), "two halves are one");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// What can be reached, and what else is wrong with where pushes live.
+/// What can be read and written, and what else is wrong with where pushes live.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// Rows.
@@ -130,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`Failure`]; a cursor that is not one of this store's own begins at the newest.
     async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure>;
 
-    /// Creates what is missing and tells what can be reached.
+    /// Creates what is missing, and tells what can be read and written.
     async fn prepare(&self) -> Health;
 }
 

@@ -201,7 +201,7 @@ async fn a12(deployment: Deployment) {
     // It has looked for others, and has seen none.
     eventually("the first app is alone", LIMIT, async || health(&one).await["otherApps"] == json!([])).await;
     let mut other = app("staging").await;
-    let reached = "rows and queue are reachable";
+    let reached = "rows and queue work";
     eventually("the second app has signed", LIMIT, async || other.service.output().contains(reached)).await;
     let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
     for n in 0..PUSHES {

@@ -125,7 +125,7 @@ async fn refused_in_time(outage: Mode) {
     let (_receiver, settings) = settings("0:5:0").await;
     let (tables, queues, account) = gated(Mode::Open, Mode::Open).await;
     let service = Service::start_on(Deployment::ServeAzure, &borrowed(&settings), Some(&account)).await;
-    eventually("storage is reached", LIMIT, async || service.output().contains("are reachable")).await;
+    eventually("storage is reached", LIMIT, async || service.output().contains("rows and queue work")).await;
     tables.set(outage).await;
     queues.set(outage).await;
     let url = format!("{}/api/ImagePush?region=a", service.base_url());

@@ -17,7 +17,7 @@ async fn handler() -> (Host, QueueAccess) {
     // A first look at storage may take longer than an arrival has; it would be spilled.
     eventually("storage is reached", LIMIT, async || {
         let health = wire::send(b"GET /api/ImagePush HTTP/1.1\r\nHost: h\r\n\r\n", host.handler_port()).await.json();
-        health["rowsReachable"] == true && health["queueReachable"] == true
+        health["rows"]["status"] == "ok" && health["queue"]["status"] == "ok"
     })
     .await;
     (host, QueueAccess { connection_string: account, queue: QUEUE.into() })

@@ -53,7 +53,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tracing::error;
 
 use self::apps::Apps;
-use self::message::{Message, Spill};
+use self::message::{Message, Spill, Upkeep};
 pub use self::names::{Names, QUEUE, TABLE};
 use self::parts::{Queue, Rows, Ticket};
 use self::remembered::Remembered;
@@ -151,7 +151,18 @@ impl Store for AzureStore {
     }
 
     async fn prepare(&self) -> Health {
-        let (rows, queue) = join(self.rows.prepare(), self.queue.prepare()).await;
+        let rows = async {
+            self.rows.prepare().await?;
+            self.apps.sign(&*self.rows, self.clock.now()).await
+        };
+        let queue = async {
+            self.queue.prepare().await?;
+            // Older than any other: should its deletion be lost, it dies.
+            let probe = Message::Upkeep(Upkeep { ticket: Ticket { revision: 0, writer: 0 }, first: false });
+            let handle = self.queue.arm(&probe, limits::SECOND_LOOK).await?;
+            self.queue.disarm(&handle).await
+        };
+        let (rows, queue) = join(rows, queue).await;
         let others = match &rows {
             Ok(()) => self.apps.others(&*self.rows, self.clock.now()).await.unwrap_or_default(),
             Err(_) => Vec::new(),

@@ -18,7 +18,7 @@ use crate::store::Failure;
 const APPLICATION_ID: i32 = 0x4143_5277;
 
 /// Version of the tables below; a file with a higher one is refused.
-const SCHEMA_VERSION: i32 = 2;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 
 /// `slot` orders the table by when pushes were opened without a second index, see [`super::database::slot`]; `wake` is when
 /// somebody must look at a push, in milliseconds. Rows are updated in place; they are too big for a table without row ids to

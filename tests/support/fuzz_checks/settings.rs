@@ -154,7 +154,7 @@ fn taken(settings: &Settings) {
     if let Some(account) = account {
         account_taken(account);
     }
-    assert!(described.health(true, false, &[]).is_object());
+    assert!(described.health(Err(&Failure::Unavailable("x".into()))).is_object());
 }
 
 fn regions_in_order(regions: &[Region]) {
