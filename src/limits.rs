@@ -122,7 +122,7 @@ pub const REPLY_REST_WAIT: Duration = Duration::from_millis(500);
 /// Most of a receiver's reply that is read, in bytes. Only the status and a short reason are of use.
 pub const REPLY_BYTES_MAX: usize = 16 * 1024;
 
-/// Most of a receiver's words kept in the row as the reason of a failure, in bytes.
+/// Longest reason of a failure that is kept in the row, in bytes.
 pub const REASON_BYTES_MAX: usize = 300;
 
 /// Most claims of one notification that end without a result: a killed process each. This many mean that something always kills it.
