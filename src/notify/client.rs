@@ -101,6 +101,13 @@ impl HttpNotifier {
 
     async fn send(&self, receiver: &Receiver, row: &Row, claim: &Claim) -> AttemptResult {
         let settings = &receiver.settings;
+        // Owed since before the target's format was changed: no later attempt can do better.
+        if !settings.format.tells(claim.notice) {
+            let (format, notice) = (settings.format.word(), claim.notice.word());
+            return AttemptResult::Refused {
+                reason: format!("not sent: the format `{format}` has no words for `{notice}`"),
+            };
+        }
         let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
         if let Some(why) = refused {
             return reply::failed(format!("cannot connect: refused: {why}"));
