@@ -250,7 +250,7 @@ const CONSUMERS_OF_ACR: [Receiver; 5] = [
         headers: &[("Authorization", "Bearer of-argo")],
         does: argo,
     },
-    Receiver { name: "Kargo", path: "/webhook/azure/6a3e", headers: &[], does: kargo },
+    Receiver { name: "Kargo", path: "/azure/6a3e", headers: &[], does: kargo },
     Receiver {
         name: "Keel",
         path: "/v1/webhooks/azure",
