@@ -190,6 +190,10 @@ async fn c5(deployment: Deployment) {
             for part in [words, "ops", "team/shop:c5", "404 Not Found: channel_not_found"] {
                 assert!(line.contains(part), "no {part} in {line}");
             }
+            // Behind the host each line is one object, whose readers keep the last of two members of one name.
+            if let Ok(line) = serde_json::from_str::<Value>(line) {
+                assert_eq!((&line["target"], &line["notice"]), (&json!("ops"), &json!("replicated")));
+            }
         }
         // At `info` the lines of the steps have the reason too, the second failure's among them.
         let output = service.output();
