@@ -122,7 +122,7 @@ pub const REPLY_REST_WAIT: Duration = Duration::from_millis(500);
 /// Most of a receiver's reply that is read, in bytes. Only the status and a short reason are of use.
 pub const REPLY_BYTES_MAX: usize = 16 * 1024;
 
-/// Most of a receiver's words kept in the row as the reason of a failure, in bytes.
+/// Longest reason of a failure that is kept in the row, in bytes.
 pub const REASON_BYTES_MAX: usize = 300;
 
 /// Most claims of one notification that end without a result: a killed process each. This many mean that something always kills it.
@@ -163,7 +163,14 @@ pub const EMBEDDED_QUEUE_MAX: usize = 1024;
 pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 
 /// How long after a write whose outcome is not known a process leaves a push alone that will come again by itself.
-pub const DOUBT: Duration = Duration::from_secs(15);
+pub const DOUBT: Duration = Duration::from_secs(5);
+
+/// How long after a request about a push whose outcome is not known its timers are no farther off than [`SHORT_TIMER`]: one
+/// that nobody knows to be there cannot be deleted, and lasts until it fires.
+pub const DOUBT_LINGERS: Duration = Duration::from_secs(15 * 60);
+
+/// See [`DOUBT_LINGERS`].
+pub const SHORT_TIMER: Duration = Duration::from_secs(2 * 60);
 
 /// Shortest delay the queue is asked for: a timer with none could fire before the row that it is for.
 pub const TIMER_DELAY_MIN: Duration = Duration::from_secs(1);

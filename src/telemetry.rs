@@ -80,8 +80,13 @@ pub fn install(under_host: bool, wanted: Option<&str>) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(quieted(&targets));
     if under_host {
         let writer = std::io::stderr.with_max_level(Level::WARN).or_else(std::io::stdout);
-        let lines =
-            tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer);
+        // Without the name of the module: it would be a second member `target`, and hide the receiver's.
+        let lines = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_target(false)
+            .with_writer(writer);
         registry.with(lines).init();
     } else {
         let lines = tracing_subscriber::fmt::layer()

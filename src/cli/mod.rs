@@ -61,6 +61,16 @@ fn faults_text(faults: &[Fault]) -> String {
     format!("The settings cannot be used; correct these and restart:\n{}", lines.join("\n"))
 }
 
+/// `text` with `�` for what a terminal obeys rather than shows: escape sequences and other control characters, and those that
+/// turn the direction of writing. Much of what is printed was said by strangers. Line ends stay.
+fn printable(text: &str) -> String {
+    let obeyed = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
+}
+
 #[expect(clippy::print_stderr, reason = "a command's words to the person who ran it")]
 fn complain(text: &str) {
     eprintln!("{text}");

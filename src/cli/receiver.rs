@@ -70,10 +70,26 @@ impl Receiver {
 #[expect(clippy::print_stdout, reason = "printing is what it is for")]
 async fn print(request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let id = request.headers().get("webhook-id").and_then(|v| v.to_str().ok()).unwrap_or("");
-    let text = match serde_json::from_slice::<Value>(&body) {
-        Ok(json) => format!("{json:#}"),
-        Err(_) => String::from_utf8_lossy(&body).into_owned(),
-    };
-    println!("global webhook {id}\n{text}");
+    println!("global webhook {id}\n{}", shown(&body));
     HttpResponse::NoContent().finish()
+}
+
+/// JSON laid out, and anything else on one line, so that no text within can pass for another notification.
+fn shown(body: &[u8]) -> String {
+    super::printable(&match serde_json::from_slice::<Value>(body) {
+        Ok(json) => format!("{json:#}"),
+        Err(_) => String::from_utf8_lossy(body).replace('\n', "\u{fffd}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_c8_nothing_that_is_printed_moves_the_cursor() {
+        let json = serde_json::to_vec(&json!({ "tag": "a\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\nb" })).expect("JSON");
+        assert_eq!(shown(&json), "{\n  \"tag\": \"a\\u001b[2J�31m��\\nb\"\n}");
+        assert_eq!(shown("x\u{1b}[2J\nglobal webhook msg_1".as_bytes()), "x�[2J�global webhook msg_1");
+    }
 }

@@ -98,7 +98,8 @@ fn simple(source: &Source, allow_private: bool, faults: &mut Vec<Fault>) -> Opti
     }
     let format = format.ok()?;
     let notices = default_notices(format);
-    let policy = Target { name: "default".into(), notices, filter: Filter::default() };
+    let filter = Filter { actions: default_actions(format), ..Filter::default() };
+    let policy = Target { name: "default".into(), notices, filter, companions: false };
     Some(TargetSettings {
         policy,
         url: url?,
@@ -113,12 +114,12 @@ fn simple(source: &Source, allow_private: bool, faults: &mut Vec<Fault>) -> Opti
 fn target(mut members: Members<'_>, private: bool) -> Option<TargetSettings> {
     let name = name(&mut members);
     let format = match members.text("format").map(|text| (Format::parse(&text), text)) {
-        None => Format::default(),
-        Some((Ok(format), _)) => format,
+        None => Some(Format::default()),
+        Some((Ok(format), _)) => Some(format),
         Some((Err(problem), text)) => {
             let at = members.at("format");
             members.faults.push(Fault::of(at, &shortened(&text), problem));
-            Format::default()
+            None
         }
     };
     let allow_http = members.flag("allowHttp").unwrap_or(false);
@@ -141,17 +142,32 @@ fn target(mut members: Members<'_>, private: bool) -> Option<TargetSettings> {
     let secrets = secrets(texts.iter().map(String::as_str), |problem| members.fault("secrets", problem));
     let notices = notices(&mut members, format);
     let headers = members.object("headers").map(headers).unwrap_or_default();
-    let filter = match members.object("filter") {
-        None => Filter::default(),
-        Some(mut inner) => {
-            let filter = inner.filter();
-            inner.finish();
-            filter
-        }
-    };
+    let companions = members.flag("companions").unwrap_or(false);
+    let filter = filter(&mut members, format, companions);
     members.finish();
-    let policy = Target { name: name?, notices, filter };
-    Some(TargetSettings { policy, url: url?, format, secrets, headers, allow_http, allow_private })
+    let policy = Target { name: name?, notices, filter, companions };
+    Some(TargetSettings { policy, url: url?, format: format?, secrets, headers, allow_http, allow_private })
+}
+
+fn filter(members: &mut Members<'_>, format: Option<Format>, companions: bool) -> Filter {
+    let mut filter = Filter::default();
+    if let Some(mut inner) = members.object("filter") {
+        filter = inner.filter();
+        let pushed = |action: &String| ["push", "quarantine"].contains(&action.as_str());
+        let companions_only =
+            filter.tagged == Some(false) && (filter.actions.is_empty() || filter.actions.iter().any(pushed));
+        if companions_only && !companions {
+            inner.fault(
+                "tagged",
+                "asks for what has no tag, which is told only with `\"companions\": true` beside the filter",
+            );
+        }
+        inner.finish();
+    }
+    if let (true, Some(format)) = (filter.actions.is_empty(), format) {
+        filter.actions = default_actions(format);
+    }
+    filter
 }
 
 /// The name stands in rows, log lines and URLs, so it is plain.
@@ -174,25 +190,40 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// What a target is told of unless it says: a consumer of the registry's own format may take any body for a push, so it
-/// hears of nothing else by default.
+/// What a target is told of unless it says. A consumer of the registry's own format knows of images that are there, and of
+/// nothing else.
 fn default_notices(format: Format) -> Vec<Notice> {
     match format {
-        Format::Acr => vec![Notice::Replicated],
+        Format::Acr => vec![Notice::Replicated, Notice::Recovered],
         Format::Standard | Format::CloudEvents | Format::Slack | Format::Teams => {
             vec![Notice::Replicated, Notice::TimedOut]
         }
     }
 }
 
-fn notices(members: &mut Members<'_>, format: Format) -> Vec<Notice> {
-    let Some(words) = members.texts("outcomes") else { return default_notices(format) };
+/// The actions a target is told of unless it says; none means all. The other formats name the action in words of their own,
+/// and the registry sends only what its webhooks were made for.
+fn default_actions(format: Format) -> Vec<String> {
+    match format {
+        Format::Acr => vec!["push".to_owned()],
+        Format::Standard | Format::CloudEvents | Format::Slack | Format::Teams => Vec::new(),
+    }
+}
+
+fn notices(members: &mut Members<'_>, format: Option<Format>) -> Vec<Notice> {
+    let Some(words) = members.texts("outcomes") else { return format.map(default_notices).unwrap_or_default() };
     let mut notices = Vec::new();
     for word in words {
         let notice = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded]
             .into_iter()
             .find(|n| n.word() == word);
         match notice {
+            Some(notice) if format.is_some_and(|format| !format.tells(notice)) => {
+                let problem = "is no success, and consumers of the format `acr` take whatever comes for a pushed image: \
+                               leave it out, or choose another format";
+                let at = members.at("outcomes");
+                members.faults.push(Fault::of(at, &word, problem));
+            }
             Some(notice) if !notices.contains(&notice) => notices.push(notice),
             Some(_) => {}
             None => {

@@ -23,9 +23,11 @@ fn the_simple_case_is_one_target_named_default() {
     assert_eq!(targets[0].policy.name, "default");
     assert_eq!(
         targets[0].policy.notices,
-        [Notice::Replicated],
-        "a consumer of the registry's format hears of pushes only"
+        [Notice::Replicated, Notice::Recovered],
+        "a consumer of the registry's format hears of images that are everywhere only"
     );
+    assert_eq!(targets[0].policy.filter.actions, ["push"]);
+    assert!(!targets[0].policy.companions);
     assert!(targets[0].secrets.is_empty() && targets[0].allow_private);
     let both = format!("{KEY}, {KEY}");
     let (targets, faults) = read(&[
@@ -55,6 +57,7 @@ fn targets_are_read_in_full() {
     assert_eq!(faults, [""; 0]);
     assert_eq!(targets.iter().map(|t| t.policy.name.as_str()).collect::<Vec<_>>(), ["default", "flux", "ops"]);
     assert_eq!((targets[1].format, targets[1].secrets.len(), targets[1].allow_private), (Format::Acr, 1, true));
+    assert_eq!(targets[1].policy.filter, targets[0].policy.filter);
     let ops = &targets[2];
     assert_eq!(ops.policy.notices, [Notice::TimedOut, Notice::Recovered]);
     assert_eq!(
@@ -69,6 +72,53 @@ fn targets_are_read_in_full() {
     assert_eq!(ops.headers["authorization"], "Bearer s3cret");
     assert_eq!((ops.secrets.len(), ops.allow_private), (2, false));
     assert!(!format!("{targets:?}").contains("s3cret"));
+}
+
+#[test]
+fn case_c2_no_acr_target_is_told_of_what_is_no_success() {
+    let faults = |format: &str, outcome: &str| {
+        let json = format!(r#"[{{"name":"a","url":"https://a/","format":"{format}","outcomes":["{outcome}"]}}]"#);
+        read(&[("WebhookTargets", &json)]).1
+    };
+    for outcome in ["timed_out", "superseded"] {
+        let told = faults("acr", outcome);
+        assert!(told.len() == 1 && told[0].contains(outcome) && told[0].contains("no success"), "{told:?}");
+        for format in ["standard", "cloudevents", "slack", "teams"] {
+            assert_eq!(faults(format, outcome), [""; 0]);
+        }
+    }
+    for outcome in ["replicated", "recovered"] {
+        assert_eq!(faults("acr", outcome), [""; 0]);
+    }
+}
+
+#[test]
+fn case_c3_more_than_tagged_pushes_is_asked_for() {
+    let target = |members: &str| {
+        let json = format!(r#"[{{"name":"a","url":"https://a/"{members}}}]"#);
+        let (mut targets, faults) = read(&[("WebhookTargets", &json)]);
+        (targets.pop().map(|t| t.policy), faults)
+    };
+    let asked = |members: &str| {
+        let (policy, faults) = target(members);
+        assert_eq!(faults, [""; 0], "{members}");
+        let policy = policy.unwrap();
+        (policy.filter.actions, policy.companions)
+    };
+    let actions = |all: &[&str]| all.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+    assert_eq!(asked(""), (actions(&["push"]), false));
+    assert_eq!(asked(r#","filter":{"tag":"v*"}"#), (actions(&["push"]), false));
+    assert_eq!(asked(r#","filter":{"actions":["push","delete"]}"#), (actions(&["push", "delete"]), false));
+    assert_eq!(asked(r#","companions":true,"filter":{"tagged":false}"#), (actions(&["push"]), true));
+    assert_eq!(asked(r#","filter":{"tagged":false,"actions":["delete"]}"#), (actions(&["delete"]), false));
+    for format in ["standard", "cloudevents", "slack", "teams"] {
+        assert_eq!(asked(&format!(r#","format":"{format}""#)), (Vec::new(), false), "{format}");
+    }
+    // To ask for untagged pushes only would be to ask for nothing.
+    for members in [r#","filter":{"tagged":false}"#, r#","format":"slack","filter":{"tagged":false}"#] {
+        let (_, faults) = target(members);
+        assert!(faults.len() == 1 && faults[0].contains("companions"), "{faults:?}");
+    }
 }
 
 #[test]

@@ -194,6 +194,7 @@ fn custom(row: &Row) -> Value {
         "registry": subject.registry,
         "action": subject.action,
         "digest": subject.digest,
+        "companion": subject.is_companion(),
         "regions": regions,
         "unawaited": unawaited,
         "missing": row.missing(),

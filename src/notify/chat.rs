@@ -1,17 +1,19 @@
 //! What people read: Slack and Teams. Plain sentences, no names of ours.
 //!
-//! Guarantee: nothing that came with a push is taken for markup. Slack's three special characters are escaped, which also
-//! disarms `<!channel>`; in Teams' Markdown a link cannot be written without brackets, so those become parentheses.
+//! Guarantee: nothing that came with a push is taken for markup, begins a line, mentions anybody or links anywhere. What no
+//! name of an image has is shown as `�`, so that neither of the two markup languages, which have no way to escape all of
+//! their signs, finds one of its own.
 
 use serde_json::{Value, json};
 
 use super::payload::Data;
+use crate::push::Region;
 use crate::push::state::Notice;
 
 /// Body for a Slack incoming webhook.
 pub(super) fn slack(data: &Data<'_>) -> Value {
-    let mut lines = vec![format!("{} {}", symbol(data.notice), escaped(&headline(data)))];
-    lines.extend(details(data).into_iter().map(|(name, value)| format!("{name}: {}", escaped(&value))));
+    let mut lines = vec![format!("{} {}", symbol(data.notice), headline(data))];
+    lines.extend(details(data).into_iter().map(|(name, value)| format!("{name}: {value}")));
     if let Some(url) = &data.status_url {
         lines.push(format!("<{}|Status>", escaped(url)));
     }
@@ -22,7 +24,7 @@ pub(super) fn slack(data: &Data<'_>) -> Value {
 /// Teams client shows.
 pub(super) fn teams(data: &Data<'_>) -> Value {
     let facts: Vec<Value> =
-        details(data).into_iter().map(|(name, value)| json!({ "title": name, "value": unbracketed(&value) })).collect();
+        details(data).into_iter().map(|(name, value)| json!({ "title": name, "value": value })).collect();
     let colour = match data.notice {
         Notice::Replicated | Notice::Recovered => "Good",
         Notice::TimedOut => "Attention",
@@ -33,7 +35,7 @@ pub(super) fn teams(data: &Data<'_>) -> Value {
         "type": "AdaptiveCard",
         "version": "1.4",
         "body": [
-            { "type": "TextBlock", "text": unbracketed(&headline(data)), "wrap": true, "weight": "Bolder", "color": colour },
+            { "type": "TextBlock", "text": headline(data), "wrap": true, "weight": "Bolder", "color": colour },
             { "type": "FactSet", "facts": facts },
         ],
     });
@@ -52,11 +54,12 @@ pub(super) fn teams(data: &Data<'_>) -> Value {
 
 /// The sentence that stands alone in a notification on a telephone.
 fn headline(data: &Data<'_>) -> String {
+    let repository = plain(data.repository);
     let image = match data.tag {
-        Some(tag) => format!("{}:{tag}", data.repository),
-        None => format!("{}@{}", data.repository, short(data.digest)),
+        Some(tag) => format!("{repository}:{}", plain(tag)),
+        None => format!("{repository}@{}", short(&digest(data))),
     };
-    let image = if data.registry.is_empty() { image } else { format!("{}/{image}", data.registry) };
+    let image = if data.registry.is_empty() { image } else { format!("{}/{image}", plain(data.registry)) };
     let is = match data.action {
         "delete" | "chart_delete" => "is deleted in",
         "quarantine" => "is quarantined in",
@@ -68,7 +71,7 @@ fn headline(data: &Data<'_>) -> String {
         2 => "both regions".to_owned(),
         n => format!("all {n} regions"),
     };
-    let missing = list(data.missing.iter().map(|region| region.as_str()));
+    let missing = list(data.missing.iter().copied());
     match data.notice {
         Notice::Replicated => format!("{image} {is} {all}"),
         Notice::TimedOut => {
@@ -83,23 +86,33 @@ fn headline(data: &Data<'_>) -> String {
 }
 
 fn details(data: &Data<'_>) -> Vec<(&'static str, String)> {
-    let arrived = list(data.arrivals.keys().map(|region| region.as_str()));
+    let arrived = list(data.arrivals.keys().copied());
     let mut details = vec![("Arrived", if arrived.is_empty() { "nowhere".to_owned() } else { arrived })];
     if !data.missing.is_empty() {
-        details.push(("Missing", list(data.missing.iter().map(|region| region.as_str()))));
+        details.push(("Missing", list(data.missing.iter().copied())));
     }
     for (region, at) in &data.reported_before {
-        details.push(("Reported the same image before", format!("{region} at {at}")));
+        details.push(("Reported the same image before", format!("{} at {at}", plain(region.as_str()))));
     }
-    details.push(("Digest", data.digest.to_owned()));
+    details.push(("Digest", digest(data)));
     details.push(("First seen", data.opened.clone()));
     let took = if data.terminated && data.notice == Notice::TimedOut { "Ended by an operator after" } else { "Took" };
     details.push((took, waited(data)));
     details
 }
 
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
+fn list<'a>(regions: impl Iterator<Item = &'a Region>) -> String {
+    regions.map(|region| plain(region.as_str())).collect::<Vec<_>>().join(", ")
+}
+
+/// The digest, with the one colon that it has.
+fn digest(data: &Data<'_>) -> String {
+    match data.digest.split_once(':') {
+        Some((algorithm, hex)) if hex.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
+            format!("{}:{}", plain(algorithm), plain(hex))
+        }
+        Some(_) | None => plain(data.digest),
+    }
 }
 
 /// Enough of a digest to tell images apart.
@@ -127,10 +140,47 @@ fn symbol(notice: Notice) -> &'static str {
     }
 }
 
+/// `text` of strangers with `�` for whatever no name of an image has. An underscore is emphasis unless it stands within a word.
+fn plain(text: &str) -> String {
+    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let within = || {
+            letter(plain.trim_end_matches('_').chars().last())
+                && letter(rest.as_str().trim_start_matches('_').chars().next())
+        };
+        let kept = c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '/') || (c == '_' && within());
+        plain.push(if kept { c } else { '\u{fffd}' });
+    }
+    plain
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn unbracketed(text: &str) -> String {
-    text.replace('[', "(").replace(']', ")")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_c8_names_stay_as_they_are_and_nothing_else_does() {
+        for name in ["shop/cart", "1.4.2-rc.1", "a_b__c-d.e", "contoso.azurecr.io", "9f86d081"] {
+            assert_eq!(plain(name), name);
+        }
+        for (text, shown) in [
+            ("*bold*", "�bold�"),
+            ("_it_", "�it�"),
+            ("a__", "a��"),
+            ("x\ny", "x�y"),
+            ("\u{1b}[31m", "��31m"),
+            ("[x](http://e.example)", "�x��http�//e.example�"),
+            ("<!channel>&", "��channel��"),
+            (":tada:", "�tada�"),
+            ("`~#@\u{202e}\u{2028}", "������"),
+        ] {
+            assert_eq!(plain(text), shown, "{text:?}");
+        }
+    }
 }

@@ -20,7 +20,6 @@ use reqwest::{Client, Response, redirect};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::payload::{self, Message};
-use super::reply::Confidential;
 use super::target::TargetSettings;
 use super::{Notifier, guard, reply, signature};
 use crate::clock::{self, Clock, Instant};
@@ -56,7 +55,6 @@ pub struct HttpNotifier {
 
 struct Receiver {
     settings: TargetSettings,
-    confidential: Confidential,
     places: Semaphore,
     /// How many wait for a place.
     waiting: AtomicUsize,
@@ -82,8 +80,7 @@ impl HttpNotifier {
         let (anywhere, public) = (client(true), client(false));
         let receiver = |settings: TargetSettings| {
             let (places, waiting) = (Semaphore::new(each), AtomicUsize::new(0));
-            let confidential = Confidential::of(&settings);
-            (settings.policy.name.clone(), Receiver { settings, confidential, places, waiting })
+            (settings.policy.name.clone(), Receiver { settings, places, waiting })
         };
         Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options }
     }
@@ -104,6 +101,13 @@ impl HttpNotifier {
 
     async fn send(&self, receiver: &Receiver, row: &Row, claim: &Claim) -> AttemptResult {
         let settings = &receiver.settings;
+        // Owed since before the target's format was changed: no later attempt can do better.
+        if !settings.format.tells(claim.notice) {
+            let (format, notice) = (settings.format.word(), claim.notice.word());
+            return AttemptResult::Refused {
+                reason: format!("not sent: the format `{format}` has no words for `{notice}`"),
+            };
+        }
         let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
         if let Some(why) = refused {
             return reply::failed(format!("cannot connect: refused: {why}"));
@@ -127,7 +131,7 @@ impl HttpNotifier {
             Ok(mut response) => {
                 let text = self.text(&mut response).await;
                 let (status, headers) = (response.status(), response.headers());
-                reply::result(settings.format, status, headers, &text, &receiver.confidential, self.clock.now())
+                reply::result(settings.format, status, headers, &text, self.clock.now())
             }
             Err(error) => reply::broken(&error.without_url(), self.options.attempt_timeout),
         }

@@ -1,9 +1,9 @@
 //! Bodies of outgoing notifications, one for each format and notice.
 //!
 //! Guarantee: a body depends on the row's settled facts and the notice only, so every attempt at one notification says the
-//! same, also when a retry happens after more regions have arrived. In the registry's own format a replicated push is the
-//! registry's own text, byte for byte but for `request.host`; the other notices have an `action` that is none of the
-//! registry's, so that no consumer can take them for a push.
+//! same, also when a retry happens after more regions have arrived. The registry's own format is the registry's own text,
+//! byte for byte but for `request.host`, whether the image came to be everywhere in time or late. It has no word for anything
+//! else, since some of its consumers do not look at `action` at all: an alarm in this format would be deployed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +59,15 @@ impl Format {
             Self::Teams => "teams",
         }
     }
+
+    /// Whether this format has words for `notice`.
+    #[must_use]
+    pub fn tells(self, notice: Notice) -> bool {
+        match self {
+            Self::Acr => matches!(notice, Notice::Replicated | Notice::Recovered),
+            Self::Standard | Self::CloudEvents | Self::Slack | Self::Teams => true,
+        }
+    }
 }
 
 /// A body and the headers that belong to its format.
@@ -77,12 +86,16 @@ const OWN_AGENT: &str = concat!("acr-global-webhook/", env!("CARGO_PKG_VERSION")
 /// What `notice` says of `row`, in `format`. `public_url` is where this service is reached, without a slash at the end.
 ///
 /// # Errors
-/// The row has not settled, or its payload is not a JSON object: neither happens to a row that this service wrote.
+/// The format has no words for the notice, the row has not settled, or its payload is not a JSON object. The last two do not
+/// happen to a row that this service wrote.
 pub fn message(format: Format, row: &Row, notice: Notice, public_url: Option<&str>) -> Result<Message, String> {
+    if !format.tells(notice) {
+        return Err(format!("the format `{}` has no words for `{}`", format.word(), notice.word()));
+    }
     let data = Data::of(row, notice, public_url).ok_or("the push has not settled")?;
     let json = |value: &dyn Fn() -> serde_json::Result<String>| value().map_err(|e| e.to_string());
     let body = match format {
-        Format::Acr => relay(row, notice, &data)?,
+        Format::Acr => relay(row)?,
         Format::Standard => json(&|| serde_json::to_string(&Standard::of(&data)))?,
         Format::CloudEvents => json(&|| serde_json::to_string(&CloudEvent::of(&data, row)))?,
         Format::Slack => chat::slack(&data).to_string(),
@@ -176,15 +189,17 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// `image.replicated` and the like: what the push was about, then the notice.
+    /// `image.replicated` and the like: what the push was about, then the notice. Only what is a pushed image that is
+    /// everywhere says `image`: Argo CD Image Updater takes every CloudEvent for one whose type holds this word.
     fn kind(&self) -> String {
-        let about = match self.action {
-            "push" => "image",
-            "delete" => "image.delete",
-            "quarantine" => "image.quarantine",
-            "chart_push" => "chart",
-            "chart_delete" => "chart.delete",
-            _ => "other",
+        let about = match (self.notice, self.action) {
+            (Notice::TimedOut | Notice::Superseded, _) => "replication",
+            (_, "push") => "image",
+            (_, "delete") => "deletion",
+            (_, "quarantine") => "quarantine",
+            (_, "chart_push") => "chart",
+            (_, "chart_delete") => "chart_deletion",
+            (_, _) => "other",
         };
         format!("{about}.{}", self.outcome)
     }
@@ -240,54 +255,24 @@ impl<'a> CloudEvent<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Regions<'a> {
-    expected: &'a [Region],
-    arrived: &'a BTreeMap<&'a Region, String>,
-    missing: &'a [&'a Region],
-}
-
-/// The registry's own text with a few values replaced where they stand, so that nothing else changes by a byte.
-fn relay(row: &Row, notice: Notice, data: &Data<'_>) -> Result<String, String> {
+/// The registry's own text with `request.host` replaced where it stands, so that nothing else changes by a byte.
+fn relay(row: &Row) -> Result<String, String> {
     let payload = row.payload.trim_start_matches('\u{feff}');
-    let quoted = |value: &str| serde_json::Value::from(value).to_string();
-    let members = members(payload)?;
-    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-    if !row.subject.registry.is_empty() {
-        for (_, request) in members.iter().filter(|(name, _)| name == "request") {
-            for (_, host) in self::members(request.get())?.iter().filter(|(name, _)| name == "host") {
-                edits.push((place(payload, host.get()), quoted(&row.subject.registry)));
-            }
+    let host = serde_json::Value::from(row.subject.registry.as_str()).to_string();
+    let mut edits: Vec<Range<usize>> = Vec::new();
+    for (_, request) in
+        members(payload)?.iter().filter(|(name, _)| name == "request" && !row.subject.registry.is_empty())
+    {
+        for (_, host) in members(request.get())?.iter().filter(|(name, _)| name == "host") {
+            edits.push(place(payload, host.get()));
         }
     }
-    let action = match notice {
-        Notice::Replicated => None,
-        Notice::TimedOut => Some("replication_timed_out"),
-        Notice::Recovered => Some("replication_recovered"),
-        Notice::Superseded => Some("replication_superseded"),
-    };
-    if let Some(action) = action {
-        let regions = Regions { expected: data.regions, arrived: &data.arrivals, missing: &data.missing };
-        let regions = serde_json::to_string(&regions).map_err(|e| e.to_string())?;
-        let mut first = members.is_empty();
-        for (name, value) in [("action", quoted(action)), ("regions", regions)] {
-            let standing: Vec<_> = members.iter().filter(|(member, _)| member == name).collect();
-            edits.extend(standing.iter().map(|(_, raw)| (place(payload, raw.get()), value.clone())));
-            if standing.is_empty() {
-                let end = payload.rfind('}').unwrap_or(payload.len());
-                let comma = if first { "" } else { "," };
-                edits.push((end..end, format!("{comma}{}:{value}", quoted(name))));
-                first = false;
-            }
-        }
-    }
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut body = String::with_capacity(payload.len() + 256);
+    let mut body = String::with_capacity(payload.len() + host.len());
     let mut done = 0;
-    for (range, value) in edits {
-        body.push_str(payload.get(done..range.start).unwrap_or_default());
-        body.push_str(&value);
-        done = range.end;
+    for place in edits {
+        body.push_str(payload.get(done..place.start).unwrap_or_default());
+        body.push_str(&host);
+        done = place.end;
     }
     body.push_str(payload.get(done..).unwrap_or_default());
     Ok(body)

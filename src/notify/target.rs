@@ -15,7 +15,7 @@ use crate::push::policy::Target;
 /// One receiver: whom to tell of what, where, and how.
 #[derive(Clone)]
 pub struct TargetSettings {
-    /// Name, outcomes and filter: the part that the engine sees.
+    /// Whom to tell of what: the part that the engine sees.
     pub policy: Target,
     /// Where notifications are posted; `http` or `https`.
     pub url: Url,
@@ -45,13 +45,14 @@ impl fmt::Debug for TargetSettings {
     }
 }
 
-/// One line for people: `deploy: acr to https://flux.example/…, signed, of replicated`.
+/// One line for people: `deploy: acr to https://flux.example/…, signed, of replicated, recovered`.
 impl fmt::Display for TargetSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signed = if self.secrets.is_empty() { "unsigned" } else { "signed" };
         let notices: Vec<&str> = self.policy.notices.iter().map(|n| n.word()).collect();
         let (name, format, url) = (&self.policy.name, self.format.word(), shown(&self.url));
-        write!(f, "{name}: {format} to {url}, {signed}, of {}", notices.join(", "))
+        write!(f, "{name}: {format} to {url}, {signed}, of {}", notices.join(", "))?;
+        if self.policy.companions { f.write_str(", companions too") } else { Ok(()) }
     }
 }
 

@@ -64,7 +64,7 @@ pub enum AttemptResult {
         /// Short, without secrets.
         reason: String,
     },
-    /// The receiver does not want this notification ever (410 Gone).
+    /// No later attempt can succeed: the receiver does not want this notification ever (410 Gone), or its format has no words for it.
     Refused {
         /// Short, without secrets.
         reason: String,

@@ -184,6 +184,24 @@ impl Subject {
             None => format!("{}@{}", self.repository, self.digest),
         }
     }
+
+    /// Whether a client pushed this along with an image rather than for itself: a manifest without a tag (a platform, an
+    /// attestation, an image that gets its tag with the next request), or one whose tag names the digest it belongs to (a
+    /// signature, an SBOM).
+    #[must_use]
+    pub fn is_companion(&self) -> bool {
+        matches!(self.action.as_str(), "push" | "quarantine") && self.tag.as_deref().is_none_or(names_a_digest)
+    }
+}
+
+/// Whether `tag` is the digest of another manifest, written as tags must be: `sha256-<hex>`, as the OCI rules have it for
+/// referrers (which cut longer digests to 64 digits), with or without `.sig`, `.att`, `.sbom` and the like after it.
+fn names_a_digest(tag: &str) -> bool {
+    let Some((algorithm, rest)) = tag.split_once('-') else { return false };
+    let digits = rest.split_once('.').map_or(rest, |(digits, _)| digits);
+    matches!(algorithm, "sha256" | "sha384" | "sha512")
+        && (64..=128).contains(&digits.len())
+        && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -208,6 +226,36 @@ mod tests {
     fn a_key_has_two_halves() {
         let key = Key::of(&["a"], &["b"]);
         assert_eq!((key.place(), key.content()), (&*half(&["a"]), &*half(&["b"])));
+    }
+
+    #[test]
+    fn companions_are_told_from_images() {
+        let hex = "0123456789abcdef".repeat(4);
+        let is = |tag: Option<&str>, action: &str| {
+            let tag = tag.map(str::to_owned);
+            let name = || "x".to_owned();
+            Subject { registry: name(), repository: name(), tag, digest: name(), action: action.into() }.is_companion()
+        };
+        for tag in [format!("sha256-{hex}"), format!("sha256-{hex}.sig"), format!("sha512-{hex}{hex}.att")] {
+            assert!(is(Some(&tag), "push") && is(Some(&tag), "quarantine"), "{tag}");
+        }
+        assert!(is(None, "push"));
+        let (short, other) = (&hex[1..], hex.to_uppercase());
+        for tag in [
+            "v1",
+            "1.4.2",
+            "latest",
+            "sha256-",
+            "sha-1a2b3c4",
+            &hex,
+            &format!("sha256-{short}"),
+            &format!("sha256-{other}"),
+        ] {
+            assert!(!is(Some(tag), "push"), "{tag}");
+        }
+        for action in ["delete", "chart_push", "chart_delete"] {
+            assert!(!is(None, action), "{action}");
+        }
     }
 
     #[test]

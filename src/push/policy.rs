@@ -69,6 +69,15 @@ pub struct Target {
     pub notices: Vec<Notice>,
     /// Pushes it is told of.
     pub filter: Filter,
+    /// It is told of companions too; see [`Subject::is_companion`].
+    pub companions: bool,
+}
+
+impl Target {
+    /// Whether it is told of `notice` about `subject`.
+    fn hears(&self, notice: Notice, subject: &Subject) -> bool {
+        self.notices.contains(&notice) && self.filter.matches(subject) && (self.companions || !subject.is_companion())
+    }
 }
 
 /// Some of all pushes. Every condition given must hold; none given means all pushes.
@@ -148,10 +157,7 @@ impl Policy {
 
     /// Names of the targets to tell of `notice` about `subject`.
     pub(super) fn told<'a>(&'a self, notice: Notice, subject: &'a Subject) -> impl Iterator<Item = &'a str> {
-        self.targets
-            .iter()
-            .filter(move |target| target.notices.contains(&notice) && target.filter.matches(subject))
-            .map(|target| target.name.as_str())
+        self.targets.iter().filter(move |target| target.hears(notice, subject)).map(|target| target.name.as_str())
     }
 }
 
@@ -184,6 +190,23 @@ mod tests {
         assert!(!filter.matches(&subject("team/a", Some("v1"), "delete")));
         assert!(Filter::default().matches(&subject("x", None, "delete")));
         assert!(Filter { tagged: Some(false), ..Filter::default() }.matches(&subject("x", None, "push")));
+    }
+
+    #[test]
+    fn a_companion_is_told_only_to_who_asked() {
+        let target = |companions| Target {
+            name: "t".into(),
+            notices: vec![Notice::Replicated],
+            filter: Filter::default(),
+            companions,
+        };
+        let (image, untagged) = (subject("a", Some("v1"), "push"), subject("a", None, "push"));
+        let heard = [true, false]
+            .map(|companions| [&image, &untagged].map(|subject| target(companions).hears(Notice::Replicated, subject)));
+        assert_eq!(heard, [[true, true], [true, false]]);
+        assert!(!target(true).hears(Notice::TimedOut, &image));
+        // A deletion never names a tag, and is nobody's companion.
+        assert!(target(false).hears(Notice::Replicated, &subject("a", None, "delete")));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) fn rule(filter: Filter, verdict: Verdict) -> Vec<Rule> {
 pub(super) fn policy(seconds: u64) -> Policy {
     let target = |name: &str, notices: &[Notice]| {
         let filter = Filter::default();
-        Target { name: name.into(), notices: notices.into(), filter }
+        Target { name: name.into(), notices: notices.into(), filter, companions: true }
     };
     let elsewhere = Filter { repository: Some("elsewhere".into()), ..Filter::default() };
     Policy {

@@ -397,4 +397,6 @@ macro_rules! in_every_deployment {
     };
 }
 
+pub(crate) use in_every_deployment;
+
 in_every_deployment! { table a5 a6 a7 a10 a11 a17 }

@@ -35,7 +35,7 @@ async fn killed_after_every_answer(deployment: Deployment) {
             ids.push(answer["id"].as_str().expect("an id").to_owned());
         }
         expected.insert(image.digest, "acr.image.replicated");
-        expected.insert(lone.digest, "acr.image.timed_out");
+        expected.insert(lone.digest, "acr.replication.timed_out");
     }
     for id in &ids {
         let status = service.at_rest(id).await;

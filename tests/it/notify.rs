@@ -185,7 +185,7 @@ async fn without_a_secret_id_and_time_are_sent_all_the_same() {
 #[tokio::test]
 async fn statuses_mean_what_they_should() {
     let (gone, _seen) = saying("HTTP/1.1 410 Gone\r\ncontent-length: 4\r\n\r\nbye!").await;
-    assert_eq!(attempt(&gone).await, AttemptResult::Refused { reason: "410 Gone: bye!".into() });
+    assert_eq!(attempt(&gone).await, AttemptResult::Refused { reason: "410 Gone".into() });
 
     let (busy, _seen) = saying("HTTP/1.1 429 Busy\r\nretry-after: 77\r\ncontent-length: 0\r\n\r\n").await;
     let retry_after = Some(Duration::from_secs(77));
@@ -194,8 +194,7 @@ async fn statuses_mean_what_they_should() {
     let long = "x\u{1b}y ".repeat(2000);
     let (broken, _seen) = saying(format!("HTTP/1.1 500 E\r\ncontent-length: {}\r\n\r\n{long}", long.len())).await;
     let reason = reason(attempt(&broken).await);
-    assert!(reason.starts_with("500 Internal Server Error: x y x y"), "{reason}");
-    assert!(reason.len() < limits::REASON_BYTES_MAX + 40, "{reason}");
+    assert_eq!(reason, "500 Internal Server Error");
 }
 
 #[tokio::test]
@@ -203,7 +202,7 @@ async fn redirects_are_not_followed() {
     let (end, mut never) = saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     for status in [301, 302, 303, 307, 308] {
         let (url, _seen) = saying(format!("HTTP/1.1 {status} X\r\nlocation: {end}\r\ncontent-length: 0\r\n\r\n")).await;
-        assert!(reason(attempt(&url).await).contains("redirect, not followed"));
+        assert!(reason(attempt(&url).await).contains("redirects are not followed"));
     }
     assert!(never.try_recv().is_err());
 }
@@ -271,7 +270,7 @@ async fn broken_exchanges_are_failures_that_name_no_url() {
 
     // A status that came through counts, even if its words break off.
     let (url, _seen) = saying("HTTP/1.1 503 E\r\ncontent-length: 99\r\n\r\ntoo bu").await;
-    assert_eq!(reason(attempt(&url).await), "503 Service Unavailable: too bu");
+    assert_eq!(reason(attempt(&url).await), "503 Service Unavailable");
     let (url, _seen) = saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel").await;
     assert_eq!(attempt(&url).await, AttemptResult::Confirmed { status: 200 });
 }

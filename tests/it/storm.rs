@@ -290,6 +290,11 @@ fn steps(output: &str) -> BTreeMap<String, usize> {
     steps
 }
 
+/// The type of a notification.
+fn kind(notice: &str) -> String {
+    format!("acr.{}.{notice}", if notice == "timed_out" { "replication" } else { "image" })
+}
+
 /// Everything that must hold at the end; the outcomes in words.
 fn check(
     sent: &[Sent],
@@ -326,18 +331,18 @@ fn check(
             assert_eq!(outcome, "replicated", "all were accepted within {:?}: {status:#}", push.took);
         }
         let is_recovered = status["output"]["recovered"].is_string();
-        expected.insert((digest.to_owned(), format!("acr.image.{outcome}")));
+        expected.insert((digest.to_owned(), kind(outcome)));
         replicated += usize::from(complete);
         timed_out += usize::from(!complete);
         if is_recovered {
             recovered += 1;
-            expected.insert((digest.to_owned(), "acr.image.recovered".to_owned()));
+            expected.insert((digest.to_owned(), kind("recovered")));
         }
         let notifications = custom["notifications"].as_array().expect("notifications");
         assert_eq!(notifications.len(), 1 + usize::from(is_recovered), "{status:#}");
         for n in notifications {
             assert_eq!(n["state"], "confirmed", "{status:#}");
-            let kind = format!("acr.image.{}", n["notice"].as_str().expect("a notice"));
+            let kind = kind(n["notice"].as_str().expect("a notice"));
             let ids = heard.get(&(digest.to_owned(), kind)).unwrap_or_else(|| panic!("never sent: {status:#}"));
             assert!(ids.len() == 1 && n["id"] == **ids.first().expect("one"), "{ids:?}: {status:#}");
         }

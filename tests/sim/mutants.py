@@ -21,6 +21,7 @@ SEEDS = int(os.environ.get("MUTANT_SEEDS", "5000"))
 APPLY, STORE, FIRED = "src/store/azure/apply.rs", "src/store/azure/mod.rs", "src/store/azure/fired.rs"
 UPKEEP, REMEMBERED, APPS = "src/store/azure/upkeep.rs", "src/store/azure/remembered.rs", "src/store/azure/apps.rs"
 STEP, OUTBOX, STATE, ENGINE = "src/push/step.rs", "src/push/outbox.rs", "src/push/state.rs", "src/engine/mod.rs"
+POLICY = "src/push/policy.rs"
 
 # name: [(file, text that stands there exactly once, text to put in its place), ...]
 MUTANTS = {
@@ -50,6 +51,7 @@ MUTANTS = {
     "the all-clear does not wait": [(OUTBOX, "before.max().unwrap_or(now).max(now)", "before.max().map_or(now, |_| now)")],
     "a result of an old claim counts": [(OUTBOX, "if *claims != attempted.claim || lease_until.is_none() => {", "if false => {")],
     "a lease is ignored": [(OUTBOX, "if now < lease_until.unwrap_or(*not_before) {", "if now < *not_before {")],
+    "companions are told to everybody": [(POLICY, "(self.companions || !subject.is_companion())", "(self.companions || !subject.repository.is_empty())")],
     "upkeep never walks": [(UPKEEP, "        let (mut note, version) = self.note().await?;\n", "        if core.registry().is_none() { return Ok(\"walked\"); }\n        let (mut note, version) = self.note().await?;\n")],
     "upkeep forgets what owes": [(UPKEEP, "                walk.owing.push(entry.push.clone());", "                drop(entry.push.clone());")],
     "any app tells": [(APPLY, "                if let Some(app) = other {", "                if let Some(app) = other.filter(|_| false) {")],

@@ -18,6 +18,7 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
         name: format!("t{n}"),
         notices: if rng.chance(700) { all.into() } else { vec![rng.pick(&all)] },
         filter: Filter::default(),
+        companions: n % 2 == 0,
     });
     let targets = targets.collect();
     let short = rng.pick(&[1, 2, 3, 5, 30, 120, 600]);

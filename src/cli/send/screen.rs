@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use crate::cli::printable;
+
 /// Longest line that is rewritten in place, in characters: one that wraps could not be taken back.
 const REWRITTEN_MAX: usize = 79;
 
@@ -64,9 +66,4 @@ impl Screen {
             self.progress.clear();
         }
     }
-}
-
-/// Without control characters: much of what is printed was said by the other side.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::message::{Message, Reason, Timer};
 use super::parts::{Entry, Expected, Put, Record, Ticket, TimerRef, Versioned};
+use super::remembered::Doubt;
 use super::{AzureStore, conflict_pause};
 use crate::clock::{self, Instant};
 use crate::limits;
@@ -209,7 +210,8 @@ impl AzureStore {
         used: bool,
         again: bool,
     ) -> Result<Option<Versioned>, Failure> {
-        if (again || used) && self.remembered.in_doubt(&next.id.key, self.clock.now()) {
+        let (key, now) = (next.id.key.clone(), self.clock.now());
+        if (again || used) && self.remembered.in_doubt(&key, Doubt::Write, now, limits::DOUBT) {
             // Each try leaves a timer, and one that comes again will.
             return Err(Failure::Unavailable("a write of this push has just failed".into()));
         }
@@ -228,12 +230,24 @@ impl AzureStore {
         let owed = base.is_some_and(|base| base.record.row.wake().is_some());
         // What comes again and again while writes fail leaves a timer each time, so that must not be far off.
         let late = before.as_ref().is_some_and(|t| clock::until(t.due, self.clock.now()) > limits::DEADLINE_LATE);
-        let longest = if again || late { limits::SECOND_LOOK } else { limits::TIMER_DELAY_MAX };
+        let longest = if again || late {
+            limits::SECOND_LOOK
+        } else if self.remembered.in_doubt(&key, Doubt::Timer, now, limits::DOUBT_LINGERS) {
+            limits::SHORT_TIMER
+        } else {
+            limits::TIMER_DELAY_MAX
+        };
         let mut record = Record { row: next, revision, timer: None, app };
-        let cover = self.cover(&mut record, before.clone(), owed, used, longest).await?;
+        let covered = self.cover(&mut record, before.clone(), owed, used, longest).await;
+        if let Err(Failure::Unavailable(_)) = &covered {
+            self.remembered.doubt(&key, Doubt::Timer, self.clock.now());
+        }
+        let cover = covered?;
         let put = self.rows.put(&record, &expected).await;
         if let Err(Failure::Unavailable(_)) = &put {
-            self.remembered.doubt(&record.row.id.key, self.clock.now());
+            for what in [Doubt::Write, Doubt::Timer] {
+                self.remembered.doubt(&key, what, self.clock.now());
+            }
         }
         let gone = match (&put, cover) {
             // A timer that is used up is deleted by whoever handles it.

@@ -5,6 +5,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 
@@ -17,8 +18,17 @@ use crate::store::Which;
 /// See the module.
 pub(super) struct Remembered {
     rows: Mutex<LruCache<Key, Versioned>>,
-    /// When a write was last in doubt.
-    doubts: Mutex<LruCache<Key, Instant>>,
+    /// When each was last in doubt.
+    doubts: Mutex<LruCache<(Key, Doubt), Instant>>,
+}
+
+/// What may have landed, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Doubt {
+    /// A write of a row.
+    Write,
+    /// A timer that was armed.
+    Timer,
 }
 
 impl Default for Remembered {
@@ -34,15 +44,15 @@ impl Remembered {
         f(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes that it is not known whether a write landed.
-    pub(super) fn doubt(&self, key: &Key, now: Instant) {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).put(key.clone(), now);
+    /// Notes that it is not known whether a write, or a timer, landed.
+    pub(super) fn doubt(&self, key: &Key, what: Doubt, now: Instant) {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).put((key.clone(), what), now);
     }
 
-    /// Whether that was noted a moment ago.
-    pub(super) fn in_doubt(&self, key: &Key, now: Instant) -> bool {
+    /// Whether that was noted within `span`.
+    pub(super) fn in_doubt(&self, key: &Key, what: Doubt, now: Instant, span: Duration) -> bool {
         let doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-        doubts.peek(key).is_some_and(|at| clock::until(*at, now) < limits::DOUBT)
+        doubts.peek(&(key.clone(), what)).is_some_and(|at| clock::until(*at, now) < span)
     }
 
     pub(super) fn recall(&self, which: &Which, now: Instant) -> Option<Versioned> {

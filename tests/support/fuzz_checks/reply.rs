@@ -1,36 +1,24 @@
 //! What receivers answer.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use global_webhook::clock::Instant;
-use global_webhook::config::Source;
-use global_webhook::config::targets::targets;
 use global_webhook::limits;
 use global_webhook::notify::payload::Format;
-use global_webhook::notify::reply::{Confidential, result};
+use global_webhook::notify::reply::result;
 use global_webhook::push::{AttemptResult, Key, PushId, backoff};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
 use super::samples::FORMATS;
 
-/// In the path of the target whose receiver answers below.
-const SECRET_OF_THE_PATH: &str = "T0123secretOfThePath";
-
-static CONFIDENTIAL: LazyLock<Confidential> = LazyLock::new(|| {
-    let json = format!(r#"[{{"name": "t", "url": "https://x.example/{SECRET_OF_THE_PATH}"}}]"#);
-    let source = Source::new([("WebhookTargets".into(), json)]);
-    Confidential::of(&targets(&source, &mut Vec::new())[0])
-});
-
-/// A receiver's answer gives a result that is short, plain, within its bounds and without what is secret. Input: lines of
+/// A receiver's answer gives a result that is short, within its bounds, and made of known words only. Input: lines of
 /// status and `Retry-After` (an empty one is none), then the text.
 pub fn reply(data: &[u8]) -> bool {
     let Some((status, headers, text)) = answer(data) else { return false };
     for format in FORMATS {
         for now in [Instant::UNIX_EPOCH, Instant::MAX_UTC, Instant::MIN_UTC] {
-            match result(format, status, &headers, text, &CONFIDENTIAL, now) {
+            match result(format, status, &headers, text, now) {
                 AttemptResult::Confirmed { status } => assert!((200..300).contains(&status)),
                 AttemptResult::Failed { reason, retry_after } => {
                     assert!(!status.is_success() || format == Format::Teams, "{status}: {reason}");
@@ -61,6 +49,6 @@ fn answer(data: &[u8]) -> Option<(StatusCode, HeaderMap, &[u8])> {
 }
 
 fn short(reason: &str) {
-    assert!(reason.len() <= limits::REASON_BYTES_MAX + 100 && !reason.chars().any(char::is_control), "{reason:?}");
-    assert!(!reason.contains(SECRET_OF_THE_PATH), "{reason}");
+    let known = |c: char| c.is_ascii_alphanumeric() || " :,_-'".contains(c);
+    assert!(reason.len() <= 100 && reason.chars().all(known), "{reason:?}");
 }

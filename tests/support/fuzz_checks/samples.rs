@@ -37,7 +37,12 @@ pub(super) fn policy(regions: Vec<Region>) -> Policy {
         correlation: Correlation::Content,
         repeats: Repeats::New,
         rules: Vec::new(),
-        targets: vec![Target { name: "t".into(), notices: NOTICES.to_vec(), filter: Filter::default() }],
+        targets: vec![Target {
+            name: "t".into(),
+            notices: NOTICES.to_vec(),
+            filter: Filter::default(),
+            companions: true,
+        }],
         schedule: backoff::SCHEDULE.to_vec(),
     }
 }

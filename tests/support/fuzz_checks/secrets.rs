@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use global_webhook::config::{self, Settings};
+use global_webhook::store::Failure;
 use reqwest::Url;
 use serde_json::Value;
 

@@ -10,6 +10,7 @@ use global_webhook::limits;
 use global_webhook::notify::guard;
 use global_webhook::push::policy::{Filter, Rule, Target, Verdict};
 use global_webhook::push::{Region, Subject};
+use global_webhook::store::Failure;
 use reqwest::Url;
 
 use super::MARK;
@@ -164,7 +165,7 @@ fn regions_in_order(regions: &[Region]) {
 }
 
 fn target_taken(target: &TargetSettings) {
-    let Target { name, notices, filter } = &target.policy;
+    let Target { name, notices, filter, .. } = &target.policy;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     assert!((1..=limits::NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain), "{name}");
     assert!(!notices.is_empty() && notices.iter().collect::<BTreeSet<_>>().len() == notices.len(), "{notices:?}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use global_webhook::clock::Instant;
-use global_webhook::push::policy::{Policy, Repeats};
+use global_webhook::push::policy::{Policy, Repeats, Target};
 use global_webhook::push::{
     AttemptResult, Delivery, Did, Input, Key, Notice, Outcome, Phase, PushId, Region, Row, Settled,
 };
@@ -105,7 +105,8 @@ impl Rules {
                 let owed: BTreeSet<_> = settled.outbox.iter().map(|e| (e.target.as_str(), e.notice)).collect();
                 assert_eq!(owed.len(), settled.outbox.len(), "something is owed twice: {row:?}");
                 let notices = [Some(settled.outcome.into()), settled.recovered.map(|_| Notice::Recovered)];
-                let all = self.policy.targets.iter().flat_map(|target| {
+                let asked = |target: &&Target| target.companions || !row.subject.is_companion();
+                let all = self.policy.targets.iter().filter(asked).flat_map(|target| {
                     let told = notices.into_iter().flatten().filter(|notice| target.notices.contains(notice));
                     told.map(|notice| (target.name.as_str(), notice))
                 });

@@ -225,7 +225,8 @@ fn settings(flags: u32) -> Policy {
     policy.schedule = if flags & 4 != 0 { Vec::new() } else { vec![Duration::from_secs(5), limits::LEASE] };
     if flags & 8 != 0 {
         let notices = vec![Notice::TimedOut, Notice::Recovered];
-        policy.targets.push(Target { name: "late".into(), notices, filter: Filter::default() });
+        let (name, filter, companions) = ("late".to_owned(), Filter::default(), false);
+        policy.targets.push(Target { name, notices, filter, companions });
     }
     policy
 }
