@@ -51,3 +51,69 @@ impl Refused {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::clock::Instant;
+
+    /// A clock whose every sleep lasts until it is let go.
+    struct ByHand(Semaphore);
+
+    #[async_trait::async_trait]
+    impl Clock for ByHand {
+        fn now(&self) -> Instant {
+            Instant::UNIX_EPOCH
+        }
+
+        async fn sleep(&self, _: Duration) {
+            self.0.acquire().await.expect("never closed").forget();
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn many_of_a_kind_are_two_lines_a_minute() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let hand = Arc::new(ByHand(Semaphore::new(0)));
+        let clock: Arc<dyn Clock> = Arc::clone(&hand) as _;
+        let refused = Refused::default();
+        let said =
+            |lines: &Lines| String::from_utf8(std::mem::take(&mut *lines.0.lock().expect("no panic"))).expect("text");
+        actix_web::rt::System::new().block_on(async {
+            for _ in 0..1000 {
+                refused.note("body_not_json", "The body is not JSON.", Some("westus"), None, &clock);
+            }
+            refused.note("not_found", "There is nothing.", None, Some("a:1"), &clock);
+            let first = said(&lines);
+            assert_eq!(first.lines().count(), 2, "{first}");
+            hand.0.add_permits(2);
+            while refused.since().len() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let then = said(&lines);
+            assert!(then.contains("count=999") && then.lines().count() == 1, "{then}");
+            refused.note("body_not_json", "The body is not JSON.", None, None, &clock);
+            assert!(said(&lines).contains("webhook refused"), "a minute later it is told anew");
+        });
+    }
+}

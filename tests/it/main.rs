@@ -23,6 +23,7 @@ mod azure_queue;
 mod azure_table;
 mod bad_input;
 mod cases;
+mod cases_heard;
 mod cases_receivers;
 mod cases_settings;
 mod cases_storage;
