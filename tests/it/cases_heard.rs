@@ -42,7 +42,7 @@ async fn case_c4_every_kind_of_refused_webhook_leaves_one_line() {
         let lines: Vec<&str> = output.lines().filter(|line| line.contains(&format!("reason=\"{code}\""))).collect();
         let [line] = lines[..] else { panic!("{code}: {output}") };
         assert!(line.contains("WARN") && line.contains("webhook refused"), "{line}");
-        assert_eq!(line.contains("region="), region.is_some(), "{line}");
+        assert_eq!(line.contains("region=\""), region.is_some(), "{line}");
         assert!(region.is_none_or(|region| line.contains(&format!("region=\"{region}\""))), "{line}");
     }
     assert!(output.lines().any(|line| line.contains("region_unknown") && line.contains("team/shop:v1")), "{output}");
