@@ -161,12 +161,13 @@ pub fn until(from: Instant, until: Instant) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use super::*;
 
-    struct Set(Mutex<Instant>);
+    /// A clock that stands where it is put.
+    pub(crate) struct Set(pub(crate) Mutex<Instant>);
 
     #[async_trait]
     impl Clock for Set {
