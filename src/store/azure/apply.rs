@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, try_join};
 use tracing::warn;
 
-use super::message::{Message, Reason, Timer};
+use super::message::{Message, Timer};
 use super::parts::{Entry, Expected, Put, Record, Ticket, TimerRef, Versioned};
 use super::{AzureStore, conflict_pause};
 use crate::clock::{self, Instant};
@@ -379,10 +379,5 @@ impl Record {
 }
 
 fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
-    let reason = match row.phase {
-        Phase::Waiting { .. } => Reason::Deadline,
-        Phase::Settled(_) => Reason::Delivery,
-        Phase::Purged { .. } => Reason::Removal,
-    };
-    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false })
+    Message::Timer(Timer { push: row.id.clone(), due, ticket, again: false })
 }
