@@ -4,7 +4,7 @@
 //! once, and counts on from there. Where there is a storage account, its time is the one that counts: it is the same for all
 //! processes, and [`StorageClock`] follows it wherever the difference is more than seconds.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -80,14 +80,13 @@ pub struct StorageClock {
     base: Arc<dyn Clock>,
     /// What is added to the base, in milliseconds.
     offset: AtomicI64,
-    known: AtomicBool,
 }
 
 impl StorageClock {
     /// The base's time, until the storage says otherwise.
     #[must_use]
     pub fn new(base: Arc<dyn Clock>) -> Self {
-        Self { base, offset: AtomicI64::new(0), known: AtomicBool::new(false) }
+        Self { base, offset: AtomicI64::new(0) }
     }
 
     /// What the base says.
@@ -112,11 +111,8 @@ impl StorageClock {
             return;
         }
         self.offset.store(offset, Ordering::Relaxed);
-        let first = !self.known.swap(true, Ordering::Relaxed);
         if offset == 0 {
-            if !first {
-                info!("the machine's clock agrees with the storage's again");
-            }
+            info!("the machine's clock agrees with the storage's again");
         } else {
             warn!(
                 difference_ms = difference,
@@ -161,12 +157,13 @@ pub fn until(from: Instant, until: Instant) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use super::*;
 
-    struct Set(Mutex<Instant>);
+    /// A clock that stands where it is put.
+    pub(crate) struct Set(pub(crate) Mutex<Instant>);
 
     #[async_trait]
     impl Clock for Set {

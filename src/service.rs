@@ -20,7 +20,7 @@ use tracing::{Instrument, Span, error, info, warn};
 use crate::clock::{self, Clock, Instant, SystemClock};
 use crate::engine::{Accepted, Done, Engine, Job};
 use crate::limits;
-use crate::push::{Arrival, PushId};
+use crate::push::{Arrival, Input, PushId};
 use crate::store::azure::AzureStore;
 use crate::store::azure::fired::Core;
 use crate::store::{Applied, Decide, Failure};
@@ -157,48 +157,39 @@ impl Service {
         .await
     }
 
-    /// Looks at a push whose time has come.
-    ///
-    /// # Errors
-    /// As for [`Engine::look`].
-    pub async fn look(&self, id: PushId) -> Result<Done, Failure> {
-        self.operate(|engine| async move { engine.look(&id).await }).await
-    }
-
     /// Ends the wait of a push now.
     ///
     /// # Errors
-    /// As for [`Engine::terminate`].
+    /// As for [`Engine::apply`].
     pub async fn terminate(&self, id: PushId) -> Result<Done, Failure> {
-        self.operate(|engine| async move { engine.terminate(&id).await }).await
+        self.apply(id, Input::Terminate).await
     }
 
     /// Sends notifications of a push again.
     ///
     /// # Errors
-    /// As for [`Engine::redeliver`].
+    /// As for [`Engine::apply`].
     pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
-        self.operate(|engine| async move { engine.redeliver(&id, target).await }).await
+        self.apply(id, Input::Redeliver(target)).await
     }
 
     /// Removes a push that owes nothing.
     ///
     /// # Errors
-    /// As for [`Engine::purge`].
+    /// As for [`Engine::apply`].
     pub async fn purge(&self, id: PushId) -> Result<Done, Failure> {
-        self.operate(|engine| async move { engine.purge(&id).await }).await
+        self.apply(id, Input::Purge).await
     }
 
-    /// Runs a call and starts the deliveries it owes, in the same task: a caller that goes away would otherwise leave what
-    /// it has claimed to the end of the lease.
-    async fn operate<F>(&self, call: impl FnOnce(Arc<Engine>) -> F) -> Result<Done, Failure>
-    where
-        F: Future<Output = Result<Done, Failure>> + Send + 'static,
-    {
+    /// Looks at a push whose time has come, or does to it what an operator wants, and starts the deliveries it owes, in the same
+    /// task: a caller that goes away would otherwise leave what it has claimed to the end of the lease.
+    ///
+    /// # Errors
+    /// As for [`Engine::apply`].
+    pub async fn apply(&self, id: PushId, input: Input) -> Result<Done, Failure> {
         let this = self.clone();
-        let call = call(Arc::clone(&self.engine));
-        self.run(|_| async move {
-            let mut done = call.await?;
+        self.run(|engine| async move {
+            let mut done = engine.apply(&id, input).await?;
             this.start(std::mem::take(&mut done.jobs));
             Ok(done)
         })

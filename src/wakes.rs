@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::limits;
-use crate::push::PushId;
+use crate::push::{Input, PushId};
 use crate::service::Service;
 use crate::store::{Failure, Wakes};
 
@@ -43,7 +43,7 @@ pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>,
             }
             continue;
         }
-        let looks = due.into_iter().map(async |push| (service.look(push.clone()).await.err(), push));
+        let looks = due.into_iter().map(async |push| (service.apply(push.clone(), Input::Timer).await.err(), push));
         let mut stuck = false;
         for (cause, push) in join_all(looks).await {
             let Some(cause) = cause else {

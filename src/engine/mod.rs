@@ -13,7 +13,6 @@
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
 mod log;
-mod operate;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::notify::Notifier;
 use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
-use crate::store::{Applied, Decide, Failure, Store, Which};
+use crate::store::{Applied, Decide, Failure, Health, Page, Store, Which};
 
 /// The service: settings, and hands to act with.
 pub struct Engine {
@@ -197,12 +196,15 @@ impl Engine {
         self.apply_arrival(Arc::new(arrival), true).await
     }
 
-    /// Looks at a push whose time has come.
+    /// Looks at a push whose time has come, or does to it what an operator wants.
     ///
     /// # Errors
-    /// Somebody must look again.
-    pub async fn look(&self, push: &PushId) -> Result<Done, Failure> {
-        self.within(limits::TIMER_CALL_BUDGET, self.run(&Which::Push(push.clone()), Input::Timer)).await
+    /// The row could not be read or written in time; the change may have been made all the same. Somebody must look again; to ask
+    /// again is safe as well, but for a redelivery, which would send once more.
+    pub async fn apply(&self, push: &PushId, input: Input) -> Result<Done, Failure> {
+        let look = matches!(input, Input::Timer);
+        let budget = if look { limits::TIMER_CALL_BUDGET } else { limits::OPERATOR_CALL_BUDGET };
+        self.within(budget, self.run(&Which::Push(push.clone()), input)).await
     }
 
     /// The step of a look, for a store that knows itself when and whether to apply it.
@@ -240,6 +242,30 @@ impl Engine {
         }
     }
 
+    /// The row of a push, or of the newest round of a key.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn row(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.store.get(which)).await
+    }
+
+    /// A page of pushes, newest first, and where the next page begins; `None` at the end. At most `limit` (1 to 1000); there
+    /// may be fewer, or none, before the end.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(limit, cursor)).await
+    }
+
+    /// Creates what is missing in the storage, and tells what can be reached.
+    ///
+    /// # Errors
+    /// `Unavailable` after two seconds without an answer.
+    pub async fn health(&self) -> Result<Health, Failure> {
+        self.within(Duration::from_secs(2), async { Ok(self.store.prepare().await) }).await
+    }
     fn decider(&self, input: Input) -> Arc<dyn Decide> {
         Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input })
     }

@@ -310,50 +310,19 @@ mod tests {
 
     #[test]
     fn every_documented_action_is_read() {
-        let cases = [
-            (
-                r#"{"id":"1","action":"push","target":{"digest":"sha256:1","repository":"a","tag":"t"},"request":{"host":"C.azurecr.io"}}"#,
-                "push",
-                Some("t"),
-                "c.azurecr.io",
-            ),
-            (
-                r#"{"id":"1","action":"push","target":{"digest":"sha256:1","repository":"a","tag":""},"request":{"host":"c.azurecr.io"}}"#,
-                "push",
-                None,
-                "c.azurecr.io",
-            ),
-            (
-                r#"{"id":"1","action":"delete","target":{"digest":"sha256:1","repository":"a"},"request":{"host":"c.azurecr.io"}}"#,
-                "delete",
-                None,
-                "c.azurecr.io",
-            ),
-            (
-                r#"{"id":"1","action":"quarantine","target":{"size":1,"digest":"sha256:1","repository":"a","tag":"t"},"request":{}}"#,
-                "quarantine",
-                Some("t"),
-                "",
-            ),
-            (
-                r#"{"id":"1","action":"chart_push","target":{"digest":"sha256:1","repository":"a","tag":"t","name":"n","version":"v"}}"#,
-                "chart_push",
-                Some("t"),
-                "",
-            ),
-            (
-                r#"{"id":"1","action":"chart_delete","target":{"digest":"sha256:1","repository":"a","tag":null},"request":null,"x":[1]}"#,
-                "chart_delete",
-                None,
-                "",
-            ),
-        ];
-        for (body, action, tag, registry) in cases {
+        for (action, target, rest, tag, registry) in [
+            ("push", r#","tag":"t""#, r#","request":{"host":"C.azurecr.io"}"#, Some("t"), "c.azurecr.io"),
+            ("push", r#","tag":"""#, r#","request":{"host":"c.azurecr.io"}"#, None, "c.azurecr.io"),
+            ("delete", "", r#","request":{"host":"c.azurecr.io"}"#, None, "c.azurecr.io"),
+            ("quarantine", r#","size":1,"tag":"t""#, r#","request":{}"#, Some("t"), ""),
+            ("chart_push", r#","tag":"t","name":"n","version":"v""#, "", Some("t"), ""),
+            ("chart_delete", r#","tag":null"#, r#","request":null,"x":[1]"#, None, ""),
+        ] {
+            let target = format!(r#"{{"digest":"sha256:1","repository":"a"{target}}}"#);
+            let body = format!(r#"{{"id":"1","action":"{action}","target":{target}{rest}}}"#);
             let Ok(Webhook::FanIn { subject, .. }) = parse(body.as_bytes()) else { panic!("{body}") };
-            assert_eq!(
-                (subject.action.as_str(), subject.tag.as_deref(), subject.registry.as_str()),
-                (action, tag, registry)
-            );
+            let read = (subject.action.as_str(), subject.tag.as_deref(), subject.registry.as_str());
+            assert_eq!(read, (action, tag, registry));
         }
     }
 
@@ -487,35 +456,21 @@ mod tests {
 
     #[test]
     fn the_two_correlation_modes_differ_in_what_counts() {
-        let one = Arrival {
-            region: Region::parse("a").unwrap(),
-            received: Instant::UNIX_EPOCH,
-            id: "1".into(),
-            subject: Subject {
-                registry: "r".into(),
-                repository: "p".into(),
-                tag: None,
-                digest: "d".into(),
-                action: "push".into(),
-            },
-            payload: String::new(),
+        use Correlation::{Content, Id};
+        let arrival = |id: &str, digest: &str, tag: &str| {
+            let target = format!(r#"{{"repository":"p","digest":"{digest}","tag":"{tag}"}}"#);
+            let body = format!(r#"{{"action":"push","id":"{id}","target":{target}}}"#);
+            Arrival::read(Region::parse("a").unwrap(), Instant::UNIX_EPOCH, body, None).unwrap()
         };
-        let other_id = Arrival { id: "2".into(), ..one.clone() };
-        let other_tag = Arrival { subject: Subject { tag: Some("t".into()), ..one.subject.clone() }, ..one.clone() };
-        assert_eq!(one.key(Correlation::Content), other_id.key(Correlation::Content));
-        assert_ne!(one.key(Correlation::Content), other_tag.key(Correlation::Content));
-        assert_ne!(one.key(Correlation::Id), other_id.key(Correlation::Id));
-        let tag = |digest: &str| Arrival {
-            subject: Subject { digest: digest.into(), ..other_tag.subject.clone() },
-            ..other_tag.clone()
-        };
-        let key = |digest| tag(digest).key(Correlation::Content);
-        assert_eq!(
-            (key("1").place(), key("1") == key("2")),
-            (key("2").place(), false),
-            "digests of one tag share a place"
-        );
-        assert_ne!(one.key(Correlation::Id), one.key(Correlation::Content));
+        let [one, other_id, other_tag] =
+            [("1", "d", ""), ("2", "d", ""), ("1", "d", "t")].map(|(i, d, t)| arrival(i, d, t));
+        assert_eq!(one.key(Content), other_id.key(Content));
+        assert_ne!(one.key(Content), other_tag.key(Content));
+        assert_ne!(one.key(Id), other_id.key(Id));
+        assert_ne!(one.key(Id), one.key(Content));
+        let [tagged, moved] = ["d", "e"].map(|digest| arrival("1", digest, "t").key(Content));
+        assert_eq!(tagged.place(), moved.place(), "digests of one tag share a place");
+        assert_ne!(tagged, moved);
     }
 
     proptest! {

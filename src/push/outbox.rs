@@ -7,18 +7,25 @@ use super::{AttemptResult, Attempted, Claim, Decision, Did};
 use crate::clock::{self, Instant};
 use crate::limits;
 
-/// Adds one entry for each target that is told of `notice`. One whose overtaken notification may be on its way this moment is
-/// told after that has ended.
+/// Adds one entry for each target that is told of `notice`.
 pub(super) fn owe(settled: &mut Settled, notice: Notice, row: &Row, now: Instant, policy: &Policy) {
     for target in policy.told(notice, &row.subject) {
-        let before = settled.outbox.iter().filter(|e| e.target == target).filter_map(|e| e.delivery.on_its_way());
-        let delivery = owed(0, before.max().unwrap_or(now).max(now));
+        let delivery = owed(0, settled.free(target, now));
         settled.outbox.push(Entry { target: target.to_owned(), notice, delivery });
     }
 }
 
 fn owed(claims: u32, not_before: Instant) -> Delivery {
     Delivery::Owed { claims, failures: 0, lapses: 0, not_before, lease_until: None, last_error: None }
+}
+
+impl Settled {
+    /// From when on a target may be told, at `now` or later: an overtaken notification that may be on its way to it this moment
+    /// has to end before.
+    fn free(&self, target: &str, now: Instant) -> Instant {
+        let to_it = self.outbox.iter().filter(|entry| entry.target == target);
+        to_it.filter_map(|entry| entry.delivery.on_its_way()).max().unwrap_or(now).max(now)
+    }
 }
 
 impl Delivery {
@@ -168,16 +175,17 @@ pub(super) fn redeliver(row: &Row, target: Option<&str>, now: Instant) -> Decisi
     if target.is_some_and(|target| settled.outbox.iter().all(|entry| entry.target != target)) {
         return Did::UnknownTarget.unchanged();
     }
-    let recovered = settled.recovered.is_some();
+    let before = settled.clone();
     for entry in settled.outbox.iter_mut().filter(|e| target.is_none_or(|t| t == e.target)) {
-        if recovered && entry.notice == Notice::TimedOut {
+        if before.recovered.is_some() && entry.notice == Notice::TimedOut {
             continue;
         }
+        let soonest = before.free(&entry.target, now);
         match &mut entry.delivery {
             Delivery::Confirmed { attempt, .. } | Delivery::Exhausted { attempt, .. } => {
-                entry.delivery = owed(*attempt, now);
+                entry.delivery = owed(*attempt, soonest);
             }
-            Delivery::Owed { not_before, lease_until: None, .. } => *not_before = (*not_before).min(now),
+            Delivery::Owed { not_before, lease_until: None, .. } => *not_before = (*not_before).min(soonest),
             Delivery::Owed { lease_until: Some(_), .. } | Delivery::Overtaken { .. } => {}
         }
     }

@@ -98,11 +98,12 @@ pub enum Phase {
     /// Irreversible.
     Settled(Settled),
     /// Nobody sees it any more. It stays for [`PURGED_KEPT`](limits::PURGED_KEPT), so that whoever opens the next round of
-    /// the same content at this moment and whoever finds none do not open two.
+    /// the same content at this moment and whoever finds none do not open two; and for as long as its repeats may come, so
+    /// that none of them opens a push that nobody else will report.
     Purged {
         /// When.
         at: Instant,
-        /// Reports received up to this instant were for it.
+        /// Reports received up to this instant are for it, unless its tag has moved.
         until: Instant,
     },
 }
@@ -269,6 +270,12 @@ impl Row {
         }
     }
 
+    /// Whether it has not settled.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
     /// Whether it was removed, as far as anybody can see.
     #[must_use]
     pub fn is_purged(&self) -> bool {
@@ -277,18 +284,19 @@ impl Row {
 
     /// Until when a report of a region on record is a repeat, that instant included: one time-out after the report that
     /// completed the push, or after its deadline and whatever came late. Judged by when reports were received, so that a
-    /// storage that was away changes nothing.
+    /// storage that was away changes nothing. That it was purged changes nothing either.
     #[must_use]
     pub fn repeats_until(&self) -> Instant {
         let last = self.arrived.values().map(|seen| seen.at).max().unwrap_or(self.opened);
         let end = match &self.phase {
+            Phase::Purged { until, .. } => return *until,
             Phase::Settled(s)
                 if s.recovered.is_some() || (s.outcome == Outcome::Replicated && s.missing.is_empty()) =>
             {
                 last
             }
             Phase::Settled(s) if s.terminated => last.max(s.at),
-            Phase::Settled(_) | Phase::Waiting { .. } | Phase::Purged { .. } => last.max(self.deadline),
+            Phase::Settled(_) | Phase::Waiting { .. } => last.max(self.deadline),
         };
         clock::after(end, clock::until(self.opened, self.deadline))
     }
@@ -309,7 +317,7 @@ impl Row {
     pub fn wake(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Waiting { held } => Some(held.unwrap_or(self.deadline)),
-            Phase::Purged { at, .. } => Some(clock::after(*at, limits::PURGED_KEPT)),
+            Phase::Purged { at, until } => Some(clock::after(*at, limits::PURGED_KEPT).max(*until)),
             Phase::Settled(settled) => settled
                 .outbox
                 .iter()

@@ -14,6 +14,7 @@
 //! | a region on record | up to one time-out after the end, its tag unmoved since | a repeat |
 //! | | the same, but the tag carried another digest since | the next round |
 //! | | later | the next round |
+//! | a region of a push that was purged | up to when it would be a repeat, its tag unmoved since | for that push, and told to nobody |
 //! | a region of the settings that this push does not wait for | up to then | shown |
 //! | | later | the next round |
 //! | any other region | whenever | refused |
@@ -39,15 +40,13 @@ pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, ans
         (Some(row), Input::Timer) => context.timer(row),
         (Some(row), _) if row.is_purged() => Did::UnknownPush.unchanged(),
         (Some(row), Input::Attempted(attempted)) => attempt_ended(row, attempted, now, policy),
-        (Some(row), Input::Terminate) => match row.phase {
-            Phase::Waiting { .. } => context.settle(row.clone(), Outcome::TimedOut, true),
-            Phase::Settled(_) | Phase::Purged { .. } => Did::Idle.unchanged(),
-        },
+        (Some(row), Input::Terminate) if row.settled().is_some() => Did::Idle.unchanged(),
+        (Some(row), Input::Terminate) => context.end(row.clone(), Did::Held, true),
         (Some(row), Input::Redeliver(target)) => redeliver(row, target.as_deref(), now),
         (Some(row), Input::Purge) if row.wake().is_some() => Did::Owing.unchanged(),
         (Some(row), Input::Purge) => {
-            let until = now.min(row.repeats_until());
-            let gone = Row { phase: Phase::Purged { at: now, until }, payload: String::new(), ..row.clone() };
+            let phase = Phase::Purged { at: now, until: row.repeats_until() };
+            let gone = Row { phase, payload: String::new(), ..row.clone() };
             Did::Purged.changed(gone, now, Vec::new())
         }
         (None, Input::Timer | Input::Attempted(_) | Input::Terminate | Input::Redeliver(_) | Input::Purge) => {
@@ -87,9 +86,6 @@ impl Report<'_> {
     fn step(&self, row: Option<&Row>) -> Decision {
         let Some(row) = row else { return self.open(None, None) };
         let received = self.arrival.received;
-        if let Phase::Purged { until, .. } = row.phase {
-            return if received <= until { Did::Duplicate.unchanged() } else { self.open(Some(row), Some(until)) };
-        }
         let earlier = row.since.max(row.before.get(&self.arrival.region).copied());
         if row.id.round > 1 && earlier.is_some_and(|earlier| received <= earlier) {
             let before = PushId { round: row.id.round - 1, ..row.id.clone() };
@@ -98,14 +94,11 @@ impl Report<'_> {
         if let Some(seen) = row.arrived.get(&self.arrival.region) {
             return self.on_record(row, seen);
         }
-        if row.regions.contains(&self.arrival.region) {
+        let over = received > row.repeats_until();
+        if row.regions.contains(&self.arrival.region) && !(row.is_purged() && over) {
             return self.missing(row);
         }
-        if received > row.repeats_until() {
-            self.open(Some(row), Some(row.repeats_until()))
-        } else {
-            self.unawaited(row)
-        }
+        if over { self.open(Some(row), Some(row.repeats_until())) } else { self.unawaited(row) }
     }
 
     /// Opens the first round, or the one after `previous`, to which reports received up to `since` belong.
@@ -180,7 +173,7 @@ impl Report<'_> {
     fn unawaited(&self, row: &Row) -> Decision {
         let region = &self.arrival.region;
         let shown = row.unawaited.contains_key(region) || row.unawaited.len() >= limits::REGIONS_MAX;
-        if shown || !self.context.policy.known_regions().contains(&region) {
+        if shown || row.is_purged() || !self.context.policy.known_regions().contains(&region) {
             return self.not_awaited();
         }
         let mut row = row.clone();
@@ -192,7 +185,7 @@ impl Report<'_> {
     fn on_record(&self, row: &Row, seen: &Seen) -> Decision {
         let received = self.arrival.received;
         // The first one waited on the queue while another came in late.
-        let in_time = received < row.deadline && row.deadline <= seen.at && row.settled().is_none();
+        let in_time = received < row.deadline && row.deadline <= seen.at && row.is_waiting();
         let applied = seen.at == received && seen.id == self.arrival.id;
         if applied || (seen.repeated.is_some_and(|last| received <= last) && !in_time) {
             return Did::Duplicate.unchanged();
@@ -207,6 +200,9 @@ impl Report<'_> {
                 Some(Answer { moved: Some(moved), .. }) => return self.open(Some(row), Some(moved)),
                 Some(Answer { moved: None, .. }) => {}
             }
+        }
+        if row.is_purged() {
+            return Did::Duplicate.unchanged();
         }
         let mut row = row.clone();
         let last = if in_time { seen.at } else { received };
@@ -241,11 +237,7 @@ impl Report<'_> {
                     return did.changed(next, now, Vec::new());
                 }
                 // Its deadline was not handled yet. It is now, and what came late came late.
-                match context.at_deadline(&next) {
-                    Err(ask) => Decision::Ask(ask),
-                    Ok(Some(outcome)) => context.settle(next, outcome, false),
-                    Ok(None) => did.changed(context.hold(next), now, Vec::new()),
-                }
+                context.end(next, did, false)
             }
             Phase::Settled(settled) => {
                 if !complete || settled.outcome != Outcome::TimedOut || settled.recovered.is_some() {
@@ -254,29 +246,31 @@ impl Report<'_> {
                 settled.recovered = Some(now);
                 context.recovered(next)
             }
-            Phase::Purged { .. } => Did::UnknownPush.unchanged(),
+            Phase::Purged { .. } => Did::Duplicate.unchanged(),
         }
     }
 }
 
 impl Context<'_> {
-    /// How a push ends at its deadline whose regions did not all report in time; `None` when that must wait.
-    fn at_deadline(&self, row: &Row) -> Result<Option<Outcome>, Question> {
+    /// Ends the wait of a push whose regions did not all report in time, at its deadline or by an operator's word, which does
+    /// not wait for what is on the queue; `held` is the word where that must be waited for.
+    fn end(&self, row: Row, held: Did, terminated: bool) -> Decision {
         let Some(Answer { moved, pending }) = self.answer else {
-            return Err(Question {
-                moved: row.subject.tag.as_ref().map(|_| (row.opened, row.deadline)),
-                pending: true,
-            });
+            let moved = row.subject.tag.as_ref().map(|_| (row.opened, row.deadline));
+            return Decision::Ask(Question { moved, pending: !terminated });
         };
-        Ok(if pending {
-            None
-        } else if moved.is_some() {
-            Some(Outcome::Superseded)
-        } else if row.missing_in_time().iter().all(|region| self.known(row, region)) {
-            Some(Outcome::Replicated)
+        if pending && !terminated {
+            let held_until = Some(clock::after(self.now, limits::RELEASE_PERIOD));
+            return held.changed(Row { phase: Phase::Waiting { held: held_until }, ..row }, self.now, Vec::new());
+        }
+        let outcome = if moved.is_some() {
+            Outcome::Superseded
+        } else if row.missing_in_time().iter().all(|region| self.known(&row, region)) {
+            Outcome::Replicated
         } else {
-            Some(Outcome::TimedOut)
-        })
+            Outcome::TimedOut
+        };
+        self.settle(row, outcome, terminated)
     }
 
     /// Whether a region without a report counts as one with a report, since it reported the same content before.
@@ -289,21 +283,11 @@ impl Context<'_> {
         row.missing().iter().all(|region| self.known(row, region))
     }
 
-    /// Puts off the end until whatever waits on the queue must have been applied.
-    fn hold(&self, row: Row) -> Row {
-        let held = Some(clock::after(self.now, limits::RELEASE_PERIOD));
-        Row { phase: Phase::Waiting { held }, ..row }
-    }
-
     /// Does whatever the row owes at this instant.
     fn timer(&self, row: &Row) -> Decision {
         match &row.phase {
             Phase::Waiting { held } if self.now < held.unwrap_or(row.deadline) => Did::Early.unchanged(),
-            Phase::Waiting { .. } => match self.at_deadline(row) {
-                Err(ask) => Decision::Ask(ask),
-                Ok(Some(outcome)) => self.settle(row.clone(), outcome, false),
-                Ok(None) => Did::Held.changed(self.hold(row.clone()), self.now, Vec::new()),
-            },
+            Phase::Waiting { .. } => self.end(row.clone(), Did::Held, false),
             Phase::Settled(settled) => {
                 let mut settled = settled.clone();
                 let claims = claim_due(&mut settled, self.now);

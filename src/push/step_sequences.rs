@@ -5,26 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::stories::{Pushes, at, policy, regions, rule, three};
-use super::{told, *};
+use super::*;
 use crate::push::Delivery;
 use crate::push::policy::{Filter, Verdict};
 use crate::store::Which;
-
-macro_rules! cases {
-    ($($name:ident: $seconds:literal, $webhooks:literal => $told:literal, $repeats:literal;)*) => {
-        $(#[test] fn $name() {
-            assert_eq!(told(policy($seconds), $webhooks), ($told.into(), $repeats));
-        })*
-    };
-}
-
-cases! {
-    case_a2_repeats_after_a_late_region: 6, "E1 0, W1 7, E2 9, W2 11" => "A1 timed_out 6 -W, A1 recovered 7", 2;
-    case_a3_a_repeat_before_a_late_region: 6, "E1 0, E2 7, W1 8, W2 10" => "A1 timed_out 6 -W, A1 recovered 8", 2;
-    case_a4_two_pushes_that_overlap: 5, "E1 0, E2 1, W1 6, W2 7" => "A1 timed_out 5 -W, A1 recovered 6", 2;
-    case_a5_a_second_event_of_one_region: 6, "E1 0, W1 1, E2 2" => "A1 replicated 1", 1;
-    case_a6_a_tag_that_moved_on: 6, "A: E 0; B: E 2, W 3" => "B1 replicated 3, [A1 superseded 6]", 0;
-}
 
 #[test]
 fn case_a7_a_region_taken_out_of_the_settings_closes_nothing() {
@@ -51,15 +35,6 @@ fn case_a8_a_push_purged_while_its_next_round_opens_is_two_pushes_not_three() {
     assert_eq!(pushes.play("E2 60"), "opened round 2, wake 66");
     assert_eq!(pushes.play("W2 61"), "replicated round 2 t1 u1, wake 91");
     assert!(pushes.newest("A").unwrap().before.is_empty(), "nobody sees what was purged");
-}
-
-#[test]
-fn case_a10_redeliver_sends_now_what_waits_for_hours() {
-    let schedule = vec![Duration::from_secs(36_000)];
-    let mut pushes = Pushes::new(Policy { schedule, ..policy(6) });
-    pushes.play("E1 0, W1 1, confirmed u1 1, failed t1 1");
-    assert_eq!(pushes.play("redeliver:nosuch 60"), "unknown_target");
-    assert_eq!(pushes.play("redeliver:t 60"), "claimed t2, wake 90");
 }
 
 #[test]

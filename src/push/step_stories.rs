@@ -241,7 +241,7 @@ impl Pushes {
             Phase::Settled(s) => match s.outcome {
                 Outcome::Replicated => assert!(s.missing.iter().all(|region| next.before.contains_key(region))),
                 Outcome::TimedOut => assert!(s.terminated || s.at >= next.deadline && !s.missing.is_empty()),
-                Outcome::Superseded => assert!(s.at >= next.deadline && s.recovered.is_none()),
+                Outcome::Superseded => assert!((s.terminated || s.at >= next.deadline) && s.recovered.is_none()),
             },
             Phase::Purged { .. } => assert!(step.claims.is_empty()),
         }
@@ -259,7 +259,7 @@ impl Pushes {
             let before = self.leases.insert(name(target, *notice), (*claim, *lease_until));
             assert!(before.is_none_or(|(last, until)| last < *claim && until <= now), "two attempts at once");
             let overtaken = |e: &Entry| e.target == *target && matches!(e.delivery, Delivery::Overtaken { .. });
-            if next.settled().is_some_and(|s| s.outbox.iter().any(overtaken)) && !matches!(input, Input::Redeliver(_)) {
+            if next.settled().is_some_and(|s| s.outbox.iter().any(overtaken)) {
                 let alarm = self.leases.get(&name(target, Notice::TimedOut));
                 assert!(alarm.is_none_or(|(_, until)| *until <= now), "the all-clear beside the alarm");
             }

@@ -1,6 +1,6 @@
 //! Pushes in maps: the plainest reading of the contract. For tests and measurements; nothing survives the process.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +19,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Inner {
-    /// Rounds of each content of each place.
-    rows: HashMap<String, BTreeMap<(String, u32), Arc<Row>>>,
+    rows: BTreeMap<PushId, Arc<Row>>,
     by_time: BTreeSet<(Instant, PushId)>,
     wakes: BTreeMap<PushId, Instant>,
     due: BTreeSet<(Instant, PushId)>,
@@ -53,9 +52,7 @@ impl MemoryStore {
     /// Every row there is.
     #[must_use]
     pub fn rows(&self) -> BTreeMap<PushId, Arc<Row>> {
-        self.with(|inner| {
-            inner.rows.values().flat_map(BTreeMap::values).map(|row| (row.id.clone(), Arc::clone(row))).collect()
-        })
+        self.with(|inner| inner.rows.clone())
     }
 
     /// What is due at an instant, the longest overdue first.
@@ -73,19 +70,20 @@ impl MemoryStore {
 
 impl Inner {
     fn row(&self, which: &Which) -> Option<&Arc<Row>> {
-        let rounds = self.rows.get(which.key().place())?;
-        let content = which.key().content().to_owned();
         match which {
-            Which::Push(id) => rounds.get(&(content, id.round)),
-            Which::Newest(_) => {
-                rounds.range((content.clone(), 0)..=(content, u32::MAX)).next_back().map(|(_, row)| row)
+            Which::Push(id) => self.rows.get(id),
+            Which::Newest(key) => {
+                let last = PushId { key: key.clone(), round: u32::MAX };
+                self.rows.range(..=last).next_back().map(|(_, row)| row).filter(|row| row.id.key == *key)
             }
         }
     }
 
     fn answer(&self, row: &Row, question: Question) -> Answer {
-        let others = || self.rows.get(row.id.key.place()).into_iter().flat_map(BTreeMap::values).map(|row| &**row);
-        let moved = question.moved.and_then(|span| last_moved(others(), &row.id, &row.subject.digest, span));
+        let (before, after) = (self.rows.range(..&row.id).rev(), self.rows.range(&row.id..));
+        let near = |(id, _): &(&PushId, &Arc<Row>)| id.key.place() == row.id.key.place();
+        let others = before.take_while(near).chain(after.take_while(near)).map(|(_, other)| &**other);
+        let moved = question.moved.and_then(|span| last_moved(others, &row.id, &row.subject.digest, span));
         Answer { moved, pending: false }
     }
 
@@ -104,9 +102,7 @@ impl Inner {
             (Change::Remove, Some(row)) => {
                 self.wake(&row.id, None);
                 self.by_time.remove(&(row.opened, row.id.clone()));
-                if let Some(rounds) = self.rows.get_mut(row.id.key.place()) {
-                    rounds.remove(&(row.id.key.content().to_owned(), row.id.round));
-                }
+                self.rows.remove(&row.id);
                 None
             }
             (Change::Remove, None) => None,
@@ -114,8 +110,7 @@ impl Inner {
                 let next = Arc::new(next);
                 self.wake(&next.id, next.wake());
                 self.by_time.insert((next.opened, next.id.clone()));
-                let rounds = self.rows.entry(next.id.key.place().to_owned()).or_default();
-                rounds.insert((next.id.key.content().to_owned(), next.id.round), Arc::clone(&next));
+                self.rows.insert(next.id.clone(), Arc::clone(&next));
                 Some(next)
             }
         };

@@ -233,6 +233,38 @@ async fn a12(deployment: Deployment) {
     assert!(output.lines().any(|line| named(&line)), "{output}");
 }
 
+/// The same image through both apps, whose webhooks reach one row: whoever opened it tells of it, once.
+async fn a12_with_the_same_image(deployment: Deployment) {
+    let account = on_azurite(Azurite::account).await;
+    let app = async |name| Stage::on(deployment, Some(&account), "e,w", "0:0:5", &[("WebhookApp", name)]).await;
+    let mut stages = [app("production").await, app("staging").await];
+    let images = [0, 1]
+        .map(|opener| ["complete", "missing"].map(|tag| (opener, Image::new("team/shop", &format!("{tag}-{opener}")))));
+    let images = images.as_flattened();
+    let mut ids = Vec::new();
+    for (opener, image) in images {
+        let id = stages[*opener].push("e", image).await;
+        assert_eq!(stages[1 - opener].push("e", image).await, id, "one push");
+        if image.tag.starts_with("complete") {
+            // The other app completes it, and leaves it to the one that opened it to tell.
+            stages[1 - opener].push("w", image).await;
+            stages[*opener].push("w", image).await;
+        }
+        ids.push(id);
+    }
+    for ((opener, image), id) in images.iter().zip(&ids) {
+        let outcome = if image.tag.starts_with("complete") { "replicated" } else { "timed_out" };
+        stages[*opener].told(image, &[outcome]).await;
+        for stage in &stages {
+            assert_eq!(stage.service.at_rest(id).await["output"]["outcome"], outcome);
+        }
+    }
+    for (opener, stage) in stages.iter_mut().enumerate() {
+        assert_eq!(stage.heard().len(), images.len() / 2, "told of what it opened, and of nothing else");
+        assert!(images.iter().all(|(by, image)| *by == opener || stage.outcomes(image).is_empty()));
+    }
+}
+
 /// Every answer of the storage takes 0.65 s.
 async fn a13(deployment: Deployment) {
     let (tables, queues) = on_azurite(|a| (a.tables(), a.queues())).await;
@@ -335,7 +367,7 @@ macro_rules! in_deployments {
 }
 
 in_deployments! {
-    handlers, Handler: a1 a8 a9 a12 a13 a16;
-    serve_on_azurite, ServeAzure: a1 a8 a9 a12 a13 a16;
+    handlers, Handler: a1 a8 a9 a12 a12_with_the_same_image a13 a16;
+    serve_on_azurite, ServeAzure: a1 a8 a9 a12 a12_with_the_same_image a13 a16;
     serve_on_the_embedded_store, ServeEmbedded: a8 a16;
 }

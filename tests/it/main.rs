@@ -19,6 +19,7 @@ mod raw;
 mod support;
 
 mod azure_faults;
+mod azure_fired;
 mod azure_queue;
 mod azure_table;
 mod bad_input;

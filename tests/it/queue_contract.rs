@@ -14,7 +14,7 @@ use global_webhook::clock::Instant;
 use global_webhook::limits;
 use global_webhook::push::Region;
 use global_webhook::store::azure::Names;
-use global_webhook::store::azure::message::{Message, Reason, Spill, Timer, Upkeep};
+use global_webhook::store::azure::message::{Message, Spill, Timer, Upkeep};
 use global_webhook::store::azure::parts::{Handle, Inbox, Received, Ticket};
 use global_webhook::store::azure::queue::TimerQueue;
 
@@ -40,7 +40,7 @@ struct Fresh {
 pub(crate) fn timer(name: &str) -> Message {
     let ticket = Ticket { revision: 7, writer: u64::MAX };
     let (push, due) = (id(name, 1), Instant::UNIX_EPOCH);
-    Message::Timer(Timer { push, due, reason: Reason::Deadline, ticket, again: false })
+    Message::Timer(Timer { push, due, ticket, again: false })
 }
 
 fn spill(payload: &str) -> Message {

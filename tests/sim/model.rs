@@ -239,7 +239,7 @@ impl State {
     /// on; and only as superseded where it has.
     pub(crate) fn check_outcome(&self, row: &Row) -> Result<(), String> {
         let Some(settled) = row.settled() else { return Ok(()) };
-        if settled.terminated || self.model.purged.contains(&row.id.key) {
+        if self.model.purged.contains(&row.id.key) {
             return Ok(());
         }
         let others = self.checks.all().filter(|o| o.id.key.place() == row.id.key.place());
@@ -249,7 +249,7 @@ impl State {
         if settled.outcome == Outcome::Superseded && !moved {
             return Err(format!("{} is superseded by nothing", row.id));
         }
-        if settled.outcome != Outcome::TimedOut || self.unnoted {
+        if settled.outcome != Outcome::TimedOut || settled.terminated || self.unnoted {
             return Ok(());
         }
         for region in &settled.missing {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use global_webhook::clock::{self, Clock as _, Instant};
 use global_webhook::engine::{Accepted, Engine, Job};
 use global_webhook::limits;
-use global_webhook::push::{Arrival, Key, PushId};
+use global_webhook::push::{Arrival, Input, Key, PushId};
 use global_webhook::store::azure::AzureStore;
 use global_webhook::store::azure::fired::{Core, FOREIGN};
 use global_webhook::store::azure::message::Message;
@@ -244,7 +244,7 @@ impl World {
         for push in due {
             let running = services[process].clone();
             self.spawn(&running.hands.clone(), false, async move {
-                if let Ok(done) = running.engine.look(&push).await {
+                if let Ok(done) = running.engine.apply(&push, Input::Timer).await {
                     running.deliver_all(done.jobs);
                 }
             });
@@ -262,9 +262,9 @@ impl World {
         self.spawn(&running.hands.clone(), false, async move {
             let engine = &running.engine;
             let done = match operation {
-                Operation::Terminate => engine.terminate(&id).await,
-                Operation::Redeliver => engine.redeliver(&id, None).await,
-                Operation::Purge => engine.purge(&id).await,
+                Operation::Terminate => engine.apply(&id, Input::Terminate).await,
+                Operation::Redeliver => engine.apply(&id, Input::Redeliver(None)).await,
+                Operation::Purge => engine.apply(&id, Input::Purge).await,
             };
             running.deliver_all(done.map(|done| done.jobs).unwrap_or_default());
         });

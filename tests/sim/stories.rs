@@ -12,7 +12,7 @@ use global_webhook::engine::{Accepted, Done, Engine};
 use global_webhook::notify::Notifier;
 use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Policy, Repeats};
-use global_webhook::push::{Arrival, AttemptResult, Claim, Did, Key, Outcome, PushId, Region, Row, Subject};
+use global_webhook::push::{Arrival, AttemptResult, Claim, Did, Input, Key, Outcome, PushId, Region, Row, Subject};
 use global_webhook::store::azure::AzureStore;
 use global_webhook::store::azure::apply::Looked;
 use global_webhook::store::azure::message::{Message, Timer};
@@ -286,7 +286,7 @@ fn a_purge_and_the_next_round_leave_one_push() {
     let id = PushId { key, round: 1 };
     *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
         *two.clock.0.lock().unwrap() = 500_000;
-        assert_eq!(two.engine.purge(&id).now_or_never().unwrap().unwrap().did, Did::Purged);
+        assert_eq!(two.engine.apply(&id, Input::Purge).now_or_never().unwrap().unwrap().did, Did::Purged);
     }));
     one.arrive("a", "d", 500);
     let done = three.arrive("b", "d", 501);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, try_join};
 use tracing::warn;
 
-use super::message::{Message, Reason, Timer};
+use super::message::{Message, Timer};
 use super::parts::{Entry, Expected, Put, Record, Ticket, TimerRef, Versioned};
 use super::remembered::Doubt;
 use super::{AzureStore, conflict_pause};
@@ -40,13 +40,8 @@ enum Cover {
 
 impl AzureStore {
     /// Applies a step that no timer asked for.
-    pub(super) async fn run(
-        &self,
-        which: &Which,
-        ticket: Option<Ticket>,
-        step: &dyn Decide,
-    ) -> Result<Applied, Failure> {
-        match self.look(which, ticket, step).await? {
+    pub(super) async fn run(&self, which: &Which, step: &dyn Decide) -> Result<Applied, Failure> {
+        match self.look(which, None, step).await? {
             Looked::Applied(applied) => Ok(applied),
             Looked::Foreign(app) => Err(Failure::Unavailable(format!("the push is that of the app {app}"))),
             Looked::Newer | Looked::Older => {
@@ -120,8 +115,7 @@ impl AzureStore {
                             continue;
                         }
                         None => {
-                            let row = (!row.is_purged()).then(|| Arc::new(row.clone()));
-                            return Ok(Looked::Applied(Applied { did, row, claims }));
+                            return Ok(Looked::Applied(Applied { did, row: shown(row), claims }));
                         }
                     }
                 }
@@ -131,8 +125,7 @@ impl AzureStore {
             match self.commit(stored.as_ref(), next, used, step.comes_again()).await? {
                 Some(written) => {
                     self.remembered.keep(&written);
-                    let row = (!written.record.row.is_purged()).then(|| Arc::new(written.record.row.clone()));
-                    return Ok(Looked::Applied(Applied { did, row, claims }));
+                    return Ok(Looked::Applied(Applied { did, row: shown(&written.record.row), claims }));
                 }
                 None => {
                     self.remembered.forget(which.key());
@@ -218,7 +211,7 @@ impl AzureStore {
         let base = stored.filter(|stored| stored.record.row.id == next.id);
         let beside = stored.filter(|stored| stored.record.row.id != next.id);
         if let Some(purged) = beside.filter(|stored| stored.record.row.is_purged())
-            && self.write_again(purged, true).await? != Rewritten::Written
+            && !self.write_again(purged, true).await?
         {
             return Ok(None);
         }
@@ -265,8 +258,8 @@ impl AzureStore {
         let Put::Written(version) = put? else { return Ok(None) };
         if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {
             match self.write_again(earlier, false).await {
-                Ok(Rewritten::Written) => {}
-                Ok(Rewritten::Lost) => {
+                Ok(true) => {}
+                Ok(false) => {
                     // What it was opened beside is not what it was any more. Nobody was told of it yet.
                     if self.rows.remove(&record.row.id, &version).await? {
                         if let Some(timer) = &record.timer {
@@ -283,15 +276,16 @@ impl AzureStore {
         Ok(Some(Versioned { record: Arc::new(record), version }))
     }
 
-    /// Writes a row as it is, so that nobody else can write upon what they remember of it; a purged one stays for longer.
-    async fn write_again(&self, stored: &Versioned, longer: bool) -> Result<Rewritten, Failure> {
+    /// Writes a row as it is, so that nobody else can write upon what they remember of it; a purged one stays for longer. `false`
+    /// when it was changed meanwhile.
+    async fn write_again(&self, stored: &Versioned, longer: bool) -> Result<bool, Failure> {
         let mut record = (*stored.record).clone();
         record.revision = record.revision.saturating_add(1);
         if let (true, Phase::Purged { at, .. }) = (longer, &mut record.row.phase) {
             *at = self.clock.now();
         }
         let put = self.rows.put(&record, &Expected::Version(stored.version.clone())).await?;
-        Ok(if matches!(put, Put::Written(_)) { Rewritten::Written } else { Rewritten::Lost })
+        Ok(matches!(put, Put::Written(_)))
     }
 
     /// Has a live timer in the record for what it owes, no farther off than `longest`, and the time index name a push that begins
@@ -372,11 +366,9 @@ impl AzureStore {
     }
 }
 
-/// Whether a row was written once more.
-#[derive(Debug, PartialEq, Eq)]
-enum Rewritten {
-    Written,
-    Lost,
+/// A row as everybody else sees it.
+pub(super) fn shown(row: &Row) -> Option<Arc<Row>> {
+    (!row.is_purged()).then(|| Arc::new(row.clone()))
 }
 
 /// Which of two timers is in charge.
@@ -401,10 +393,5 @@ impl Record {
 }
 
 fn timer_message(row: &Row, due: Instant, ticket: Ticket) -> Message {
-    let reason = match row.phase {
-        Phase::Waiting { .. } => Reason::Deadline,
-        Phase::Settled(_) => Reason::Delivery,
-        Phase::Purged { .. } => Reason::Removal,
-    };
-    Message::Timer(Timer { push: row.id.clone(), due, reason, ticket, again: false })
+    Message::Timer(Timer { push: row.id.clone(), due, ticket, again: false })
 }

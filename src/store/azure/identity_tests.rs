@@ -5,18 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-
-/// A clock that stands where it is put.
-struct Standing(Shared<Instant>);
-
-#[async_trait]
-impl Clock for Standing {
-    fn now(&self) -> Instant {
-        *self.0.lock().unwrap()
-    }
-
-    async fn sleep(&self, _wait: Duration) {}
-}
+use crate::clock::tests::Set;
 
 fn at(seconds: i64) -> Instant {
     chrono::Utc.timestamp_opt(1_760_000_000 + seconds, 0).unwrap()
@@ -62,8 +51,8 @@ fn token(name: &str, ends: i64, quote: &str) -> (u16, String) {
     (200, format!(r#"{{"access_token":"{name}","expires_on":{quote}{ends}{quote},"token_type":"Bearer"}}"#))
 }
 
-fn credential(endpoint: String, client_id: Option<&str>) -> (Arc<Standing>, ManagedIdentity) {
-    let clock = Arc::new(Standing(Shared::new(at(0))));
+fn credential(endpoint: String, client_id: Option<&str>) -> (Arc<Set>, ManagedIdentity) {
+    let clock = Arc::new(Set(Shared::new(at(0))));
     let identity = Identity { client_id: client_id.map(str::to_owned), endpoint, header: "proof".into() };
     let credential = ManagedIdentity::new(identity, Arc::clone(&clock) as Arc<dyn Clock>);
     (clock, credential)

@@ -30,25 +30,11 @@ pub struct Timer {
     pub push: PushId,
     /// When it is meant to fire: what a timer that fails waits for longer from then on.
     pub due: Instant,
-    /// Why it was armed; for the logs.
-    pub reason: Reason,
     /// The write it was armed for.
     pub ticket: Ticket,
     /// It is the second look of a timer that was newer than its row.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
-}
-
-/// Why a timer was armed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The push's deadline.
-    Deadline,
-    /// A lease ends or an attempt is due.
-    Delivery,
-    /// A purged push's last trace is to be removed.
-    Removal,
 }
 
 /// An arrival on its way over the queue.
@@ -128,7 +114,7 @@ mod tests {
     }
 
     fn timer(due: Instant, again: bool, ticket: Ticket) -> Message {
-        Message::Timer(Timer { push: push(), due, reason: Reason::Delivery, ticket, again })
+        Message::Timer(Timer { push: push(), due, ticket, again })
     }
 
     proptest! {

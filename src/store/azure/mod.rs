@@ -109,7 +109,7 @@ impl AzureStore {
 #[async_trait]
 impl Store for AzureStore {
     async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
-        self.run(which, None, &*step).await
+        self.run(which, &*step).await
     }
 
     async fn spill(&self, arrival: &Arrival) -> Result<(), Failure> {
@@ -127,8 +127,7 @@ impl Store for AzureStore {
     }
 
     async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
-        let found = self.read(which).await?;
-        Ok(found.map(|stored| Arc::new(stored.record.row.clone())).filter(|row| !row.is_purged()))
+        Ok(self.read(which).await?.and_then(|stored| apply::shown(&stored.record.row)))
     }
 
     async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {

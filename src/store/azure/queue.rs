@@ -57,21 +57,22 @@ impl TimerQueue {
 
     /// Puts `raw` into `queue`, which is created when it is missing. May put it twice.
     async fn put(&self, queue: &QueueClient, raw: &str, delay: Duration) -> Result<Handle, Failure> {
-        let mut created = false;
-        loop {
-            let put = self.connection.retry(raw, || async {
-                let put = queue.put_message(raw).visibility_timeout(delay).ttl(FOREVER);
-                Ok(put.await?.queue_message)
-            });
-            match put.await {
-                Ok(message) => return Ok(Handle { id: message.message_id, receipt: message.pop_receipt }),
-                Err(error) if status(&error) == Some(404) && !created => {
-                    created = true;
-                    self.create(queue).await?;
-                }
-                Err(error) => return Err(failure(&error)),
-            }
+        let put = || async { queue.put_message(raw).visibility_timeout(delay).ttl(FOREVER).await };
+        let message = self.creating(queue, || self.connection.retry(raw, put)).await?.queue_message;
+        Ok(Handle { id: message.message_id, receipt: message.pop_receipt })
+    }
+
+    /// Makes a call, and once more after creating the queue if that was missing.
+    async fn creating<T, F>(&self, queue: &QueueClient, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        let mut made = call().await;
+        if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
+            self.create(queue).await?;
+            made = call().await;
         }
+        made.map_err(|error| failure(&error))
     }
 
     /// Creates a queue. One that exists, or is still being deleted, is no error: the next request tells them apart.
@@ -88,11 +89,8 @@ impl TimerQueue {
     async fn take(&self, queue: &QueueClient, max: usize, lease: Duration) -> Result<Option<Vec<Taken>>, Failure> {
         let max = u8::try_from(max.clamp(1, PAGE_MAX)).unwrap_or(1);
         let lease = whole_seconds(lease).max(Duration::from_secs(1));
-        match queue.get_messages().number_of_messages(max).visibility_timeout(lease).await {
-            Ok(answer) => Ok(Some(answer.messages)),
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(failure(&error)),
-        }
+        let taken = queue.get_messages().number_of_messages(max).visibility_timeout(lease).await;
+        Ok(unless_gone(taken, &[404])?.map(|taken| taken.messages))
     }
 
     /// New text and delay for a message; `None` when it is no longer ours.
@@ -106,21 +104,14 @@ impl TimerQueue {
         let message = holder(queue, handle);
         let update =
             self.connection.retry(&handle.receipt, || async { Ok(message.update(raw, delay).await?.pop_receipt) });
-        match update.await {
-            Ok(receipt) => Ok(Some(Handle { id: handle.id.clone(), receipt })),
-            Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(failure(&error)),
-        }
+        let receipt = unless_gone(update.await, STALE)?;
+        Ok(receipt.map(|receipt| Handle { id: handle.id.clone(), receipt }))
     }
 
     /// Deletes a message; one that is no longer ours is left alone.
     async fn delete(&self, queue: &QueueClient, handle: &Handle) -> Result<(), Failure> {
         let message = holder(queue, handle);
-        match self.connection.retry(&handle.receipt, || async { message.delete().await }).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_gone(&error) => Ok(()),
-            Err(error) => Err(failure(&error)),
-        }
+        unless_gone(self.connection.retry(&handle.receipt, || async { message.delete().await }).await, STALE).map(drop)
     }
 }
 
@@ -133,8 +124,15 @@ fn holder(queue: &QueueClient, handle: &Handle) -> PopReceiptClient {
 }
 
 /// A stale receipt is told as 400, a deleted message or queue as 404.
-fn is_gone(error: &azure_core::Error) -> bool {
-    matches!(status(error), Some(400 | 404))
+const STALE: &[u16] = &[400, 404];
+
+/// What came of a call; `None` when it was answered with one of these.
+fn unless_gone<T>(called: azure_core::Result<T>, gone: &[u16]) -> Result<Option<T>, Failure> {
+    match called {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if status(&error).is_some_and(|status| gone.contains(&status)) => Ok(None),
+        Err(error) => Err(failure(&error)),
+    }
 }
 
 fn whole_seconds(delay: Duration) -> Duration {
@@ -165,47 +163,25 @@ impl Queue for TimerQueue {
     }
 
     async fn note_spill(&self, now: Instant) -> Result<(), Failure> {
-        let mut created = false;
-        loop {
-            let note = self.connection.retry(SPILLED, || {
-                let mut metadata = Metadata::new();
-                metadata.insert(SPILLED, now.timestamp_millis().to_string());
-                async { self.live.set_metadata(metadata).await }
-            });
-            match note.await {
-                Ok(_) => return Ok(()),
-                Err(error) if status(&error) == Some(404) && !created => {
-                    created = true;
-                    self.create(&self.live).await?;
-                }
-                Err(error) => return Err(failure(&error)),
-            }
-        }
+        let note = || {
+            let mut metadata = Metadata::new();
+            metadata.insert(SPILLED, now.timestamp_millis().to_string());
+            async { self.live.set_metadata(metadata).await }
+        };
+        self.creating(&self.live, || self.connection.retry(SPILLED, note)).await.map(drop)
     }
 
     async fn last_spill(&self) -> Result<Option<Instant>, Failure> {
-        match self.connection.retry(SPILLED, || async { self.live.get_metadata().await }).await {
-            Ok(answer) => Ok(answer.metadata.get(SPILLED).and_then(|value| {
-                Instant::from_timestamp_millis(std::str::from_utf8(value.as_ref()).ok()?.parse().ok()?)
-            })),
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(failure(&error)),
-        }
+        let read = self.connection.retry(SPILLED, || async { self.live.get_metadata().await });
+        Ok(unless_gone(read.await, &[404])?.and_then(|answer| {
+            let millis = std::str::from_utf8(answer.metadata.get(SPILLED)?.as_ref()).ok()?.parse().ok()?;
+            Instant::from_timestamp_millis(millis)
+        }))
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
-        let mut created = false;
-        loop {
-            let probe = self.connection.retry(SPILLED, || async { self.live.get_metadata().await });
-            match probe.await {
-                Ok(_) => return Ok(()),
-                Err(error) if status(&error) == Some(404) && !created => {
-                    created = true;
-                    self.create(&self.live).await?;
-                }
-                Err(error) => return Err(failure(&error)),
-            }
-        }
+        let probe = || async { self.live.get_metadata().await };
+        self.creating(&self.live, || self.connection.retry(SPILLED, probe)).await.map(drop)
     }
 }
 

@@ -62,12 +62,7 @@ impl Table {
             let get = self.at(partition, row).get::<serde_json::Map<String, serde_json::Value>>();
             async { get.await }
         });
-        match read.await {
-            Ok(got) => Ok(Some(Stored::new(got.entity, got.etag.to_string()))),
-            // The row or the whole table is missing; it is the same to a reader.
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(failure(&error)),
-        }
+        Ok(found(read.await)?.map(|got| Stored::new(got.entity, got.etag.to_string())))
     }
 
     /// The first `limit` rows that `filter` lets through, in order; none when the table is missing.
@@ -91,11 +86,20 @@ impl Table {
             found.truncate(limit);
             Ok(found)
         });
-        match read.await {
-            Ok(found) => Ok(found.into_iter().map(Stored::of_query).collect()),
-            Err(error) if status(&error) == Some(404) => Ok(vec![]),
-            Err(error) => Err(failure(&error)),
+        Ok(found(read.await)?.into_iter().flatten().map(Stored::of_query).collect())
+    }
+
+    /// Makes a call, and once more after creating the table if that was missing.
+    async fn creating<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        let mut made = call().await;
+        if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
+            self.create().await?;
+            made = call().await;
         }
+        made.map_err(|error| failure(&error))
     }
 
     /// Creates the table. One that exists, or is still being deleted, is no error: the next request tells them apart.
@@ -166,6 +170,15 @@ fn failure(error: &azure_core::Error) -> Failure {
     connection::failure("Table Storage", error)
 }
 
+/// What was found, if anything: that a row is missing, or the whole table, is the same to a reader.
+fn found<T>(read: azure_core::Result<T>) -> Result<Option<T>, Failure> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
 fn versioned(stored: &Stored) -> Result<Versioned, Failure> {
     let record = stored.record().map_err(Failure::Corrupt)?;
     Ok(Versioned { record: Arc::new(record), version: stored.version() })
@@ -234,31 +247,13 @@ impl Rows for Table {
     async fn index(&self, entry: &Entry) -> Result<(), Failure> {
         let key = index_key(entry);
         let body = index_entity(INDEX, &key);
-        let mut created = false;
-        loop {
-            let write = self.connection.retry(&key, || async {
-                self.at(INDEX, &key).insert_or_merge(&body)?.await?;
-                Ok(())
-            });
-            match write.await {
-                Ok(()) => return Ok(()),
-                Err(error) if status(&error) == Some(404) && !created => {
-                    created = true;
-                    self.create().await?;
-                }
-                Err(error) => return Err(failure(&error)),
-            }
-        }
+        let write = || async { self.at(INDEX, &key).insert_or_merge(&body)?.await.map(drop) };
+        self.creating(|| self.connection.retry(&key, write)).await
     }
 
     async fn unindex(&self, entry: &Entry) -> Result<(), Failure> {
         let key = index_key(entry);
-        let unindexed = self.connection.retry(&key, || async { self.at(INDEX, &key).delete().await });
-        match unindexed.await {
-            Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(404) => Ok(()),
-            Err(error) => Err(failure(&error)),
-        }
+        found(self.connection.retry(&key, || async { self.at(INDEX, &key).delete().await }).await).map(drop)
     }
 
     async fn entries(&self, limit: usize, cursor: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
@@ -287,21 +282,11 @@ impl Rows for Table {
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
-        let mut created = false;
-        loop {
-            let filter = format!("PartitionKey eq '{INDEX}'");
-            let probe = self.connection.retry(&self.name, || {
-                let mut pages = self.table.query().filter(filter.clone()).top(1).into_stream::<serde_json::Value>();
-                async move { pages.next().await.transpose().map(|_| ()) }
-            });
-            match probe.await {
-                Ok(()) => return Ok(()),
-                Err(error) if status(&error) == Some(404) && !created => {
-                    created = true;
-                    self.create().await?;
-                }
-                Err(error) => return Err(failure(&error)),
-            }
-        }
+        let probe = || {
+            let query = self.table.query().filter(format!("PartitionKey eq '{INDEX}'")).top(1);
+            let mut pages = query.into_stream::<serde_json::Value>();
+            async move { pages.next().await.transpose().map(|_| ()) }
+        };
+        self.creating(|| self.connection.retry(&self.name, probe)).await
     }
 }

@@ -60,7 +60,7 @@ struct Note {
 }
 
 /// A walk that goes on in another call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Walk {
     /// When it began.
     began: Instant,
@@ -70,12 +70,6 @@ struct Walk {
     owing: Vec<PushId>,
     /// The oldest entry of one that found no room among them.
     oldest: Option<Instant>,
-}
-
-/// What became of one entry.
-enum Found {
-    Nothing,
-    Owing,
 }
 
 impl AzureStore {
@@ -160,12 +154,7 @@ impl AzureStore {
         }
         self.apps.sign(&*self.rows, self.clock.now()).await?;
         let began = note.walk.is_none();
-        let mut walk = note.walk.take().unwrap_or_else(|| Walk {
-            began: self.clock.now(),
-            cursor: None,
-            owing: Vec::new(),
-            oldest: None,
-        });
+        let mut walk = note.walk.take().unwrap_or_else(|| Walk { began: self.clock.now(), ..Walk::default() });
         if began {
             let known = std::mem::take(&mut note.owing).into_iter();
             let known: Vec<Entry> = known.map(|push| Entry { at: Instant::MIN_UTC, push }).collect();
@@ -201,9 +190,9 @@ impl AzureStore {
     /// Looks at the pushes of some entries and notes those that owe something.
     async fn look_at(&self, entries: &[Entry], first: bool, walk: &mut Walk, core: &dyn Core) -> Result<(), Failure> {
         let looks: Vec<_> = entries.iter().map(|entry| self.look_after(entry, first, core).boxed()).collect();
-        let found: Vec<Found> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
-        for (entry, found) in entries.iter().zip(found) {
-            if matches!(found, Found::Nothing) || walk.owing.contains(&entry.push) {
+        let owing: Vec<bool> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
+        for (entry, owing) in entries.iter().zip(owing) {
+            if !owing || walk.owing.contains(&entry.push) {
                 continue;
             }
             if walk.owing.len() < limits::UPKEEP_OWING_MAX {
@@ -216,31 +205,31 @@ impl AzureStore {
         Ok(())
     }
 
-    /// One push: arms what it needs, does what is overdue, tidies the index.
-    async fn look_after(&self, entry: &Entry, first: bool, core: &dyn Core) -> Result<Found, Failure> {
+    /// One push: arms what it needs, does what is overdue, tidies the index. Whether it owes something.
+    async fn look_after(&self, entry: &Entry, first: bool, core: &dyn Core) -> Result<bool, Failure> {
         let now = self.clock.now();
         let stored = match self.rows.get(&entry.push).await {
             Ok(stored) => stored,
             // Its arrivals say so, as long as there are any.
-            Err(Failure::Corrupt(_)) => return Ok(Found::Nothing),
+            Err(Failure::Corrupt(_)) => return Ok(false),
             Err(cause) => return Err(cause),
         };
         let Some(stored) = stored else {
             if entry.at > Instant::MIN_UTC && clock::until(entry.at, now) > limits::ORPHAN_AGE {
                 self.rows.unindex(entry).await?;
             }
-            return Ok(Found::Nothing);
+            return Ok(false);
         };
         let row = &stored.record.row;
         let Some(wake) = row.wake() else {
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
                 self.rows.unindex(entry).await?;
             }
-            return Ok(Found::Nothing);
+            return Ok(false);
         };
         if self.apps.other(&*self.rows, &stored.record, now).await?.is_some() {
             // Left to that app, and watched until it is gone.
-            return Ok(Found::Owing);
+            return Ok(true);
         }
         let overdue = if first { wake <= now } else { clock::until(wake, now) > OVERDUE };
         if overdue {
@@ -251,6 +240,6 @@ impl AzureStore {
         } else if first {
             self.cover_again(&stored).await?;
         }
-        Ok(Found::Owing)
+        Ok(true)
     }
 }
