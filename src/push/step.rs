@@ -14,10 +14,11 @@
 //! | a region on record | up to one time-out after the end, its tag unmoved since | a repeat |
 //! | | the same, but the tag carried another digest since | the next round |
 //! | | later | the next round |
-//! | a region of a push that was purged | up to when it would be a repeat, its tag unmoved since | for that push, and told to nobody |
 //! | a region of the settings that this push does not wait for | up to then | shown |
 //! | | later | the next round |
 //! | any other region | whenever | refused |
+//!
+//! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody.
 
 use std::collections::BTreeMap;
 
