@@ -17,7 +17,7 @@ use crate::world::State;
 const COVER_SLACK: i64 = 120_000;
 /// Timers that one push may have alive at the same time: in a storm, and once it is over and the others had the longest wait
 /// that anything asks for to die.
-const ALIVE_MAX: usize = 50;
+const ALIVE_MAX: usize = 40;
 const ALIVE_CALM_MAX: usize = 4;
 /// Timers that one push may be armed in its life, beyond six for each claim: some, and more for each minute of faults.
 const ARMED_MAX: u64 = 200;

@@ -150,7 +150,12 @@ impl AzureStore {
         let bare = Versioned { record, version: stored.version.clone() };
         let next = (stored.record.row.clone(), self.apps.own().to_owned());
         // A conflict means that somebody else is seeing to it.
-        self.commit(Some(&bare), next, false, false).await.map(drop)
+        let written = self.commit(Some(&bare), next, false, false).await?;
+        if let (Some(_), Some(old)) = (written, &stored.record.timer) {
+            // If it is not lost, it would stay until it fires, one more for each start of a process.
+            self.disarm(old).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn read(&self, which: &Which) -> Result<Option<Versioned>, Failure> {
