@@ -151,6 +151,9 @@ pub trait Wakes: Store {
 
     /// Returns when a push may be due: at the latest after `longest`.
     async fn ready(&self, longest: Duration);
+
+    /// Ends its work: what is begun is finished, everything is where a copy of it would find it, and later calls fail.
+    async fn close(&self) {}
 }
 
 /// Whether a push of the same place with another digest was opened between two instants: what a [`Question`] asks, of rows in
