@@ -20,7 +20,7 @@ use storage::Account;
 use targets::TargetSettings;
 
 /// The settings this service knows beside those of the storage; another name that begins with `Webhook` is warned about.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "WebhookRegions",
     "WebhookTimeout",
     "WebhookTimeOut",
@@ -37,6 +37,7 @@ const KNOWN: [&str; 17] = [
     "WebhookPublicUrl",
     "WebhookAllowPrivateTargets",
     "WebhookKey",
+    "WebhookOperatorKey",
     "WebhookLog",
 ];
 
@@ -260,7 +261,7 @@ fn app(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
     let set = source.get("WebhookApp");
     // A slot has a host name of its own, but shares the site's name.
     let name = set.or_else(|| source.get("WEBSITE_HOSTNAME")).or_else(|| source.get("WEBSITE_SITE_NAME"))?;
-    if name.len() > limits::NAME_BYTES_MAX * 4 || name.chars().any(char::is_control) {
+    if name.len() > limits::APP_BYTES_MAX || name.chars().any(char::is_control) {
         faults.push(Fault::of("WebhookApp", name, "must be a short name on one line"));
     }
     Some(name.to_owned())
