@@ -9,7 +9,7 @@
 //! - *`/TimeoutCheck` is the Functions host's own.* The host resolves dots and backslashes of a route that it forwards, so a
 //!   caller can make it ask for any path. What it asks for itself has no query, no key, and nothing of a caller or a front end.
 //! - *Guessing is slow.* After a wrong key, every verdict on that sender waits, a right one too, since one that came at once
-//!   would tell; never for more than [`PAUSE_MAX`], which the registry's patience has room for.
+//!   would tell; never for more than half a second, which the registry's patience has room for.
 //!
 //! Knowingly accepted: who guesses over many connections waits on all of them at once. What a guess cannot find is a long key.
 
