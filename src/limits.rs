@@ -39,7 +39,7 @@ pub const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// Operators' calls that are worked on at the same time, each with its rows in memory; more wait.
 pub const OPERATOR_CALLS_MAX: usize = 8;
 
-/// Most of the rows of one page of a list, in bytes of their payloads; a page may hold fewer rows than were asked for.
+/// Most of the rows of one page of a list, in bytes of their payloads, and one row more.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest `id` of a webhook, in bytes; the registry's have 36. A row keeps one for each region and round, and all of

@@ -67,7 +67,8 @@ pub struct Applied {
 /// One page of pushes.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Newest first; those whose rows cannot be read are left out.
+    /// Newest first; those whose rows cannot be read are left out. Where payloads come to more than
+    /// [`crate::limits::PAGE_BYTES_MAX`], a page holds fewer rows, or the others are without theirs.
     pub rows: Vec<Row>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
