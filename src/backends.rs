@@ -81,6 +81,14 @@ impl Storage {
             Kind::Own(store) => wakes::run(Arc::clone(store), service, self.clock(), stop).await,
         }
     }
+
+    /// Closes what is on this machine; nothing works after it.
+    pub async fn close(&self) {
+        match &self.kind {
+            Kind::Azure { .. } => {}
+            Kind::Own(store) => store.close().await,
+        }
+    }
 }
 
 /// The service on `storage`, running its calls on `runtime`.

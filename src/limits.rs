@@ -23,6 +23,25 @@ pub const LARGE_BODY_BYTES: usize = 16 * 1024;
 /// at once; waiting would let those who hold theirs back hold up the others.
 pub const LARGE_BODIES_MAX: usize = 64;
 
+/// Senders of wrong keys that are remembered, so that each guess costs them time: some tens of bytes each.
+pub const WRONG_SENDERS_MAX: usize = 1024;
+
+/// An answer above this is large, in bytes. It is handed to the web server in pieces of this size, as its caller reads.
+pub const ANSWER_PIECE_BYTES: usize = 16 * 1024;
+
+/// Most of all large answers together that their callers have not read yet, in KiB: 32 status documents of the largest pushes.
+/// One more is answered with 503 at once.
+pub const UNSENT_KIB_MAX: u32 = 8 * 1024;
+
+/// How long the kernel keeps a connection whose caller takes nothing of what is sent to it.
+pub const UNREAD_MAX: Duration = Duration::from_secs(10);
+
+/// Operators' calls that are worked on at the same time, each with its rows in memory; more wait.
+pub const OPERATOR_CALLS_MAX: usize = 8;
+
+/// Most of the rows of one page of a list, in bytes of their payloads, and one row more.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
 /// Longest `id` of a webhook, in bytes; the registry's have 36. A row keeps one for each region and round, and all of
 /// them together with the payload must fit an entity of Table Storage (1 MiB as UTF-16), however they are escaped.
 pub const ID_BYTES_MAX: usize = 128;
@@ -41,6 +60,12 @@ pub const TARGETS_MAX: usize = 32;
 
 /// Longest name of a target or a rule, in bytes; it stands in rows, log lines and URLs.
 pub const NAME_BYTES_MAX: usize = 64;
+
+/// Longest name of an app, in bytes: a host name, as long as DNS has them.
+pub const APP_BYTES_MAX: usize = 256;
+
+/// Longest time `serve` goes on accepting after SIGTERM: far more than any load balancer needs.
+pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
 /// Longest URL of a receiver in bytes. Those of Power Platform workflows, the longest in use, are below 500.
 pub const URL_BYTES_MAX: usize = 2048;
@@ -111,6 +136,10 @@ pub const DELIVERIES_PER_TARGET_MAX: usize = 16;
 /// Most notifications that wait for a place at one target, each with its row in memory: a backlog against a receiver that hangs
 /// would otherwise be there as a whole. One more is tried later. Far above what waits at a receiver that answers.
 pub const DELIVERIES_WAITING_MAX: usize = 2048;
+
+/// Most that all notifications which wait for a place have in memory together, in bytes of their rows' payloads. One more is
+/// tried later.
+pub const DELIVERIES_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long a connection to a receiver is kept for the next notification. Shorter than common servers keep theirs (Node: 5 s),
 /// so that an attempt does not meet one that is just being closed.

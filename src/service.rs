@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     runtime: Handle,
     tasks: TaskTracker,
+    reached: Arc<AtomicBool>,
 }
 
 /// The service as what fires in the queue sees it.
@@ -76,7 +78,13 @@ impl Service {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
-        Self { engine, azure, registry, clock, runtime, tasks: TaskTracker::new() }
+        Self { engine, azure, registry, clock, runtime, tasks: TaskTracker::new(), reached: Arc::default() }
+    }
+
+    /// Whether rows and queue were reached since the start.
+    #[must_use]
+    pub fn has_reached_storage(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
     }
 
     /// The registry that stands for all webhooks, where one is set.
@@ -215,6 +223,7 @@ impl Service {
                 this.clock.sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(30));
             }
+            this.reached.store(true, Ordering::Relaxed);
             info!("rows and queue work");
             if let Some(azure) = &this.azure {
                 azure.watch_upkeep().await;

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -16,6 +17,7 @@ use super::{complain, faults_text, runtime};
 use crate::backends::{self, Storage};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Described, Fault, Settings, Source};
+use crate::http::doors::Doors;
 use crate::http::{self, Refused, Web};
 use crate::service::Service;
 use crate::store::azure::Names;
@@ -66,7 +68,15 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
             (Err(text), Described::default(), Arc::new(SystemClock) as Arc<dyn Clock>)
         }
     };
-    let web = Web { service, described, clock, key: None, queue_trigger: true, refused: Refused::default() };
+    let web = Web {
+        service,
+        described,
+        clock,
+        doors: Doors::Host,
+        queue_trigger: true,
+        ending: AtomicBool::new(false),
+        refused: Refused::default(),
+    };
     let served = runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await });
     // The host never asks a handler to end, and does not restart one that ended with success.
     error!(?served, "the server ended by itself");

@@ -2,9 +2,11 @@
 //! it is a custom handler.
 
 mod handler;
+mod key;
 mod receiver;
 pub mod send;
 mod serve;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
     let source = Source::from_environment();
     match (cli.command, source.get(PORT).map(str::to_owned)) {
         (Some(Command::Serve(args)), _) => serve::main(args, source),
-        (Some(Command::Send(args)), _) => send::main(args),
+        (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::clock::{Clock, SystemClock};
+use crate::config::Source;
 use crate::push::Region;
 use client::{Reply, Service};
 use plan::Plan;
@@ -30,8 +31,9 @@ pub struct Args {
     #[arg(long, default_value = "http://127.0.0.1:7071/api/ImagePush", value_parser = parse_url)]
     pub url: Url,
 
-    /// Function key, if the service asks for one; sent as the header x-functions-key.
-    #[arg(long)]
+    /// Function key, if the service asks for one, or @FILE to read it from one; sent as the header x-functions-key [default:
+    /// WebhookOperatorKey or WebhookKey of the environment].
+    #[arg(long, value_parser = super::key::parse)]
     pub key: Option<String>,
 
     /// What to send.
@@ -105,7 +107,9 @@ struct Push {
 
 /// Runs the command in a runtime of its own.
 #[must_use]
-pub fn main(args: Args) -> ExitCode {
+pub fn main(mut args: Args, environment: &Source) -> ExitCode {
+    let set = || environment.get("WebhookOperatorKey").or_else(|| environment.get("WebhookKey"));
+    args.key = args.key.or_else(|| set().map(str::to_owned));
     match super::runtime() {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => {
@@ -211,7 +215,7 @@ fn parse_region(text: &str) -> Result<String, String> {
 }
 
 /// Reads a number with a unit: `250ms`, `1.5s`, `2m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || "a time is a number and a unit, such as 500ms, 1.5s, 2m or 1h".to_owned();
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;

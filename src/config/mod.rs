@@ -28,7 +28,7 @@ use crate::store::{Failure, Health};
 
 /// The settings this service knows beside those of the storage. Names count without regard to case, so that the original's
 /// `WebhookTimeOut` is one of them.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "WebhookRegions",
     "WebhookTimeout",
     "WebhookCorrelation",
@@ -44,6 +44,7 @@ const KNOWN: [&str; 16] = [
     "WebhookPublicUrl",
     "WebhookAllowPrivateTargets",
     "WebhookKey",
+    "WebhookOperatorKey",
     "WebhookLog",
 ];
 
@@ -242,7 +243,7 @@ fn app(source: &Source, faults: &mut Vec<Fault>) -> Option<String> {
     let set = source.get("WebhookApp");
     // A slot has a host name of its own, but shares the site's name.
     let name = set.or_else(|| source.get("WEBSITE_HOSTNAME")).or_else(|| source.get("WEBSITE_SITE_NAME"))?;
-    if name.len() > limits::NAME_BYTES_MAX * 4 || name.chars().any(char::is_control) {
+    if name.len() > limits::APP_BYTES_MAX || name.chars().any(char::is_control) {
         faults.push(Fault::of("WebhookApp", name, "must be a short name on one line"));
     }
     Some(name.to_owned())

@@ -38,6 +38,20 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorised", message)
     }
 
+    pub(super) fn nothing_here() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path. See /api/ImagePush.")
+    }
+
+    pub(super) fn operators_only() -> Self {
+        let message = "This key is the registry's, which opens ImagePush only; operators' calls want the key of the setting WebhookOperatorKey.";
+        Self::new(StatusCode::FORBIDDEN, "operators_only", message)
+    }
+
+    pub(super) fn foreign() -> Self {
+        let message = "Without a key this service answers programs of its own machine only, not pages in a browser and not other host names: call it by 127.0.0.1 or localhost, or set WebhookKey and WebhookOperatorKey.";
+        Self::new(StatusCode::FORBIDDEN, "foreign", message)
+    }
+
     pub(super) fn misconfigured(faults: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "misconfigured", faults)
     }

@@ -45,11 +45,11 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             let image = subject.image();
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
             match service.arrive(arrival).await.map_err(|cause| Problem::from(cause).about(image.clone()))? {
-                Taken::Spilled(key) => Ok(accepted(request, key.as_str())),
+                Taken::Spilled(key) => Ok(accepted(request, web, key.as_str())),
                 Taken::Done(done) => match (done.did, done.row) {
                     (Did::UnknownRegion, _) => Err(unknown_region(&region, web).about(image)),
                     (Did::Ignored(reason), _) => Ok(ignored(&reason)),
-                    (_, Some(row)) => Ok(accepted(request, &row.id.to_string())),
+                    (_, Some(row)) => Ok(accepted(request, web, &row.id.to_string())),
                     (_, None) => Ok(ignored("nothing waits for it")),
                 },
             }
@@ -102,8 +102,8 @@ struct Accepted<'a> {
     terminate_post_uri: &'a str,
 }
 
-fn accepted(request: &HttpRequest, id: &str) -> HttpResponse {
-    let [status, terminate] = push_urls(request, id, ["", "/terminate"]);
+fn accepted(request: &HttpRequest, web: &Web, id: &str) -> HttpResponse {
+    let [status, terminate] = push_urls(request, id, ["", "/terminate"], web.doors.key_follows_links());
     HttpResponse::Accepted()
         .insert_header((header::LOCATION, status.as_str()))
         .insert_header((header::RETRY_AFTER, STATUS_RETRY_AFTER))

@@ -4,6 +4,8 @@
 //! Functions host forwards what the caller wrote; every body is read to a bound and within a time; every answer has a body
 //! (the Functions host hangs on an empty 2xx); no answer repeats a key, a secret or a received body.
 
+mod answers;
+pub mod doors;
 pub mod envelope;
 mod error;
 mod image_push;
@@ -14,23 +16,24 @@ mod timeout_check;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::StreamExt;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
-use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tracing::Instrument;
+use tracing::{Instrument, warn};
 
 use crate::clock::Clock;
 use crate::config::Described;
 use crate::limits;
 use crate::push::Region;
 use crate::service::Service;
+use doors::{Door, Doors, is_of_the_host};
 use error::Problem;
 pub use refused::Refused;
 
@@ -40,6 +43,9 @@ pub const PREFIX: &str = "api";
 /// Longest time a request's body may take to arrive: twice as long as the registry would wait for the answer.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Longest time that calls under way get once the server is stopped.
+pub const STOP_MAX: Duration = Duration::from_secs(5);
+
 /// What the handlers work with.
 pub struct Web {
     /// The service, or the text that says what is wrong with the settings.
@@ -48,10 +54,12 @@ pub struct Web {
     pub described: Described,
     /// Reads the time at which an arrival is received.
     pub clock: Arc<dyn Clock>,
-    /// Function key that `/api/…` asks for; `None` where the Functions host has checked it or the listener is on loopback.
-    pub key: Option<String>,
+    /// Who may call `/api/…`.
+    pub doors: Doors,
     /// Whether `/TimeoutCheck` is served: only behind the Functions host.
     pub queue_trigger: bool,
+    /// Turned true when this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
+    pub ending: AtomicBool,
     /// Tells of requests that are turned away.
     pub refused: Refused,
 }
@@ -65,6 +73,9 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     // As the standard library does: a process that is started again must not wait for its predecessor's connections to fade.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // Inherited by every connection that is taken.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limits::UNREAD_MAX))?;
     socket.bind(&address.into())?;
     socket.listen(limits::BACKLOG)?;
     Ok(socket.into())
@@ -81,7 +92,8 @@ pub fn serve(listener: TcpListener, web: Arc<Web>, workers: usize) -> std::io::R
         // Above the 60 to 75 s after which the host closes an idle connection: a close that crosses a POST costs it a 500.
         .keep_alive(Duration::from_secs(120))
         .client_request_timeout(Duration::from_secs(5))
-        .shutdown_timeout(8)
+        .h1_write_buffer_size(limits::ANSWER_PIECE_BYTES)
+        .shutdown_timeout(STOP_MAX.as_secs())
         .disable_signals()
         .listen(listener)?
         .run())
@@ -98,27 +110,31 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
         match segments[..] {
             [] if [Method::GET, Method::HEAD].contains(request.method()) => Ok(alive()),
             [] => Err(Problem::method("GET, HEAD")),
-            ["timeoutcheck"] if web.queue_trigger => timeout_check::handle(&request, body, &web).await,
+            ["livez"] => probed(&request, Ok(())),
+            ["readyz"] => probed(&request, ready(&web)),
+            ["timeoutcheck"] if web.queue_trigger && is_of_the_host(&request) => {
+                timeout_check::handle(&request, body, &web).await
+            }
+            ["timeoutcheck"] if web.queue_trigger => {
+                warn!("a call of /TimeoutCheck was not the Functions host's own and was refused");
+                Err(Problem::nothing_here())
+            }
             [PREFIX, "imagepush"] if is_event_grid_handshake(&request) => Err(Problem::bad_request(
                 "event_grid",
                 "This is the handshake of Azure Event Grid, whose events are not read here: give the registry itself a webhook in each region.",
             )),
             [PREFIX, "imagepush"] => {
-                authorised(&request, &web)?;
+                web.doors.enter(&request, Door::ImagePush, &*web.clock).await?;
                 image_push::handle(&request, body, &web).await
             }
             [PREFIX, "pushes", ..] => {
-                authorised(&request, &web)?;
+                web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 status::handle(&request, &segments[2..], &web).await
             }
             [.., "imagepush"] | [.., "pushes"] | [.., "pushes", _] | [.., "pushes", _, _] if web.queue_trigger => {
                 Err(misrouted(&request))
             }
-            _ => Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "There is nothing at this path. See /api/ImagePush.",
-            )),
+            _ => Err(Problem::nothing_here()),
         }
     };
     let answer = async {
@@ -132,7 +148,11 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             problem.answer()
         })
     };
-    answer.instrument(span).await
+    let mut answer = answers::bounded(answer.instrument(span).await);
+    if web.ending.load(Ordering::Relaxed) {
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    answer
 }
 
 /// Why a call of one of our functions comes by another path than [`PREFIX`] makes it.
@@ -160,19 +180,31 @@ fn is_event_grid_handshake(request: &HttpRequest) -> bool {
     request.headers().contains_key("aeg-event-type") || *request.method() == Method::OPTIONS && origin
 }
 
+/// The answer to a load balancer's or an orchestrator's question.
+fn probed(request: &HttpRequest, state: Result<(), Problem>) -> Result<HttpResponse, Problem> {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return Err(Problem::method("GET, HEAD"));
+    }
+    state.map(|()| alive())
+}
+
+/// Whether new callers should be sent here: settings are right, storage was reached since the start, and the end is not near.
+/// Storage that goes away later changes nothing: it would be away for every other process too.
+fn ready(web: &Web) -> Result<(), Problem> {
+    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let not = |why: &str| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why));
+    if web.ending.load(Ordering::Relaxed) {
+        not("This process is about to end.")
+    } else if !service.has_reached_storage() {
+        not("The storage was not reached yet; the log says why.")
+    } else {
+        Ok(())
+    }
+}
+
 /// The readiness and health ping of the Functions host.
 fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "service": "acr-global-webhook", "version": env!("CARGO_PKG_VERSION") }))
-}
-
-/// Checks the function key as the Functions host does: the header `x-functions-key` counts before the query's `code`.
-fn authorised(request: &HttpRequest, web: &Web) -> Result<(), Problem> {
-    let Some(key) = &web.key else { return Ok(()) };
-    let given = match request.headers().get("x-functions-key") {
-        Some(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        None => query(request, "code").into_iter().next().unwrap_or_default(),
-    };
-    if bool::from(given.as_bytes().ct_eq(key.as_bytes())) { Ok(()) } else { Err(Problem::unauthorised()) }
 }
 
 /// All values of a name of the request's query.
@@ -240,15 +272,15 @@ fn base_url(request: &HttpRequest) -> String {
     format!("{scheme}://{host}")
 }
 
-/// The address of a push, with the caller's own `code` if it came in the query.
+/// The address of a push, with the caller's own `code` if it came in the query and opens that door too.
 fn push_url(request: &HttpRequest, id: &str) -> String {
-    let [status] = push_urls(request, id, [""]);
+    let [status] = push_urls(request, id, [""], true);
     status
 }
 
 /// The addresses of a push and of what can be done to it, likewise; each operation begins with a slash.
-fn push_urls<const N: usize>(request: &HttpRequest, id: &str, operations: [&str; N]) -> [String; N] {
-    let code = query(request, "code").into_iter().next();
+fn push_urls<const N: usize>(request: &HttpRequest, id: &str, operations: [&str; N], with_key: bool) -> [String; N] {
+    let code = query(request, "code").into_iter().next().filter(|_| with_key);
     let code =
         code.map(|code| format!("?code={}", form_urlencoded::byte_serialize(code.as_bytes()).collect::<String>()));
     let (base, code) = (base_url(request), code.unwrap_or_default());

@@ -7,12 +7,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, push_url, query};
-use crate::clock::Instant;
+use crate::clock::{self, Clock, Instant};
 use crate::engine::Done;
+use crate::limits;
 use crate::push::state::{Delivery, Entry, Outcome, Row, Seen};
 use crate::push::{Did, Notice, PushId, Region};
 use crate::service::Service;
@@ -23,6 +25,7 @@ const PAGE: (usize, usize) = (50, 1000);
 
 pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
     let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let _place = place(&*web.clock).await?;
     match (path, request.method()) {
         ([], &Method::GET) => list(request, service).await,
         ([], _) => Err(Problem::method("GET")),
@@ -57,6 +60,18 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         ([_, "terminate" | "redeliver"], _) => Err(Problem::method("POST")),
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
     }
+}
+
+/// Places for calls that are worked on, of the whole process.
+static PLACES: Semaphore = Semaphore::const_new(limits::OPERATOR_CALLS_MAX);
+
+/// A place to work in, until the answer is made.
+async fn place(clock: &dyn Clock) -> Result<SemaphorePermit<'static>, Problem> {
+    let place = clock::within(clock, limits::OPERATOR_CALL_BUDGET, PLACES.acquire()).await;
+    place.and_then(Result::ok).ok_or_else(|| {
+        let message = "Too many calls are being worked on; try again.";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_calls", message)
+    })
 }
 
 /// The name of a push, also of one that is named by its bare key.

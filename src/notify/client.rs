@@ -49,6 +49,8 @@ pub struct HttpNotifier {
     /// For targets that may be on a private network, and for those that may not.
     anywhere: Outgoing,
     public: Outgoing,
+    /// What all those who wait for a place have in memory, in bytes.
+    waiting_bytes: AtomicUsize,
     clock: Arc<dyn Clock>,
     options: Options,
 }
@@ -60,12 +62,20 @@ struct Receiver {
     waiting: AtomicUsize,
 }
 
-/// One of those who wait, for as long as it does.
-struct Waiter<'r>(&'r AtomicUsize);
+/// What one of those who wait takes of a bound, for as long as it does.
+struct Waiter<'r>(&'r AtomicUsize, usize);
+
+impl<'r> Waiter<'r> {
+    /// `None` when the bound is reached already; a single one may go beyond it.
+    fn new(taken: &'r AtomicUsize, more: usize, max: usize) -> Option<Self> {
+        let before = taken.fetch_add(more, Ordering::Relaxed);
+        Some(Self(taken, more)).filter(|_| before < max)
+    }
+}
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -82,16 +92,24 @@ impl HttpNotifier {
             let (places, waiting) = (Semaphore::new(each), AtomicUsize::new(0));
             (settings.policy.name.clone(), Receiver { settings, places, waiting })
         };
-        Self { targets: targets.into_iter().map(receiver).collect(), anywhere, public, clock, options }
+        Self {
+            targets: targets.into_iter().map(receiver).collect(),
+            anywhere,
+            public,
+            waiting_bytes: AtomicUsize::new(0),
+            clock,
+            options,
+        }
     }
 
-    /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt, unless too many do.
-    async fn place<'r>(&self, receiver: &'r Receiver, lease_until: Instant) -> Option<SemaphorePermit<'r>> {
-        let before = receiver.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiter = Waiter(&receiver.waiting);
-        if before >= limits::DELIVERIES_WAITING_MAX {
-            return None;
+    /// A place to send from. Waits for one as long as the lease still leaves time for a whole attempt, unless too many do, or
+    /// with too much.
+    async fn place<'r>(&self, receiver: &'r Receiver, row: &Row, lease_until: Instant) -> Option<SemaphorePermit<'r>> {
+        if let Ok(place) = receiver.places.try_acquire() {
+            return Some(place);
         }
+        let _one = Waiter::new(&receiver.waiting, 1, limits::DELIVERIES_WAITING_MAX)?;
+        let _bytes = Waiter::new(&self.waiting_bytes, row.payload.len(), limits::DELIVERIES_WAITING_BYTES_MAX)?;
         let patience = clock::until(self.clock.now(), lease_until).saturating_sub(limits::LEASE_MARGIN);
         match select(pin!(receiver.places.acquire()), self.clock.sleep(patience)).await {
             Either::Left((permit, _)) => permit.ok(),
@@ -161,7 +179,7 @@ impl Notifier for HttpNotifier {
         let Some(receiver) = self.targets.get(&claim.target) else {
             return reply::failed(format!("target `{}` is not configured here", claim.target));
         };
-        let Some(_place) = self.place(receiver, claim.lease_until).await else {
+        let Some(_place) = self.place(receiver, row, claim.lease_until).await else {
             let reason = "not sent: earlier notifications to this target are still under way".to_owned();
             return AttemptResult::NotBegun { reason };
         };

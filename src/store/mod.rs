@@ -67,7 +67,8 @@ pub struct Applied {
 /// One page of pushes.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Newest first; those whose rows cannot be read are left out.
+    /// Newest first; those whose rows cannot be read are left out. Where payloads come to more than
+    /// [`crate::limits::PAGE_BYTES_MAX`], a page holds fewer rows, or the others are without theirs.
     pub rows: Vec<Row>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
@@ -151,6 +152,9 @@ pub trait Wakes: Store {
 
     /// Returns when a push may be due: at the latest after `longest`.
     async fn ready(&self, longest: Duration);
+
+    /// Ends its work: what is begun is finished, everything is where a copy of it would find it, and later calls fail.
+    async fn close(&self) {}
 }
 
 /// Whether a push of the same place with another digest was opened between two instants: what a [`Question`] asks, of rows in

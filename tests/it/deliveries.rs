@@ -393,7 +393,8 @@ async fn a_caller_that_hangs_up_delays_no_notification() {
     for n in 0..PUSHES {
         let body = Image::new("team/shop", &format!("t{n}")).notification();
         let length = body.len();
-        let head = format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
         let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
         stream.write_all((head + &body).as_bytes()).await.expect("written");
         pause(Duration::from_millis(5)).await;

@@ -26,7 +26,7 @@ fn long() -> bool {
     std::env::var_os("NEIGHBOURS_LONG").is_some()
 }
 
-fn choose<T>(short: T, in_long_form: T) -> T {
+pub(crate) fn choose<T>(short: T, in_long_form: T) -> T {
     if long() { in_long_form } else { short }
 }
 
@@ -34,8 +34,8 @@ fn choose<T>(short: T, in_long_form: T) -> T {
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// The service, and a registry that sends it arrivals all the while.
-struct Street {
-    serve: Serve,
+pub(crate) struct Street {
+    pub(crate) serve: Serve,
     door: Door,
     /// Neighbours that were to come.
     expected: usize,
@@ -46,14 +46,14 @@ struct Street {
 
 /// Where neighbours come in.
 #[derive(Clone)]
-struct Door {
+pub(crate) struct Door {
     port: u16,
     entries: Arc<AtomicUsize>,
 }
 
 impl Door {
     /// A connection, tried for until there is one: a neighbour that gave up would end the attack unnoticed.
-    async fn enter(&self) -> TcpStream {
+    pub(crate) async fn enter(&self) -> TcpStream {
         loop {
             if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)).await {
                 self.entries.fetch_add(1, Ordering::Relaxed);
@@ -65,11 +65,16 @@ impl Door {
 }
 
 impl Street {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let turn = TURN.lock().await;
         // The neighbours' ends of their connections.
         rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
-        let serve = Serve::start(&[("WebhookRegions", "a,b")], &[]).await;
+        let settings = [&[("WebhookRegions", "a,b")], settings].concat();
+        let serve = Serve::start(&settings, &[]).await;
         let port = serve.base_url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let over = Arc::new(AtomicBool::new(false));
         let registry = tokio::spawn({
@@ -98,7 +103,7 @@ impl Street {
     ///
     /// # Panics
     /// When one of them does.
-    async fn crowd<F: Future<Output = ()> + Send + 'static>(
+    pub(crate) async fn crowd<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         count: usize,
         time: Duration,
@@ -121,7 +126,7 @@ impl Street {
         }
     }
 
-    async fn leave(self, what: &str) {
+    pub(crate) async fn leave(self, what: &str) {
         self.leave_within(what, memory_max_kib()).await;
     }
 
@@ -153,7 +158,8 @@ async fn a_byte_now_and_then() {
     let mut street = Street::new().await;
     street
         .crowd(choose(200, 2000), Duration::from_secs(choose(7, 20)), |n, door| async move {
-            let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{".as_bytes();
+            let head =
+                "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{".as_bytes();
             loop {
                 let mut stream = door.enter().await;
                 // Half of them are slow from the first byte, the others once their body has begun.
@@ -211,7 +217,8 @@ async fn heads_without_end() {
                 loop {
                     let mut stream = door.enter().await;
                     let start =
-                        ["GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", "GET /", "POST /api/ImagePush?region="][n % 3];
+                        ["GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ", "GET /", "POST /api/ImagePush?region="]
+                            [n % 3];
                     let mut left = sizes[n % sizes.len()];
                     let mut written = stream.write_all(start.as_bytes()).await;
                     while left > 0 && written.is_ok() {
@@ -250,8 +257,9 @@ async fn send_large(street: &mut Street, senders: usize, time: Duration) -> (u64
                     let members = notification.strip_suffix('}').expect("an object");
                     let length = members.len() + padding.len();
                     assert!(length <= 256 * 1024);
-                    let head =
-                        format!("POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+                    let head = format!(
+                        "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+                    );
                     let mut sent = stream.write_all((head + members).as_bytes()).await;
                     if sent.is_ok() {
                         sent = stream.write_all(padding.as_bytes()).await;
@@ -315,7 +323,7 @@ async fn the_largest_bodies_held_back() {
     street
         .crowd(choose(300, 1000), Duration::from_secs(choose(7, 20)), |_, door| async move {
             let body = vec![b' '; 256 * 1024 - 1];
-            let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n";
+            let head = "POST /api/ImagePush?region=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n";
             loop {
                 let mut stream = door.enter().await;
                 if stream.write_all(head.as_bytes()).await.is_ok() && stream.write_all(&body).await.is_ok() {
@@ -342,9 +350,9 @@ async fn nonsense_in_the_pipeline() {
                     let mut stream = door.enter().await;
                     let mut bytes = Vec::new();
                     if n % 2 == 0 {
-                        bytes.extend(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(dice.index(1000)));
+                        bytes.extend(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(dice.index(1000)));
                         bytes.extend(
-                            b"POST /api/ImagePush?region=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                            b"POST /api/ImagePush?region=a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
                         );
                     }
                     bytes.extend((0..dice.index(5000)).map(|_| u8::try_from(dice.below(256)).expect("a byte")));

@@ -291,6 +291,11 @@ impl Serve {
         self.child.id()
     }
 
+    /// Its folder; the store is `store.db` in it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Changes a setting for the next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(n, _)| n != name);
@@ -312,7 +317,13 @@ impl Serve {
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        self.signal("TERM");
+    }
+
+    /// A signal of this name.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill");
         assert!(sent.success());
     }
 

@@ -116,8 +116,9 @@ impl Service {
     pub(super) fn refusal(&self, status: StatusCode, body: &str) -> String {
         let url = shown(&self.url);
         match status.as_u16() {
-            401 | 403 if self.key.is_some() => format!("{url} refused the function key given with --key."),
-            401 | 403 => format!("{url} asks for a function key; pass it with --key."),
+            401 if self.key.is_some() => format!("{url} refused the function key of --key or the environment."),
+            401 => format!("{url} asks for a function key; pass it with --key."),
+            403 => format!("{url} refused the call (403): {}", message(body)),
             404 => format!("{url} is not ImagePush (404); its address ends in /api/ImagePush."),
             503 => format!("{url} is not ready for webhooks (503): {}", message(body)),
             other => format!("{url} answered {other}: {}", message(body)),

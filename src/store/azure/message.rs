@@ -74,11 +74,17 @@ impl Message {
     /// What is wrong with it, for the operator, repeating nothing of it. It is not one of ours, or was never written by a
     /// build and a clock that can be trusted.
     pub fn parse(text: &str, now: Instant) -> Result<Self, String> {
+        if text.len() > limits::MESSAGE_BYTES_MAX {
+            return Err("it is longer than any message of ours".into());
+        }
         let message: Self = serde_json::from_str(text).map_err(|_| "it is not one of ours".to_owned())?;
-        if let Self::Spill(Spill { received, .. }) = &message
-            && clock::until(now, *received) > limits::FUTURE_MAX
-        {
-            return Err("it holds a webhook that was received in the future".into());
+        if let Self::Spill(Spill { received, app, .. }) = &message {
+            if clock::until(now, *received) > limits::FUTURE_MAX {
+                return Err("it holds a webhook that was received in the future".into());
+            }
+            if app.len() > limits::APP_BYTES_MAX || app.chars().any(char::is_control) {
+                return Err("it names an app as none is named".into());
+            }
         }
         Ok(message)
     }
@@ -163,6 +169,17 @@ mod tests {
         };
         assert!(Message::parse(&spill(300_000).text(), Instant::UNIX_EPOCH).is_ok());
         assert!(Message::parse(&spill(300_001).text(), Instant::UNIX_EPOCH).unwrap_err().contains("future"));
+    }
+
+    #[test]
+    fn every_bound_of_a_message_is_checked_when_it_is_read() {
+        let read = |app: &str, payload: usize| {
+            let (region, received) = (Region::parse("x").unwrap(), Instant::UNIX_EPOCH);
+            let spill = Spill { app: app.into(), region, received, payload: "x".repeat(payload) };
+            Message::parse(&Message::Spill(spill).text(), Instant::UNIX_EPOCH).is_ok()
+        };
+        assert!(read("app", 0) && read("app", 40 * 1024));
+        assert!(!read("app", limits::MESSAGE_BYTES_MAX) && !read("a\u{1b}pp", 0) && !read(&"a".repeat(300), 0));
     }
 
     #[test]

@@ -145,7 +145,15 @@ impl Store for AzureStore {
             let shown = |row: &Row| !row.is_purged() && row.opened == entry.at;
             Ok::<_, Failure>(found.map(|stored| stored.record.row.clone()).filter(shown))
         });
-        let rows: Vec<Option<Row>> = stream::iter(looks).buffered(READS_AT_ONCE).try_collect().await?;
+        let mut bytes = 0;
+        let bounded = |row: Option<Row>| {
+            row.map(|row| {
+                bytes += row.payload.len();
+                let payload = if bytes > limits::PAGE_BYTES_MAX { String::new() } else { row.payload };
+                Row { payload, ..row }
+            })
+        };
+        let rows: Vec<Option<Row>> = stream::iter(looks).buffered(READS_AT_ONCE).map_ok(bounded).try_collect().await?;
         Ok(Page { rows: rows.into_iter().flatten().collect(), next })
     }
 

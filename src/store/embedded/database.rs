@@ -15,14 +15,14 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::file::{adopt, at_open, connect, fault, own};
+use super::file::{adopt, at_open, complete, connect, fault, own, place, prepare, tighten};
 use crate::clock::Instant;
 use crate::limits;
 use crate::push::{Key, Row};
@@ -128,24 +128,24 @@ impl<C, T: Send, F: FnMut(&mut C) -> rusqlite::Result<T> + Send> Task<C> for Cal
 type Queue<C> = mpsc::Sender<Box<dyn Task<C>>>;
 type Waiting<C> = mpsc::Receiver<Box<dyn Task<C>>>;
 
-/// The open file. Dropping it lets queued operations finish, closes the file and waits for both.
+/// The open file. Dropping it closes it.
 pub(super) struct Database {
-    writes: Option<Queue<Writer>>,
-    reads: Option<Queue<Connection>>,
-    threads: Vec<JoinHandle<()>>,
+    /// `None` once it is closed.
+    open: Mutex<Option<Open>>,
     next_wake: watch::Receiver<Option<Instant>>,
     /// Held until both threads have ended.
     _owner: File,
 }
 
+struct Open {
+    writes: Queue<Writer>,
+    reads: Queue<Connection>,
+    threads: Vec<JoinHandle<()>>,
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
-        self.writes = None;
-        self.reads = None;
-        for thread in self.threads.drain(..) {
-            // One that panicked has said so itself.
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
@@ -153,12 +153,14 @@ impl Database {
     /// Opens the file, or creates it in a folder that exists, and becomes its owner.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         // Two names of one file must meet at one lock.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = place(path)?;
         let owner = own(&path)?;
+        prepare(&path)?;
         let name = path.display().to_string();
         let fail = |error: rusqlite::Error| at_open(&name, &error);
         let connection = connect(&path).map_err(fail)?;
         adopt(&connection, &name)?;
+        tighten(&path)?;
         connection.pragma_update(None, "wal_autocheckpoint", limits::EMBEDDED_LOG_PAGES).map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         let reader = connect(&path).map_err(fail)?;
@@ -173,7 +175,24 @@ impl Database {
             spawn("embedded-writer", move || write_all(writer, waiting_writes, &next, &name))?,
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
         ];
-        Ok(Self { writes: Some(writes), reads: Some(reads), threads, next_wake, _owner: owner })
+        let open = Mutex::new(Some(Open { writes, reads, threads }));
+        Ok(Self { open, next_wake, _owner: owner })
+    }
+
+    /// Lets queued operations finish, closes the file, complete in itself, and waits for both. Later operations fail.
+    pub(super) fn close(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Open { writes, reads, threads }) = open else { return };
+        drop((writes, reads));
+        for thread in threads {
+            // One that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+
+    /// The way to one of the threads, while the file is open.
+    fn queue<C>(&self, of: impl Fn(&Open) -> &Queue<C>) -> Option<Queue<C>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| of(open).clone())
     }
 
     /// Runs `work` in the next batch. It may be run again from the start when another operation of the batch fails.
@@ -181,7 +200,7 @@ impl Database {
         &self,
         work: impl FnMut(&mut Writer) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.writes.as_ref(), work).await
+        ask(self.queue(|open| &open.writes), work).await
     }
 
     /// Runs `work` on the reading connection.
@@ -189,7 +208,7 @@ impl Database {
         &self,
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.reads.as_ref(), work).await
+        ask(self.queue(|open| &open.reads), work).await
     }
 
     /// When a push is due next; changes before the write that changed it is answered.
@@ -199,7 +218,7 @@ impl Database {
 }
 
 async fn ask<C, T: Send + 'static>(
-    queue: Option<&Queue<C>>,
+    queue: Option<Queue<C>>,
     work: impl FnMut(&mut C) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
     let (reply, answer) = oneshot::channel();
@@ -247,6 +266,7 @@ fn write_all(mut writer: Writer, mut queue: Waiting<Writer>, next: &watch::Sende
             }
         }
     }
+    complete(&writer.connection, name);
 }
 
 fn read_all(mut reader: Connection, mut queue: Waiting<Connection>, name: &str) {

@@ -2,10 +2,13 @@
 //!
 //! Guarantees: a file of another program, of a newer version of this one, or open in another process is refused before
 //! anything in it is changed, and every refusal says which file and what to do. The tables of a new file appear together.
+//! Nobody but the owner of this process may read or write the file and those beside it, and none of them is a link: one
+//! that somebody else has put there would lead the writing elsewhere, and a second name of the file would escape its lock.
 //!
 //! Knowingly accepted: opening does not read the whole file, so damage is found, and named, when it is met.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,18 +51,112 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where the file is, by the one name that every process finds for it. Only its folder may be reached over links.
+pub(super) fn place(path: &Path) -> Result<PathBuf, Failure> {
+    let no_folder =
+        |why: &str| Failure::Corrupt(format!("{}: {why}; choose a folder that exists and is writable", path.display()));
+    let name = path.file_name().ok_or_else(|| no_folder("names no file"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(std::fs::canonicalize(folder).map_err(|e| no_folder(&e.to_string()))?.join(name))
+}
+
+/// The same name with an ending: of the lock, the write-ahead log, and its index.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Opens one of the files, which is created, for its owner only, when it is missing and `create`.
+fn plain(path: &Path, create: bool) -> Result<Option<File>, Failure> {
+    let refused = |why: &str| Failure::Corrupt(format!("{}: {why}", path.display()));
+    let is_link = || std::fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
+    const LINK: &str = "is a symbolic link; give the file itself with --data, or remove the link";
+    if is_link() {
+        return Err(refused(LINK));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(OWNER_ONLY).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound && !create => return Ok(None),
+        // It has become one since.
+        Err(_) if is_link() => return Err(refused(LINK)),
+        Err(e) => {
+            let why = format!(
+                "cannot be created or opened: {e}; choose a folder that exists and is writable, or another file"
+            );
+            return Err(refused(&why));
+        }
+    };
+    let about = file.metadata().map_err(|e| refused(&e.to_string()))?;
+    if !about.is_file() {
+        return Err(refused("is not a file; choose another"));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&about) > 1 {
+        return Err(refused(
+            "has a second name (a hard link), by which another process could open it; remove that one",
+        ));
+    }
+    Ok(Some(file))
+}
+
+/// Mode of every file: read and written by its owner, and by nobody else.
+#[cfg(unix)]
+const OWNER_ONLY: u32 = 0o600;
+
+/// Takes from others the access that an earlier version left them to the file and those beside it. By name, since to open
+/// and close the file here would give up SQLite's locks; that the names are no links was seen when they were opened.
+pub(super) fn tighten(path: &Path) -> Result<(), Failure> {
+    #[cfg(unix)]
+    for path in ["", "-wal", "-shm", "-lock"].map(|ending| beside(path, ending)) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let about = std::fs::symlink_metadata(&path);
+        if about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o077 != 0) {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(OWNER_ONLY)).map_err(|e| {
+                let why = "others may read it, and that cannot be changed";
+                Failure::Corrupt(format!("{}: {why}: {e}; run as its owner", path.display()))
+            })?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// Makes the file, or makes sure that it and those beside it are plain files, and it a database or empty. Must be called
+/// before SQLite has the file open: closing it here would give up SQLite's locks.
+pub(super) fn prepare(path: &Path) -> Result<(), Failure> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    for ending in ["-wal", "-shm"] {
+        plain(&beside(path, ending), false)?;
+    }
+    let Some(file) = plain(path, true)? else { return Ok(()) };
+    let mut head = Vec::new();
+    file.take(MAGIC.len() as u64)
+        .read_to_end(&mut head)
+        .map_err(|e| Failure::Corrupt(format!("{}: cannot be read: {e}", path.display())))?;
+    if !head.is_empty() && head != MAGIC {
+        return Err(Failure::Corrupt(format!(
+            "{}: is no SQLite database; choose another file, or, if this one was the service's, it is damaged: move the file away together with its -wal and -shm, and start with a backup or with an empty one",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Takes the lock file; the operating system gives it up when the process ends, however it ends. Blocks for a second when
 /// another process has it.
 pub(super) fn own(path: &Path) -> Result<File, Failure> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push("-lock");
-    let beside = PathBuf::from(beside);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside).map_err(|e| {
-        Failure::Corrupt(format!(
-            "{}: cannot be created: {e}; choose a folder that exists and is writable",
-            beside.display()
-        ))
-    })?;
+    let beside = beside(path, "-lock");
+    let cannot = || Failure::Corrupt(format!("{}: cannot be created", beside.display()));
+    let file = plain(&beside, true)?.ok_or_else(cannot)?;
     let mut tried = file.try_lock();
     for _ in 1..LOCK_TRIES {
         if !matches!(tried, Err(TryLockError::WouldBlock)) {
@@ -81,9 +178,9 @@ pub(super) fn own(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// A connection to the file, which is created when it is missing.
+/// A connection to the file, which [`prepare`] has made. The files beside it get its mode from SQLite.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.set_prepared_statement_cache_capacity(32);
@@ -147,4 +244,15 @@ pub(super) fn fault(name: &str, error: &rusqlite::Error) -> Failure {
         Some(_) => Failure::Unavailable(format!("{name}: {error}")),
         None => Failure::Corrupt(format!("{name}: holds something unexpected: {error}")),
     }
+}
+
+/// Moves all that is in the write-ahead log into the file, so that the file alone is complete, and says so when it is not.
+pub(super) fn complete(connection: &Connection, name: &str) {
+    let rest = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    let why = match rest {
+        Ok(0) => return,
+        Ok(_) => "another program reads it".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    warn!(why, "{name}: is not complete without the file beside it that ends in -wal; the next start needs both");
 }

@@ -40,7 +40,7 @@ pub struct EmbeddedStore {
 
 impl EmbeddedStore {
     /// Opens the file at `path`, or creates it in a folder that exists. It stays locked until the store is dropped, which waits
-    /// for what is queued.
+    /// for what is queued, or closed. Its folder may be reached over links, the file itself may be none.
     ///
     /// # Errors
     /// [`Failure::Corrupt`] when an operator has to act: another process has the file open, a newer version of this
@@ -202,21 +202,25 @@ impl Store for EmbeddedStore {
         let limit = limit.clamp(1, 1000);
         let own = cursor.and_then(|text| text.strip_prefix(CURSOR_PREFIX)?.parse().ok());
         let before: i64 = own.unwrap_or(i64::MAX);
-        let mut found: Vec<(i64, Result<Row, String>)> = self
+        let (found, more) = self
             .database
             .read(move |connection| {
-                connection
-                    .prepare_cached(
-                        "SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2",
-                    )?
-                    .query_map(params![before, i64::try_from(limit + 1).unwrap_or(i64::MAX)], |columns| {
-                        Ok((columns.get(0)?, record::decode(columns.get_ref(1)?.as_str()?, columns.get(2)?)))
-                    })?
-                    .collect()
+                let mut select = connection.prepare_cached(
+                    "SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2",
+                )?;
+                let mut rows = select.query(params![before, i64::try_from(limit + 1).unwrap_or(i64::MAX)])?;
+                let (mut found, mut bytes): (Vec<(i64, Result<Row, String>)>, _) = (Vec::new(), 0);
+                while let Some(columns) = rows.next()? {
+                    if found.len() == limit || bytes > limits::PAGE_BYTES_MAX {
+                        return Ok((found, true));
+                    }
+                    let payload: String = columns.get(2)?;
+                    bytes += payload.len();
+                    found.push((columns.get(0)?, record::decode(columns.get_ref(1)?.as_str()?, payload)));
+                }
+                Ok((found, false))
             })
             .await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(slot, _)| format!("{CURSOR_PREFIX}{slot}"));
         let rows = found.into_iter().filter_map(|(_, row)| {
             row.map_err(|cause| tracing::error!(cause, "a row cannot be read and is left out of the list")).ok()
@@ -261,6 +265,13 @@ impl Wakes for EmbeddedStore {
         self.database
             .write(move |writer| writer.connection.prepare_cached(sql)?.execute(params![later, id]).map(drop))
             .await
+    }
+
+    async fn close(&self) {
+        let database = Arc::clone(&self.database);
+        if let Err(panic) = tokio::task::spawn_blocking(move || database.close()).await {
+            tracing::warn!(%panic, "the embedded store was not closed");
+        }
     }
 
     async fn ready(&self, longest: Duration) {

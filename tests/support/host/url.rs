@@ -21,7 +21,7 @@ pub fn decoded(path: &str) -> String {
 }
 
 /// The path the handler gets. It goes through an unescaped display form, so that an escaped `?` or `#` cuts it short and
-/// what was escaped twice is unescaped twice.
+/// what was escaped twice is unescaped twice; dots that appear then are resolved.
 pub fn forwarded_path(path: &str) -> String {
     let path = decoded(path);
     let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -45,7 +45,28 @@ pub fn forwarded_path(path: &str) -> String {
         }
         at += 1;
     }
-    out
+    without_dots(&out)
+}
+
+/// The path with `.` and `..` resolved, as .NET's addresses have it.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match part {
+            "." | ".." => {
+                if part == ".." && kept.len() > 1 {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(part),
+        }
+    }
+    kept.join("/")
 }
 
 /// The query the handler gets, without its question mark: built anew from a dictionary without case. Repeated names fold
