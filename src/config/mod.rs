@@ -20,11 +20,10 @@ use crate::limits;
 use crate::push::Region;
 use crate::push::arrival::{Correlation, login_server};
 use crate::push::policy::{Policy, Repeats};
+use crate::store::{Failure, Health};
 pub use source::{Fault, Source};
 use storage::Account;
 use targets::TargetSettings;
-
-use crate::store::{Failure, Health};
 
 /// The settings this service knows beside those of the storage. Names count without regard to case, so that the original's
 /// `WebhookTimeOut` is one of them.
@@ -101,10 +100,14 @@ impl Described {
     /// The answer to someone who opens the function's URL; `health` is what was found there, or why nothing was.
     #[must_use]
     pub fn health(&self, health: Result<&Health, &Failure>) -> Value {
-        let works = |part: Result<(), &Failure>| match part {
-            Ok(()) => json!({ "status": "ok" }),
-            Err(Failure::Unavailable(cause)) => json!({ "status": "unavailable", "cause": cause }),
-            Err(Failure::Corrupt(cause)) => json!({ "status": "operator_needed", "cause": cause }),
+        let works = |part: fn(&Health) -> &Result<(), Failure>| match health.map(part) {
+            Ok(Ok(())) => json!({ "status": "ok" }),
+            Ok(Err(Failure::Unavailable(cause))) | Err(Failure::Unavailable(cause)) => {
+                json!({ "status": "unavailable", "cause": cause })
+            }
+            Ok(Err(Failure::Corrupt(cause))) | Err(Failure::Corrupt(cause)) => {
+                json!({ "status": "operator_needed", "cause": cause })
+            }
         };
         let others = health.map(|health| health.others.as_slice()).unwrap_or_default();
         json!({
@@ -116,8 +119,8 @@ impl Described {
             "targets": self.targets,
             "rules": self.rules,
             "storage": self.storage,
-            "rows": works(health.and_then(|health| health.rows.as_ref().map(|()| ()))),
-            "queue": works(health.and_then(|health| health.queue.as_ref().map(|()| ()))),
+            "rows": works(|health| &health.rows),
+            "queue": works(|health| &health.queue),
             "app": self.app,
             "otherApps": others,
         })

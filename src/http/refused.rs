@@ -107,7 +107,7 @@ mod tests {
             let first = said(&lines);
             assert_eq!(first.lines().count(), 2, "{first}");
             hand.0.add_permits(2);
-            while refused.since().len() > 0 {
+            while !refused.since().is_empty() {
                 tokio::task::yield_now().await;
             }
             let then = said(&lines);
