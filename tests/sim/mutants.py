@@ -37,6 +37,7 @@ MUTANTS = {
     "no turns": [("src/store/azure/turns.rs", "turn.guard = Some(line.lock_owned().await);", "turn.guard = None; drop(line);")],
     "a remembered row is an answer": [(APPLY, "                        None if !fresh => {", "                        None if false => {")],
     "a settled row is taken from memory": [(REMEMBERED, "matches!(row.phase, Phase::Waiting { .. }) && now < row.deadline", "true || now < row.deadline || matches!(row.phase, Phase::Waiting { .. })")],
+    "a round that was only looked at is the newest": [(REMEMBERED, "Which::Newest(_) => *newest && ", "Which::Newest(_) => ")],
     "the next round leaves the last alone": [(APPLY, "if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {", "if let Some(earlier) = beside.filter(|_| false) {")],
     "a purged push leaves no trace": [(STEP, "(Some(row), Input::Purge) => {", "(Some(_), Input::Purge) if true => Decision::Step(Box::new(Step { did: Did::Purged, change: Change::Remove, claims: Vec::new() })),\n        (Some(row), Input::Purge) => {")],
     "a late deadline is not held": [(APPLY, "if pending && late {", "if pending && late && false {")],

@@ -261,6 +261,21 @@ fn what_another_process_remembers_is_not_the_newest_round() {
 }
 
 #[test]
+fn a_round_that_was_only_looked_at_is_not_the_newest() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    one.arrive("a", "d", 0);
+    let armed = timer(&desk.armed.lock().unwrap()[0]);
+    one.arrive("a", "other", 1);
+    assert_eq!(two.arrive("a", "d", 2).did, Did::Opened);
+    // 1. The timer of round 1 fires too early. 2. One reads round 1 and writes it with another timer. 3. A report comes.
+    *one.clock.0.lock().unwrap() = 3000;
+    assert!(matches!(one.fire(&armed), Some(Looked::Applied(_))));
+    let done = one.arrive("b", "d", 4);
+    assert_eq!((done.did, done.row.unwrap().id.round), (Did::Settled(Outcome::Replicated), 2));
+}
+
+#[test]
 fn a_round_that_opened_beside_a_changed_one_is_taken_back() {
     let desk = Arc::new(Desk::default());
     let (one, two) = (process(&desk, 1), process(&desk, 2));

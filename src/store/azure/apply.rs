@@ -124,7 +124,7 @@ impl AzureStore {
             let next = (next, foreign.take().unwrap_or_else(|| self.apps.own().to_owned()));
             match self.commit(stored.as_ref(), next, used, step.comes_again()).await? {
                 Some(written) => {
-                    self.remembered.keep(&written);
+                    self.remembered.keep(&written, stored.as_ref(), which);
                     return Ok(Looked::Applied(Applied { did, row: shown(&written.record.row), claims }));
                 }
                 None => {

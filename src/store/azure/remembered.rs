@@ -17,9 +17,17 @@ use crate::store::Which;
 
 /// See the module.
 pub(super) struct Remembered {
-    rows: Mutex<LruCache<Key, Versioned>>,
+    rows: Mutex<LruCache<Key, Known>>,
     /// When each was last in doubt.
     doubts: Mutex<LruCache<(Key, Doubt), Instant>>,
+}
+
+/// A record of this process.
+struct Known {
+    stored: Versioned,
+    /// Nobody had opened a later round when it was written: it was read as the newest, or follows one that was. A later round
+    /// writes it again, so its version guards that too.
+    newest: bool,
 }
 
 /// What may have landed, or not.
@@ -40,7 +48,7 @@ impl Default for Remembered {
 }
 
 impl Remembered {
-    fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Versioned>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut LruCache<Key, Known>) -> T) -> T {
         f(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -57,27 +65,31 @@ impl Remembered {
 
     pub(super) fn recall(&self, which: &Which, now: Instant) -> Option<Versioned> {
         self.with(|rows| {
-            let stored = rows.get(which.key())?;
+            let Known { stored, newest } = rows.get(which.key())?;
             let row = &stored.record.row;
             let fits = match which {
                 // Later, another process may have opened the next round.
-                Which::Newest(_) => matches!(row.phase, Phase::Waiting { .. }) && now < row.deadline,
+                Which::Newest(_) => *newest && matches!(row.phase, Phase::Waiting { .. }) && now < row.deadline,
                 Which::Push(id) => row.id == *id,
             };
             fits.then(|| stored.clone())
         })
     }
 
-    /// Keeps a record that was just written, unless it owes nothing, is large, or a later round is known.
-    pub(super) fn keep(&self, stored: &Versioned) {
-        let row = &stored.record.row;
+    /// Keeps a record that was just written upon `base`, which was found by `which`; unless it owes nothing, is large, or a
+    /// later round is known.
+    pub(super) fn keep(&self, written: &Versioned, base: Option<&Versioned>, which: &Which) {
+        let row = &written.record.row;
         let useful = row.wake().is_some() && row.payload.len() <= limits::REMEMBERED_PAYLOAD_BYTES_MAX;
         self.with(|rows| {
-            if rows.peek(&row.id.key).is_some_and(|known| known.record.row.id.round > row.id.round) {
+            let known = rows.peek(&row.id.key);
+            if known.is_some_and(|known| known.stored.record.row.id.round > row.id.round) {
                 return;
             }
+            let follows = |base: &Versioned| known.is_some_and(|k| k.newest && k.stored.version == base.version);
+            let newest = matches!(which, Which::Newest(_)) || base.is_some_and(follows);
             if useful {
-                rows.put(row.id.key.clone(), stored.clone());
+                rows.put(row.id.key.clone(), Known { stored: written.clone(), newest });
             } else {
                 rows.pop(&row.id.key);
             }
