@@ -40,6 +40,8 @@ pub(crate) struct Checks {
     purged: u64,
     /// How often the queue was cleared.
     pub(crate) cleared: u64,
+    /// How often a round was taken back: what opened it then begins anew, behind webhooks that came after it.
+    pub(crate) taken_back: u64,
     /// Most timers that one push had alive at the same time.
     alive: usize,
 }
@@ -191,7 +193,9 @@ impl State {
         let told = self.checks.attempted.iter().any(|((push, ..), _)| push == id);
         let fresh =
             |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
-        if !self.checks.rows.remove(id).is_some_and(|seen| seen.row.is_purged() || fresh(&seen)) {
+        let removed = self.checks.rows.remove(id);
+        self.checks.taken_back += u64::from(removed.as_ref().is_some_and(|seen| !seen.row.is_purged()));
+        if !removed.is_some_and(|seen| seen.row.is_purged() || fresh(&seen)) {
             self.fail(format!("{id} was removed without being purged"));
         }
         // The next push of this name is another one.
