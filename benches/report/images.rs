@@ -19,7 +19,7 @@ pub(crate) fn notification() -> String {
     let process = std::process::id();
     let id = format!("{process:08x}-0000-4000-8000-{number:012x}");
     format!(
-        r#"{{"id":"{id}","timestamp":"2026-11-22T08:15:30.1234567Z","action":"push","target":{{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","size":1612,"digest":"sha256:{process:032x}{number:032x}","length":1612,"repository":"team/shop","tag":"1.2.3"}},"request":{{"id":"{id}","host":"contoso.azurecr.io","method":"PUT","useragent":"docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.8.0 os/linux arch/amd64 UpstreamClient(Docker-Client/27.3.1)"}}}}"#
+        r#"{{"id":"{id}","timestamp":"2026-11-22T08:15:30.1234567Z","action":"push","target":{{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","size":1612,"digest":"sha256:{process:032x}{number:032x}","length":1612,"repository":"team/shop","tag":"1.2.{number}"}},"request":{{"id":"{id}","host":"contoso.azurecr.io","method":"PUT","useragent":"docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.8.0 os/linux arch/amd64 UpstreamClient(Docker-Client/27.3.1)"}}}}"#
     )
 }
 
