@@ -27,6 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
     // How often a look at a push failed.
     let mut failed: BTreeMap<PushId, u32> = BTreeMap::new();
+    // How often in a row nothing could be written.
+    let mut stuck: u32 = 0;
     while !*stop.borrow() {
         let due = match store.due(AT_ONCE_MAX).await {
             Ok(due) => due,
@@ -44,15 +46,19 @@ pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>,
             continue;
         }
         let looks = due.into_iter().map(async |push| (service.apply(push.clone(), Input::Timer).await.err(), push));
-        let mut stuck = false;
+        let mut cannot_put_off = None;
         for (cause, push) in join_all(looks).await {
             let Some(cause) = cause else {
                 failed.remove(&push);
                 continue;
             };
-            let tries = failed.entry(push.clone()).or_default();
-            *tries = tries.saturating_add(1);
-            let wait = Duration::from_secs(1 << (*tries).min(12)).min(limits::PUT_BACK_WAIT_MAX);
+            let tries = failed.get(&push).copied().unwrap_or(0).saturating_add(1);
+            let wait = Duration::from_secs(1 << tries.min(12)).min(limits::PUT_BACK_WAIT_MAX);
+            if store.put_off(&push, wait).await.is_err() {
+                cannot_put_off = Some(cause);
+                continue;
+            }
+            failed.insert(push.clone(), tries);
             match cause {
                 Failure::Corrupt(cause) => {
                     error!(push.id = %push, cause, again_s = wait.as_secs(), "a push cannot be looked at until somebody acts");
@@ -61,10 +67,17 @@ pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>,
                     warn!(push.id = %push, cause, again_s = wait.as_secs(), "a push could not be looked at");
                 }
             }
-            stuck |= store.put_off(&push, wait).await.is_err();
         }
-        if stuck {
-            clock.sleep(PAUSE_MAX).await;
+        // Nothing can be written: of that there is one line, however many pushes are due.
+        match cannot_put_off {
+            Some(cause) => {
+                if stuck == 0 {
+                    error!(%cause, "what is due can neither be looked at nor put off; trying on, with growing pauses");
+                }
+                clock.sleep(PAUSE_MAX * (1 << stuck.min(4))).await;
+                stuck += 1;
+            }
+            None => stuck = 0,
         }
         if failed.len() > limits::REMEMBERED_ROWS_MAX {
             failed.clear();

@@ -132,6 +132,15 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
         faults.push(fault);
         None
     });
+    for (name, key) in [("WebhookKey", &key), ("WebhookOperatorKey", &operator)] {
+        if let Some(Err(why)) = key.as_deref().map(key::check) {
+            faults.push(Fault::hidden(name, why));
+        }
+    }
+    if key.is_some() && key == operator {
+        let why = "is the same as WebhookKey, so that whoever has the registry's key is an operator: give them different ones";
+        faults.push(Fault::hidden("WebhookOperatorKey", why));
+    }
     let Some(mut settings) = settings.filter(|_| faults.is_empty()) else { return Err(End::Settings(faults)) };
     if [&key, &operator].into_iter().flatten().any(|key| key.len() < KEY_BYTES_MIN) {
         warn!(

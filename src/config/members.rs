@@ -3,6 +3,10 @@
 //! Guarantee: no fault made here shows a value, since any of them may hold a secret; faults name the setting, the element
 //! and the member. Reading goes on after a fault, so that all are found in one start.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::{Map, Value};
 
 use super::misspelt::{meant, unfilled};
@@ -16,7 +20,7 @@ const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart
 /// Elements of the JSON array in `setting`; empty when it is absent or no array.
 pub(super) fn elements(source: &Source, setting: &str, max: usize, faults: &mut Vec<Fault>) -> Vec<Value> {
     let Some(text) = source.get(setting) else { return Vec::new() };
-    match serde_json::from_str::<Value>(text) {
+    match serde_json::from_str(text).map(|Once(value)| value) {
         Ok(Value::Array(all)) if all.len() <= max => all,
         Ok(Value::Array(all)) => {
             faults.push(Fault::hidden(setting, format!("has {} elements; {max} are allowed", all.len())));
@@ -28,9 +32,63 @@ pub(super) fn elements(source: &Source, setting: &str, max: usize, faults: &mut 
         }
         Err(e) => {
             let place = format!("line {}, column {}", e.line(), e.column());
-            faults.push(Fault::hidden(setting, format!("is not JSON: it breaks off at {place}")));
+            let problem = match e.classify() {
+                Category::Data => format!("has a member twice in one object, at {place}: leave one"),
+                Category::Io | Category::Syntax | Category::Eof => format!("is not JSON: it breaks off at {place}"),
+            };
+            faults.push(Fault::hidden(setting, problem));
             Vec::new()
         }
+    }
+}
+
+/// JSON in which no object has a member twice: left to itself, `serde_json` drops all but the last in silence.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Once;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+            fn visit_unit<E>(self) -> Result<Once, E> {
+                Ok(Once(Value::Null))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Once, E> {
+                Ok(Once(value.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Once, A::Error> {
+                let mut all = Vec::new();
+                while let Some(Once(element)) = elements.next_element()? {
+                    all.push(element);
+                }
+                Ok(Once(Value::Array(all)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
+                let mut all = Map::new();
+                while let Some((name, Once(value))) = members.next_entry::<String, Once>()? {
+                    if all.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member twice"));
+                    }
+                }
+                Ok(Once(Value::Object(all)))
+            }
+        }
+        deserializer.deserialize_any(Reader)
     }
 }
 

@@ -79,8 +79,10 @@ pub(super) fn unfilled(value: &str) -> Option<&'static str> {
         return Some("is a name between `%`, which nothing fills in here: write the value itself");
     }
     // No host begins with a dollar sign.
-    if value.contains("://$") || between("$(", ')') || between("${", '}') || between("{{", '}') {
-        return Some("holds a placeholder such as `$(NAME)`, `${NAME}` or `{{NAME}}` that was not filled in");
+    if value.contains("://$") || between("$(", ')') || between("${", '}') || between("{{", '}') || between("#{", '}') {
+        return Some(
+            "holds a placeholder such as `$(NAME)`, `${NAME}`, `#{NAME}#` or `{{NAME}}` that was not filled in",
+        );
     }
     value.contains('\u{fffd}').then_some("holds bytes that are not UTF-8 text")
 }

@@ -134,7 +134,9 @@ impl Described {
 pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
-    misspelt::names(source, &[&KNOWN[..], &[storage::SETTING]].concat(), &mut faults, &mut warnings);
+    // What is said of a storage account beside one that is given, `storage` looks at.
+    let storage = if storage::is_given(source) { &storage::NAMES[..1] } else { &storage::NAMES[..] };
+    misspelt::names(source, &[&KNOWN[..], storage].concat(), &mut faults, &mut warnings);
     let regions = regions::regions(source, &mut faults);
     let timeout = timeout(source, &mut faults, &mut warnings);
     let correlation =

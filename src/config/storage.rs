@@ -17,6 +17,17 @@ pub(super) const PUBLIC_SUFFIX: &str = "core.windows.net";
 const IDENTITY: [&str; 6] =
     ["accountName", "tableServiceUri", "queueServiceUri", "credential", "clientId", "blobServiceUri"];
 
+/// The names that say where the storage is, as the platform writes them.
+pub(super) const NAMES: [&str; 7] = [
+    SETTING,
+    "AzureWebJobsStorage__accountName",
+    "AzureWebJobsStorage__tableServiceUri",
+    "AzureWebJobsStorage__queueServiceUri",
+    "AzureWebJobsStorage__credential",
+    "AzureWebJobsStorage__clientId",
+    "AzureWebJobsStorage__blobServiceUri",
+];
+
 /// A storage account: both endpoints and how to be let in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
@@ -85,7 +96,8 @@ impl fmt::Debug for Account {
 pub(super) fn names(source: &Source) -> impl Iterator<Item = &str> {
     let ours = |name: &str| {
         let name = name.to_ascii_lowercase().replace(':', "__");
-        name.strip_prefix("azurewebjobsstorage").is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+        name.strip_prefix("azurewebjobsstorage")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic()))
     };
     source.names().filter(move |name| ours(name))
 }
@@ -104,7 +116,8 @@ pub fn account(source: &Source, faults: &mut Vec<Fault>) -> Option<Account> {
     let mut misspelt = false;
     for name in names(source).filter(|name| name.len() > SETTING.len()) {
         let part = name[SETTING.len()..].trim_start_matches(['_', ':']);
-        let known = IDENTITY.iter().any(|known| known.eq_ignore_ascii_case(part));
+        let whole_name = name.replace(':', "__");
+        let known = IDENTITY.iter().any(|known| whole_name.eq_ignore_ascii_case(&format!("{SETTING}__{known}")));
         let problem = match meant(part, IDENTITY) {
             _ if known && whole.is_none() => continue,
             _ if whole.is_some() => format!("has no effect beside {SETTING}: leave one of the two out"),

@@ -10,6 +10,10 @@ use crate::store::Which;
 impl Engine {
     /// One line for each step that was taken, and one more for a notification that failed for the first time or for good.
     pub(super) fn log(&self, which: &Which, input: &Input, did: &Did, row: Option<&Row>, began: Instant) {
+        if *did == Did::UnknownRegion {
+            // Whoever sends many leaves few lines where it is refused, and none here.
+            return;
+        }
         let (word, region, attempt) = match input {
             Input::Arrival { arrival, .. } => ("arrival", Some(arrival.region.as_str()), None),
             Input::Timer => ("timer", None, None),

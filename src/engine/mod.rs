@@ -109,7 +109,7 @@ impl Engine {
         if let Err(cause) = &taken {
             error!(
                 image = arrival.subject.image(), region = %arrival.region, id = arrival.id, %cause,
-                "arrival refused: neither its row nor the queue could be written; check the storage account"
+                "arrival refused: it is on record nowhere; check the storage"
             );
         }
         taken
@@ -158,8 +158,8 @@ impl Engine {
             }
             (Err(_), Some(row)) => done(row.await?),
             (Err(queue), None) => Err(match cause {
-                Failure::Unavailable(cause) => Failure::Unavailable(format!("{cause}; the queue neither: {queue}")),
-                Failure::Corrupt(cause) => Failure::Corrupt(format!("{cause}; the queue neither: {queue}")),
+                Failure::Unavailable(cause) => Failure::Unavailable(format!("{cause}; nor elsewhere: {queue}")),
+                Failure::Corrupt(cause) => Failure::Corrupt(format!("{cause}; nor elsewhere: {queue}")),
             }),
         }
     }

@@ -72,7 +72,13 @@ impl Problem {
 
     /// Leaves a line in the log: `region` is the one that the caller named.
     pub(super) fn log(&self, region: Option<&str>, web: &Web) {
-        web.refused.note(self.code, &self.message, region, self.image.as_deref(), &web.clock);
+        web.refused.note(
+            self.code,
+            &format!("webhook refused: {}", self.message),
+            region,
+            self.image.as_deref(),
+            &web.clock,
+        );
     }
 
     pub(super) fn answer(self) -> HttpResponse {

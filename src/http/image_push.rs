@@ -35,7 +35,11 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
                 Webhook::Ping => {
                     return Ok(HttpResponse::Ok().json(json!({ "ping": "ok", "region": region.as_str() })));
                 }
-                Webhook::Unknown => return Ok(ignored("this action starts nothing")),
+                Webhook::Unknown => {
+                    let what = "webhook ignored: its action is none that this service knows";
+                    web.refused.note("action_unknown", what, Some(region.as_str()), None, &web.clock);
+                    return Ok(ignored("this action starts nothing"));
+                }
                 Webhook::FanIn { id, subject } => (id, subject),
             };
             let payload = String::from_utf8(bytes)

@@ -26,7 +26,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tracing::{Instrument, warn};
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Described;
@@ -116,7 +116,8 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 timeout_check::handle(&request, body, &web).await
             }
             ["timeoutcheck"] if web.queue_trigger => {
-                warn!("a call of /TimeoutCheck was not the Functions host's own and was refused");
+                let what = "a call of /TimeoutCheck was not the Functions host's own and was refused";
+                web.refused.note("not_the_host", what, None, None, &web.clock);
                 Err(Problem::nothing_here())
             }
             [PREFIX, "imagepush"] if is_event_grid_handshake(&request) => Err(Problem::bad_request(

@@ -4,6 +4,7 @@
 //! for each kind, whoever sends how much. A line holds no text of a stranger but the region's and the image's names.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ impl Refused {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a request was turned away.
+    /// Notes that a request was turned away, or means nothing here.
     pub(super) fn note(
         &self,
         code: &'static str,
@@ -35,17 +36,19 @@ impl Refused {
         image: Option<&str>,
         clock: &Arc<dyn Clock>,
     ) {
-        if let Some(count) = self.since().get_mut(code) {
-            *count += 1;
-            return;
-        }
-        self.since().insert(code, 0);
-        warn!(reason = code, region, image, "webhook refused: {message}");
+        match self.since().entry(code) {
+            Entry::Occupied(mut count) => {
+                *count.get_mut() += 1;
+                return;
+            }
+            Entry::Vacant(first) => first.insert(0),
+        };
+        warn!(reason = code, region, image, "{message}");
         let (this, clock) = (self.clone(), Arc::clone(clock));
         actix_web::rt::spawn(async move {
             clock.sleep(WINDOW).await;
             match this.since().remove(code) {
-                Some(count) if count > 0 => warn!(reason = code, count, "more webhooks were refused within a minute"),
+                Some(count) if count > 0 => warn!(reason = code, count, "more of that kind within a minute"),
                 Some(_) | None => {}
             }
         });
@@ -101,9 +104,9 @@ mod tests {
             |lines: &Lines| String::from_utf8(std::mem::take(&mut *lines.0.lock().expect("no panic"))).expect("text");
         actix_web::rt::System::new().block_on(async {
             for _ in 0..1000 {
-                refused.note("body_not_json", "The body is not JSON.", Some("westus"), None, &clock);
+                refused.note("body_not_json", "webhook refused", Some("westus"), None, &clock);
             }
-            refused.note("not_found", "There is nothing.", None, Some("a:1"), &clock);
+            refused.note("not_found", "webhook refused", None, Some("a:1"), &clock);
             let first = said(&lines);
             assert_eq!(first.lines().count(), 2, "{first}");
             hand.0.add_permits(2);
@@ -112,7 +115,7 @@ mod tests {
             }
             let then = said(&lines);
             assert!(then.contains("count=999") && then.lines().count() == 1, "{then}");
-            refused.note("body_not_json", "The body is not JSON.", None, None, &clock);
+            refused.note("body_not_json", "webhook refused", None, None, &clock);
             assert!(said(&lines).contains("webhook refused"), "a minute later it is told anew");
         });
     }

@@ -14,7 +14,7 @@ use crate::support::service::{Image, Serve, json_of};
 use crate::support::wire;
 
 /// Settings beside regions that are in order, unless they are what is wrong. Whatever holds `s3cret` is secret.
-const WRONG: [(&str, &[(&str, &str)]); 46] = [
+const WRONG: [(&str, &[(&str, &str)]); 50] = [
     ("B1: a level of another program", &[("WebhookLog", "verbose")]),
     ("B1: a level in quotes", &[("WebhookLog", "\"info\"")]),
     ("B1: a comma too many", &[("WebhookLog", "info,")]),
@@ -40,6 +40,13 @@ const WRONG: [(&str, &[(&str, &str)]); 46] = [
     (
         "B4: both forms",
         &[("AzureWebJobsStorage", "UseDevelopmentStorage=true"), ("AzureWebJobsStorage__accountName", "contoso")],
+    ),
+    ("B4: one underscore too few", &[("AzureWebJobsStorage_accountName", "contoso")]),
+    ("B9: a misspelt name of an identity's", &[("AzureWebJobStorage__accountName", "contoso")]),
+    ("B7: a token of a release", &[("WebhookTargetUrl", "https://a.example/#{HookS3cret}#")]),
+    (
+        "a member that stands twice",
+        &[("WebhookTargets", r#"[{"name":"ops","url":"https://a.example","filter":{"tag":"v1"},"filter":{}}]"#)],
     ),
     ("B6: regions in quotes", &[("WebhookRegions", "\"westeurope,northeurope\"")]),
     ("B6: regions with semicolons", &[("WebhookRegions", "westeurope;northeurope")]),

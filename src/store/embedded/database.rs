@@ -314,9 +314,11 @@ impl Stop {
     fn fault(self, name: &str) -> Failure {
         match self {
             Self::Operation(error) => fault(name, &error),
-            Self::Transaction(error) => {
-                Failure::Unavailable(format!("{name}: the write could not be committed: {error}"))
-            }
+            Self::Transaction(error) => match fault(name, &error) {
+                Failure::Unavailable(cause) | Failure::Corrupt(cause) => {
+                    Failure::Unavailable(format!("{cause} (the write could not be committed)"))
+                }
+            },
         }
     }
 }

@@ -67,6 +67,9 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Endings of what SQLite keeps beside a file.
+const OF_SQLITE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// Opens one of the files, which is created, for its owner only, when it is missing and `create`.
 fn plain(path: &Path, create: bool) -> Result<Option<File>, Failure> {
     let refused = |why: &str| Failure::Corrupt(format!("{}: {why}", path.display()));
@@ -115,7 +118,7 @@ const OWNER_ONLY: u32 = 0o600;
 /// and close the file here would give up SQLite's locks; that the names are no links was seen when they were opened.
 pub(super) fn tighten(path: &Path) -> Result<(), Failure> {
     #[cfg(unix)]
-    for path in ["", "-wal", "-shm", "-lock"].map(|ending| beside(path, ending)) {
+    for path in ["", "-lock"].into_iter().chain(OF_SQLITE).map(|ending| beside(path, ending)) {
         use std::os::unix::fs::PermissionsExt as _;
         let about = std::fs::symlink_metadata(&path);
         if about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o077 != 0) {
@@ -134,7 +137,7 @@ pub(super) fn tighten(path: &Path) -> Result<(), Failure> {
 /// before SQLite has the file open: closing it here would give up SQLite's locks.
 pub(super) fn prepare(path: &Path) -> Result<(), Failure> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
-    for ending in ["-wal", "-shm"] {
+    for ending in OF_SQLITE {
         plain(&beside(path, ending), false)?;
     }
     let Some(file) = plain(path, true)? else { return Ok(()) };
@@ -240,6 +243,9 @@ pub(super) fn fault(name: &str, error: &rusqlite::Error) -> Failure {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Corrupt(format!(
             "{name}: the file is damaged ({error}); stop the service, move the file away together with its -wal and -shm, and start with a backup or with an empty one"
+        )),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Failure::Unavailable(format!(
+            "{name}: {error}; the disk may be full, or a limit of file sizes reached: make room"
         )),
         Some(_) => Failure::Unavailable(format!("{name}: {error}")),
         None => Failure::Corrupt(format!("{name}: holds something unexpected: {error}")),

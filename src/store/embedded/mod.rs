@@ -14,7 +14,7 @@ mod file;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,10 +32,15 @@ use crate::push::{Answer, Arrival, Change, Decision, Key, PushId, Question, Row,
 /// Marks this store's own cursors.
 const CURSOR_PREFIX: &str = "s";
 
+/// How long a step that could not be written counts against the store's health.
+const FAILED_LATELY: Duration = Duration::from_secs(60);
+
 /// See the module.
 pub struct EmbeddedStore {
     database: Arc<Database>,
     clock: Arc<dyn Clock>,
+    /// When a step could last not be written, and why: a small write may still have room where a row has none.
+    failed: Mutex<Option<(Instant, Failure)>>,
 }
 
 impl EmbeddedStore {
@@ -47,7 +52,8 @@ impl EmbeddedStore {
     /// program or another program wrote it, it is damaged, or it cannot be created there. [`Failure::Unavailable`] when
     /// another program keeps it busy.
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
-        Ok(Self { database: Arc::new(Database::open(path.as_ref())?), clock })
+        let database = Arc::new(Database::open(path.as_ref())?);
+        Ok(Self { database, clock, failed: Mutex::default() })
     }
 }
 
@@ -184,7 +190,10 @@ fn update(writer: &Writer, row: &Row) -> rusqlite::Result<()> {
 impl Store for EmbeddedStore {
     async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
         let which = which.clone();
-        self.database.write(move |writer| apply(writer, &which, &*step)).await?
+        let applied = self.database.write(move |writer| apply(writer, &which, &*step)).await;
+        let failed = applied.as_ref().err().map(|cause| (self.clock.now(), cause.clone()));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        applied?
     }
 
     async fn spill(&self, _: &Arrival) -> Result<(), Failure> {
@@ -234,6 +243,9 @@ impl Store for EmbeddedStore {
             .database
             .write(|writer| writer.connection.pragma_update(None, "user_version", file::SCHEMA_VERSION))
             .await;
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lately = failed.filter(|(at, _)| clock::until(*at, self.clock.now()) < FAILED_LATELY);
+        let rows = rows.and_then(|()| lately.map_or(Ok(()), |(_, cause)| Err(cause)));
         Health { queue: rows.clone(), rows, others: Vec::new() }
     }
 }
