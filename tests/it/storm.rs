@@ -26,7 +26,7 @@ const REGIONS: [&str; 3] = ["northeurope", "westus", "eastasia"];
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// From the last webhook until everything is at rest: a deadline, a lease or two, and what a busy machine adds.
-const REST_MAX: Duration = Duration::from_secs(240);
+const REST_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
