@@ -341,8 +341,17 @@ fn check(
         let notifications = custom["notifications"].as_array().expect("notifications");
         assert_eq!(notifications.len(), 1 + usize::from(is_recovered), "{status:#}");
         for n in notifications {
-            assert_eq!(n["state"], "confirmed", "{status:#}");
             let kind = kind(n["notice"].as_str().expect("a notice"));
+            // Settled so late that all had come by then: the alarm was dropped for the all-clear, with or without an attempt.
+            if is_recovered && n["state"] == "overtaken" {
+                let whom = (digest.to_owned(), kind);
+                assert!(n["notice"] == "timed_out" && (n["attempts"] != 0 || !heard.contains_key(&whom)), "{status:#}");
+                if !heard.contains_key(&whom) {
+                    expected.remove(&whom);
+                }
+                continue;
+            }
+            assert_eq!(n["state"], "confirmed", "{status:#}");
             let ids = heard.get(&(digest.to_owned(), kind)).unwrap_or_else(|| panic!("never sent: {status:#}"));
             assert!(ids.len() == 1 && n["id"] == **ids.first().expect("one"), "{ids:?}: {status:#}");
         }
