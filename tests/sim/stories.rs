@@ -28,6 +28,7 @@ type Meanwhile = Box<dyn FnOnce() + Send>;
 struct Desk {
     records: Mutex<std::collections::BTreeMap<PushId, (Arc<Record>, u64)>>,
     armed: Mutex<Vec<Message>>,
+    disarmed: Mutex<usize>,
     puts: Mutex<u64>,
     meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -129,6 +130,7 @@ impl Queue for Desk {
     }
 
     async fn disarm(&self, _: &Handle) -> Result<(), Failure> {
+        *self.disarmed.lock().unwrap() += 1;
         Ok(())
     }
 
@@ -289,6 +291,18 @@ fn a_round_that_opened_beside_a_changed_one_is_taken_back() {
     let done = two.arrive("a", "d", 3);
     let row = done.row.unwrap();
     assert_eq!((row.id.round, row.before.len()), (2, 2), "round 2 knows of both reports of round 1");
+}
+
+#[test]
+fn a_write_that_is_lost_to_another_leaves_no_timer() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    // 1. One arms a timer for a first row. 2. Two writes that row, with a timer of its own. 3. One starts again and settles it.
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        assert_eq!(two.arrive("b", "d", 0).did, Did::Opened);
+    }));
+    assert_eq!(one.arrive("a", "d", 0).did, Did::Settled(Outcome::Replicated));
+    assert_eq!((desk.armed.lock().unwrap().len(), *desk.disarmed.lock().unwrap()), (2, 2));
 }
 
 #[test]
