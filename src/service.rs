@@ -165,30 +165,6 @@ impl Service {
         .await
     }
 
-    /// Ends the wait of a push now.
-    ///
-    /// # Errors
-    /// As for [`Engine::apply`].
-    pub async fn terminate(&self, id: PushId) -> Result<Done, Failure> {
-        self.apply(id, Input::Terminate).await
-    }
-
-    /// Sends notifications of a push again.
-    ///
-    /// # Errors
-    /// As for [`Engine::apply`].
-    pub async fn redeliver(&self, id: PushId, target: Option<String>) -> Result<Done, Failure> {
-        self.apply(id, Input::Redeliver(target)).await
-    }
-
-    /// Removes a push that owes nothing.
-    ///
-    /// # Errors
-    /// As for [`Engine::apply`].
-    pub async fn purge(&self, id: PushId) -> Result<Done, Failure> {
-        self.apply(id, Input::Purge).await
-    }
-
     /// Looks at a push whose time has come, or does to it what an operator wants, and starts the deliveries it owes, in the same
     /// task: a caller that goes away would otherwise leave what it has claimed to the end of the lease.
     ///

@@ -74,8 +74,11 @@ pub async fn run(store: Arc<dyn Wakes>, service: Service, clock: Arc<dyn Clock>,
                 if stuck == 0 {
                     error!(%cause, "what is due can neither be looked at nor put off; trying on, with growing pauses");
                 }
-                clock.sleep(PAUSE_MAX * (1 << stuck.min(4))).await;
-                stuck += 1;
+                tokio::select! {
+                    () = clock.sleep(PAUSE_MAX * (1 << stuck.min(4))) => {}
+                    _ = stop.changed() => return,
+                }
+                stuck = stuck.saturating_add(1);
             }
             None => stuck = 0,
         }

@@ -3,14 +3,13 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use global_webhook::backends;
 use global_webhook::clock::SystemClock;
 use global_webhook::config::{self, Source};
 use global_webhook::http::doors::Doors;
-use global_webhook::http::{self, Refused, Web};
+use global_webhook::http::{self, Web};
 use global_webhook::store::memory::MemoryStore;
 use global_webhook::telemetry;
 use serde::Deserialize;
@@ -133,14 +132,6 @@ fn memory(listener: TcpListener) {
     let service = backends::service(settings, &storage, runtime.handle().clone());
     let (_go_on, stop) = watch::channel(false);
     runtime.spawn(Arc::clone(&storage).drive(service.clone(), stop));
-    let web = Web {
-        service: Ok(service),
-        described,
-        clock,
-        doors: Doors::Host,
-        queue_trigger: true,
-        ending: AtomicBool::new(false),
-        refused: Refused::default(),
-    };
+    let web = Web::new(Ok(service), described, clock, Doors::Host);
     runtime.block_on(async { http::serve(listener, Arc::new(web), workers())?.await }).expect("a server");
 }

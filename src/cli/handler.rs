@@ -8,7 +8,6 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -18,7 +17,7 @@ use crate::backends::{self, Storage};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Described, Fault, Settings, Source};
 use crate::http::doors::Doors;
-use crate::http::{self, Refused, Web};
+use crate::http::{self, Web};
 use crate::service::Service;
 use crate::store::azure::Names;
 use crate::telemetry;
@@ -68,15 +67,7 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
             (Err(text), Described::default(), Arc::new(SystemClock) as Arc<dyn Clock>)
         }
     };
-    let web = Web {
-        service,
-        described,
-        clock,
-        doors: Doors::Host,
-        queue_trigger: true,
-        ending: AtomicBool::new(false),
-        refused: Refused::default(),
-    };
+    let web = Web::new(service, described, clock, Doors::Host);
     let served = runtime.block_on(async { http::serve(listener, Arc::new(web), WORKERS)?.await });
     // The host never asks a handler to end, and does not restart one that ended with success.
     error!(?served, "the server ended by itself");

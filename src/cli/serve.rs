@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -23,7 +22,7 @@ use super::{complain, faults_text, handler, key, receiver, runtime};
 use crate::backends::{self, Storage};
 use crate::config::{self, Fault, Settings, Source};
 use crate::http::doors::Doors;
-use crate::http::{self, Refused, Web};
+use crate::http::{self, Web};
 use crate::limits;
 use crate::service::Service;
 use crate::store::Failure;
@@ -201,17 +200,7 @@ impl Serving {
         service.start_upkeep();
         let (stop, stopped) = watch::channel(false);
         let driver = tokio::spawn(Arc::clone(&storage).drive(service.clone(), stopped));
-        let ending = AtomicBool::new(false);
-        let refused = Refused::default();
-        let web = Arc::new(Web {
-            service: Ok(service.clone()),
-            described,
-            clock,
-            doors,
-            queue_trigger: false,
-            ending,
-            refused,
-        });
+        let web = Arc::new(Web::new(Ok(service.clone()), described, clock, doors));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(listener, Arc::clone(&web), workers).map_err(|why| End::Other(why.to_string()))?;
         let handle = server.handle();
@@ -234,10 +223,10 @@ impl Serving {
     }
 
     async fn end(self, drain: Duration) {
-        self.web.ending.store(true, Ordering::Relaxed);
+        self.web.end();
         if !drain.is_zero() {
             info!(drain_s = drain.as_secs_f64(), "ending soon: still accepting, no longer ready");
-            self.web.clock.sleep(drain).await;
+            self.web.clock().sleep(drain).await;
         }
         info!("ending: no new calls, waiting for what runs");
         let _ = self.stop.send(true);

@@ -10,8 +10,14 @@ use crate::store::Which;
 impl Engine {
     /// One line for each step that was taken, and one more for a notification that failed for the first time or for good.
     pub(super) fn log(&self, which: &Which, input: &Input, did: &Did, row: Option<&Row>, began: Instant) {
-        if *did == Did::UnknownRegion {
-            // Whoever sends many leaves few lines where it is refused, and none here.
+        if let (Did::UnknownRegion, Input::Arrival { arrival, spilled, .. }) = (did, input) {
+            // Of one that is refused, `http` tells: whoever sends many leaves few lines.
+            if *spilled {
+                warn!(
+                    image = arrival.subject.image(), region = %arrival.region, id = arrival.id,
+                    "a webhook that waited on the queue is of a region that the settings do not name any more; it counts for nothing"
+                );
+            }
             return;
         }
         let (word, region, attempt) = match input {

@@ -259,13 +259,15 @@ impl Engine {
         self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(limit, cursor)).await
     }
 
-    /// Creates what is missing in the storage, and tells what can be reached.
+    /// Creates what is missing in the storage, and tells what can be read and written.
     ///
     /// # Errors
-    /// `Unavailable` after two seconds without an answer.
+    /// `Unavailable` after [`limits::OPERATOR_CALL_BUDGET`] without an answer: several requests go one after the other, and a
+    /// storage that is slow still works.
     pub async fn health(&self) -> Result<Health, Failure> {
-        self.within(Duration::from_secs(2), async { Ok(self.store.prepare().await) }).await
+        self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(self.store.prepare().await) }).await
     }
+
     fn decider(&self, input: Input) -> Arc<dyn Decide> {
         Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input })
     }

@@ -92,6 +92,11 @@ impl Doors {
         }
     }
 
+    /// Whether this is behind the Functions host, which alone calls `/TimeoutCheck`.
+    pub(super) fn are_the_hosts(&self) -> bool {
+        matches!(self, Self::Host)
+    }
+
     /// Whether the key that opens ImagePush may open the links of its answers too.
     pub(super) fn key_follows_links(&self) -> bool {
         !matches!(self, Self::Keys(_))

@@ -61,8 +61,8 @@ impl Problem {
     }
 
     /// About which image, for the log.
-    pub(super) fn about(self, image: String) -> Self {
-        Self { image: Some(image), ..self }
+    pub(super) fn about(self, image: Option<String>) -> Self {
+        Self { image, ..self }
     }
 
     /// Whether the caller lacks a key.

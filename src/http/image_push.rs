@@ -46,9 +46,10 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
                 .map_err(|_| Problem::bad_request("body_not_json", "The body is not UTF-8 text."))?;
             let registry = service.registry().map_or_else(|| subject.registry.clone(), str::to_owned);
             let subject = Subject { registry, ..subject };
-            let image = subject.image();
+            // For what is refused below; of what the storage refuses, the engine's line says it.
+            let image = (!web.described.knows(&region)).then(|| subject.image());
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
-            match service.arrive(arrival).await.map_err(|cause| Problem::from(cause).about(image.clone()))? {
+            match service.arrive(arrival).await? {
                 Taken::Spilled(key) => Ok(accepted(request, web, key.as_str())),
                 Taken::Done(done) => match (done.did, done.row) {
                     (Did::UnknownRegion, _) => Err(unknown_region(&region, web).about(image)),

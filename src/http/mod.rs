@@ -35,7 +35,7 @@ use crate::push::Region;
 use crate::service::Service;
 use doors::{Door, Doors, is_of_the_host};
 use error::Problem;
-pub use refused::Refused;
+use refused::Refused;
 
 /// The route prefix of host.json.
 pub const PREFIX: &str = "api";
@@ -48,20 +48,31 @@ pub const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What the handlers work with.
 pub struct Web {
-    /// The service, or the text that says what is wrong with the settings.
-    pub service: Result<Service, String>,
-    /// The effective settings, for people.
-    pub described: Described,
-    /// Reads the time at which an arrival is received.
-    pub clock: Arc<dyn Clock>,
-    /// Who may call `/api/…`.
-    pub doors: Doors,
-    /// Whether `/TimeoutCheck` is served: only behind the Functions host.
-    pub queue_trigger: bool,
-    /// Turned true when this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
-    pub ending: AtomicBool,
-    /// Tells of requests that are turned away.
-    pub refused: Refused,
+    service: Result<Service, String>,
+    described: Described,
+    clock: Arc<dyn Clock>,
+    doors: Doors,
+    ending: AtomicBool,
+    refused: Refused,
+}
+
+impl Web {
+    /// What a door leads to: the service, or the text that says what is wrong with the settings; the effective settings, for
+    /// people; and the clock by which an arrival is received.
+    #[must_use]
+    pub fn new(service: Result<Service, String>, described: Described, clock: Arc<dyn Clock>, doors: Doors) -> Self {
+        Self { service, described, clock, doors, ending: AtomicBool::new(false), refused: Refused::default() }
+    }
+
+    /// Says that this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// The clock by which an arrival is received.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
 }
 
 /// A listener on `address` for [`serve`], before which many may queue: [`limits::BACKLOG`].
@@ -112,10 +123,10 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             [] => Err(Problem::method("GET, HEAD")),
             ["livez"] => probed(&request, Ok(())),
             ["readyz"] => probed(&request, ready(&web)),
-            ["timeoutcheck"] if web.queue_trigger && is_of_the_host(&request) => {
+            ["timeoutcheck"] if web.doors.are_the_hosts() && is_of_the_host(&request) => {
                 timeout_check::handle(&request, body, &web).await
             }
-            ["timeoutcheck"] if web.queue_trigger => {
+            ["timeoutcheck"] if web.doors.are_the_hosts() => {
                 let what = "a call of /TimeoutCheck was not the Functions host's own and was refused";
                 web.refused.note("not_the_host", what, None, None, &web.clock);
                 Err(Problem::nothing_here())
@@ -132,7 +143,9 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 status::handle(&request, &segments[2..], &web).await
             }
-            [.., "imagepush"] | [.., "pushes"] | [.., "pushes", _] | [.., "pushes", _, _] if web.queue_trigger => {
+            [.., "imagepush"] | [.., "pushes"] | [.., "pushes", _] | [.., "pushes", _, _]
+                if web.doors.are_the_hosts() =>
+            {
                 Err(misrouted(&request))
             }
             _ => Err(Problem::nothing_here()),

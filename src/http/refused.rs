@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Clone, Default)]
-pub struct Refused {
+pub(super) struct Refused {
     /// By code, how many there were since the first; the codes are ours, so there are few.
     since: Arc<Mutex<HashMap<&'static str, u64>>>,
 }

@@ -16,7 +16,7 @@ use crate::clock::{self, Clock, Instant};
 use crate::engine::Done;
 use crate::limits;
 use crate::push::state::{Delivery, Entry, Outcome, Row, Seen};
-use crate::push::{Did, Notice, PushId, Region};
+use crate::push::{Did, Input, Notice, PushId, Region};
 use crate::service::Service;
 use crate::store::Which;
 
@@ -34,7 +34,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             Ok(answer(request, &row))
         }
         ([id], &Method::DELETE) => {
-            let done = service.purge(named(id, service).await?).await?;
+            let done = service.apply(named(id, service).await?, Input::Purge).await?;
             if done.did == Did::Purged {
                 Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": 1 })))
             } else if done.did == Did::Owing {
@@ -49,12 +49,12 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         }
         ([_], _) => Err(Problem::method("GET, DELETE")),
         ([id, "terminate"], &Method::POST) => {
-            let done = service.terminate(named(id, service).await?).await?;
+            let done = service.apply(named(id, service).await?, Input::Terminate).await?;
             operated(request, &done)
         }
         ([id, "redeliver"], &Method::POST) => {
             let target = query(request, "target").into_iter().next();
-            let done = service.redeliver(named(id, service).await?, target).await?;
+            let done = service.apply(named(id, service).await?, Input::Redeliver(target)).await?;
             operated(request, &done)
         }
         ([_, "terminate" | "redeliver"], _) => Err(Problem::method("POST")),

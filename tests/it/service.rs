@@ -6,7 +6,7 @@ use std::time::Duration;
 use global_webhook::backends;
 use global_webhook::clock::{Clock as _, SystemClock};
 use global_webhook::config::{self, Source};
-use global_webhook::push::{Arrival, Region};
+use global_webhook::push::{Arrival, Input, Region};
 use global_webhook::service::{Service, Taken};
 use global_webhook::store::Failure;
 use global_webhook::store::memory::MemoryStore;
@@ -100,8 +100,8 @@ fn a_push_is_listed_once_and_only_while_it_is_there() {
         }
         // One that is gone is listed no more.
         let gone = ids.remove(2);
-        service.terminate(gone.clone()).await.unwrap();
-        service.purge(gone).await.unwrap();
+        service.apply(gone.clone(), Input::Terminate).await.unwrap();
+        service.apply(gone, Input::Purge).await.unwrap();
         let (mut listed, mut cursor, mut pages) = (Vec::new(), None, 0);
         loop {
             let page = service.run(|engine| async move { engine.list(2, cursor.as_deref()).await }).await.unwrap();

@@ -164,8 +164,8 @@ impl Store for AzureStore {
         };
         let queue = async {
             self.queue.prepare().await?;
-            // Older than any other: should its deletion be lost, it dies.
-            let probe = Message::Upkeep(Upkeep { ticket: Ticket { revision: 0, writer: 0 }, first: false });
+            // No write is called so: should its deletion be lost, it dies.
+            let probe = Message::Upkeep(Upkeep { ticket: Ticket { revision: 0, writer: u64::MAX }, first: false });
             let handle = self.queue.arm(&probe, limits::SECOND_LOOK).await?;
             self.queue.disarm(&handle).await
         };
