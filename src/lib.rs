@@ -23,6 +23,7 @@ pub mod store;
 
 pub mod service;
 
+pub mod api;
 pub mod http;
 pub mod poll;
 pub mod wakes;

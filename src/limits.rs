@@ -39,6 +39,29 @@ pub const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// Operators' calls that are worked on at the same time, each with its rows in memory; more wait.
 pub const OPERATOR_CALLS_MAX: usize = 8;
 
+/// Most pushes that a store reads for one page of a list, and most entries of an index that it passes over for it: a page that
+/// few pushes belong to ends early, and the next one goes on.
+pub const LIST_LOOKED_AT_MAX: usize = 1000;
+/// See [`LIST_LOOKED_AT_MAX`].
+pub const LIST_PASSED_OVER_MAX: usize = 10_000;
+
+/// Most pushes that a summary of the regions counts, the newest; as many reads as it costs at most on Azure Storage.
+pub const REGIONS_COUNTED_MAX: usize = 1000;
+
+/// How long a summary of the regions is good for whoever asks for the same: a page that is open asks every few seconds.
+pub const REGIONS_KEPT: Duration = Duration::from_secs(30);
+
+/// Longest wait of a call for a push to settle: the platform's front end ends every call after 230 s.
+pub const WAIT_MAX: Duration = Duration::from_secs(200);
+
+/// Calls that wait for a push to settle at the same time; one more is told to come again. Each costs a connection and some KiB.
+pub const WAITERS_MAX: usize = 1000;
+
+/// How soon a call that waits looks at the row for what other processes did, and at most how much later each time.
+pub const WAIT_LOOK_MIN: Duration = Duration::from_millis(500);
+/// See [`WAIT_LOOK_MIN`].
+pub const WAIT_LOOK_MAX: Duration = Duration::from_secs(5);
+
 /// Most of the rows of one page of a list, in bytes of their payloads, and one row more.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -48,6 +71,9 @@ pub const ID_BYTES_MAX: usize = 128;
 
 /// Longest repository, tag, digest, action or host of a webhook, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
+
+/// Longest image in a query or an argument, in bytes: every part as long as a webhook may name it.
+pub const IMAGE_BYTES_MAX: usize = 4 * MEMBER_BYTES_MAX;
 
 /// Most regions one push can wait for. Azure has about 70; the row holds one short entry for each.
 pub const REGIONS_MAX: usize = 100;
@@ -153,6 +179,12 @@ pub const REPLY_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest reason of a failure that is kept in the row, in bytes.
 pub const REASON_BYTES_MAX: usize = 300;
+
+/// Failed attempts of one notification that are kept for people to see, and the most that is kept of the reason of each, in
+/// bytes: all notifications of a push together stay far below an entity of Table Storage.
+pub const FAILED_KEPT: usize = 12;
+/// See [`FAILED_KEPT`].
+pub const FAILED_REASON_BYTES_MAX: usize = 60;
 
 /// Most claims of one notification that end without a result: a killed process each. This many mean that something always kills it.
 pub const LAPSES_MAX: u32 = 100;

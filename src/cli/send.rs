@@ -16,6 +16,7 @@ use reqwest::Url;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Source;
+use crate::config::timespan::with_unit;
 use crate::push::Region;
 use client::{Reply, Service};
 use plan::Plan;
@@ -45,7 +46,7 @@ pub struct Args {
     pub regions: Vec<String>,
 
     /// Pause between two webhooks, such as 500ms, 1s or 2m.
-    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "0s", value_parser = with_unit)]
     pub delay: Duration,
 
     /// Number of pushes [default: 1; 3 when interleaved].
@@ -69,7 +70,7 @@ pub struct Args {
     pub no_follow: bool,
 
     /// Longest time to wait for the outcomes, such as 90s [default: a minute beyond the pushes' deadlines].
-    #[arg(long, value_parser = parse_duration, conflicts_with = "no_follow")]
+    #[arg(long, value_parser = with_unit, conflicts_with = "no_follow")]
     pub timeout: Option<Duration>,
 }
 
@@ -214,36 +215,9 @@ fn parse_region(text: &str) -> Result<String, String> {
     Region::parse(text).map(|_| text.trim().to_owned())
 }
 
-/// Reads a number with a unit: `250ms`, `1.5s`, `2m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || "a time is a number and a unit, such as 500ms, 1.5s, 2m or 1h".to_owned();
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(bad()),
-    };
-    let number: f64 = number.parse().map_err(|_| bad())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_a_unit() {
-        for (text, millis) in [("500ms", 500), ("1s", 1000), ("1.5s", 1500), ("2m", 120_000), (" 1h ", 3_600_000)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "5", "s", "1d", "-1s", "1.2.3s", "99999999999999999999h", "1 s"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn addresses_are_those_of_the_web() {

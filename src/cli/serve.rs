@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::send::parse_duration;
 use super::signals::{Ending, Signals};
 use super::{complain, faults_text, handler, key, receiver, runtime};
 use crate::backends::{self, Storage};
+use crate::config::timespan::with_unit;
 use crate::config::{self, Fault, Settings, Source};
 use crate::http::doors::Doors;
 use crate::http::{self, Web};
@@ -94,7 +94,7 @@ pub(super) fn main(args: Args, mut source: Source) -> ExitCode {
 const KEY_BYTES_MIN: usize = 16;
 
 fn parse_drain(text: &str) -> Result<Duration, String> {
-    let drain = parse_duration(text)?;
+    let drain = with_unit(text)?;
     if drain > limits::DRAIN_MAX {
         return Err(format!("the longest is {} s", limits::DRAIN_MAX.as_secs()));
     }

@@ -189,6 +189,27 @@ pub fn words(length: Duration) -> String {
     parts.join(" ")
 }
 
+/// Reads a length of time as people write one: a number with a unit, such as `250ms`, `1.5s`, `2m`, `1h` or `30d`.
+///
+/// # Errors
+/// Says what would be right.
+pub fn with_unit(text: &str) -> Result<Duration, String> {
+    let bad = || "a time is a number and a unit, such as 500ms, 1.5s, 2m, 1h or 3d".to_owned();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 24.0 * 3600.0,
+        _ => return Err(bad()),
+    };
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -265,6 +286,18 @@ mod tests {
         #[test]
         fn near_misses_are_read_or_refused(text in "-?[0-9]{0,9}[.:]{0,2}[0-9]{0,9}[.:]?[0-9]{0,9}[.:]?[0-9]{0,9}[.:]?[0-9]{0,9}") {
             let _ = parse(&text);
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, millis) in
+            [("500ms", 500), ("1s", 1000), ("1.5s", 1500), ("2m", 120_000), (" 1h ", 3_600_000), ("1d", 86_400_000)]
+        {
+            assert_eq!(with_unit(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "1w", "-1s", "1.2.3s", "99999999999999999999h", "1 s"] {
+            assert!(with_unit(text).is_err(), "{text}");
         }
     }
 }

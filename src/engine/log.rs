@@ -27,6 +27,7 @@ impl Engine {
             Input::Terminate => ("terminate", None, None),
             Input::Redeliver(_) => ("redeliver", None, None),
             Input::Purge => ("purge", None, None),
+            Input::ByHand(region) => ("by_hand", Some(region.as_str()), None),
         };
         let push = match (row, which) {
             (Some(row), _) => Some(row.id.to_string()),

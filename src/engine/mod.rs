@@ -13,6 +13,9 @@
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
 mod log;
+mod lookup;
+mod news;
+mod regions;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,11 +24,14 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tracing::{error, warn};
 
+use self::lookup::Summary;
+pub use self::news::Listener;
+use self::news::News;
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::notify::Notifier;
 use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
-use crate::store::{Applied, Decide, Failure, Health, Page, Store, Which};
+use crate::store::{Applied, Decide, Failure, Health, Store, Which};
 
 /// The service: settings, and hands to act with.
 pub struct Engine {
@@ -33,6 +39,8 @@ pub struct Engine {
     store: Arc<dyn Store>,
     notifier: Arc<dyn Notifier>,
     clock: Arc<dyn Clock>,
+    news: Arc<News>,
+    summary: tokio::sync::Mutex<Option<Summary>>,
 }
 
 /// What became of an input.
@@ -89,7 +97,8 @@ impl Engine {
     /// An engine that acts with these hands.
     #[must_use]
     pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
-        Self { policy: Arc::new(policy), store, notifier, clock }
+        let (news, summary) = Default::default();
+        Self { policy: Arc::new(policy), store, notifier, clock, news, summary }
     }
 
     /// What the settings say.
@@ -242,23 +251,6 @@ impl Engine {
         }
     }
 
-    /// The row of a push, or of the newest round of a key.
-    ///
-    /// # Errors
-    /// The store could not be read in time.
-    pub async fn row(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
-        self.within(limits::OPERATOR_CALL_BUDGET, self.store.get(which)).await
-    }
-
-    /// A page of pushes, newest first, and where the next page begins; `None` at the end. At most `limit` (1 to 1000); there
-    /// may be fewer, or none, before the end.
-    ///
-    /// # Errors
-    /// The store could not be read in time.
-    pub async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
-        self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(limit, cursor)).await
-    }
-
     /// Creates what is missing in the storage, and tells what can be read and written.
     ///
     /// # Errors
@@ -281,6 +273,7 @@ impl Engine {
 
     fn done(&self, which: &Which, input: &Input, Applied { did, row, claims }: Applied, began: Instant) -> Done {
         self.log(which, input, &did, row.as_deref(), began);
+        self.news.tell(which.key().place());
         let job = |claim| row.as_ref().map(|row| Job { row: Arc::clone(row), claim });
         Done { jobs: claims.into_iter().filter_map(job).collect(), did, row }
     }

@@ -2,9 +2,9 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
-use serde_json::json;
 
 use super::Web;
+use crate::api::{Reason, Refusal};
 use crate::push::arrival::Fault;
 use crate::store::Failure;
 
@@ -60,6 +60,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_push", "There is no push of this id; it may have been purged.")
     }
 
+    pub(super) fn unknown_image() -> Self {
+        let message = "No push of this image is known: none was reported yet, or it was purged. Registry, repository, tag and digest must be those of the registry's webhooks.";
+        Self::new(StatusCode::NOT_FOUND, "unknown_image", message)
+    }
+
+    pub(super) fn too_many_calls() -> Self {
+        let message = "Too many calls are being worked on; try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_calls", message)
+    }
+
     /// About which image, for the log.
     pub(super) fn about(self, image: Option<String>) -> Self {
         Self { image, ..self }
@@ -81,6 +91,11 @@ impl Problem {
         );
     }
 
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn answer(self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -89,7 +104,7 @@ impl Problem {
         if let Some(allow) = self.allow {
             answer.insert_header((header::ALLOW, allow));
         }
-        answer.json(json!({ "error": { "code": self.code, "message": self.message } }))
+        answer.json(Refusal { error: Reason { code: self.code.to_owned(), message: self.message } })
     }
 }
 

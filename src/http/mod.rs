@@ -9,9 +9,10 @@ pub mod doors;
 pub mod envelope;
 mod error;
 mod image_push;
+pub mod openapi;
+mod pushes;
 pub mod query;
 mod refused;
-mod status;
 mod timeout_check;
 
 use std::net::{SocketAddr, TcpListener};
@@ -67,6 +68,11 @@ impl Web {
     /// Says that this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
     pub fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     /// The clock by which an arrival is received.
@@ -141,9 +147,16 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             }
             [PREFIX, "pushes", ..] => {
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
-                status::handle(&request, &segments[2..], &web).await
+                pushes::handle(&request, &segments[2..], &web).await
             }
-            [.., "imagepush"] | [.., "pushes"] | [.., "pushes", _] | [.., "pushes", _, _]
+            [PREFIX, "regions"] => {
+                web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
+                pushes::regions(&request, &web).await
+            }
+            [.., "imagepush" | "pushes" | "regions"]
+            | [.., "pushes", _]
+            | [.., "pushes", _, _]
+            | [.., "pushes", _, _, _]
                 if web.doors.are_the_hosts() =>
             {
                 Err(misrouted(&request))
@@ -153,7 +166,7 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
     };
     let answer = async {
         answer.await.unwrap_or_else(|problem| {
-            let operators = matches!(segments[..], [PREFIX, "pushes", ..] | ["timeoutcheck"]);
+            let operators = matches!(segments[..], [PREFIX, "pushes", ..] | [PREFIX, "regions"] | ["timeoutcheck"]);
             // Whoever reads a wrong address sees the answer; a registry that posts to one does not.
             if problem.is_unauthorised() || !operators && *request.method() == Method::POST {
                 let region = query::region(request.query_string()).ok();
@@ -163,7 +176,7 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
         })
     };
     let mut answer = answers::bounded(answer.instrument(span).await);
-    if web.ending.load(Ordering::Relaxed) {
+    if web.is_ending() {
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
     answer
@@ -207,7 +220,7 @@ fn probed(request: &HttpRequest, state: Result<(), Problem>) -> Result<HttpRespo
 fn ready(web: &Web) -> Result<(), Problem> {
     let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
     let not = |why: &str| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why));
-    if web.ending.load(Ordering::Relaxed) {
+    if web.is_ending() {
         not("This process is about to end.")
     } else if !service.has_reached_storage() {
         not("The storage was not reached yet; the log says why.")

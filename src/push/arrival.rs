@@ -67,12 +67,36 @@ impl Arrival {
     /// mix the two.
     #[must_use]
     pub fn key(&self, correlation: Correlation) -> Key {
-        let Subject { registry, repository, tag, digest, action } = &self.subject;
+        self.subject.key(correlation, &self.id)
+    }
+}
+
+impl Subject {
+    /// See [`Arrival::key`]; `id` is that of the webhook.
+    pub(super) fn key(&self, correlation: Correlation, id: &str) -> Key {
+        let Self { registry, repository, tag, digest, action } = self;
         match (correlation, tag) {
             (Correlation::Content, Some(tag)) => Key::of(&["tag", registry, repository, tag, action], &[digest]),
             (Correlation::Content, None) => Key::of(&["digest", registry, repository, digest, action], &[]),
-            (Correlation::Id, Some(tag)) => Key::of(&["id", registry, repository, tag, action], &[&self.id]),
-            (Correlation::Id, None) => Key::of(&["id", registry, repository, action], &[&self.id]),
+            (Correlation::Id, Some(tag)) => Key::of(&["id", registry, repository, tag, action], &[id]),
+            (Correlation::Id, None) => Key::of(&["id", registry, repository, action], &[id]),
+        }
+    }
+}
+
+impl Correlation {
+    /// Whether what was pushed names a push.
+    #[must_use]
+    pub fn is_content(self) -> bool {
+        self == Self::Content
+    }
+
+    /// The word used in settings and documents.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Id => "id",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::{Notice, Outcome, Row};
-use super::{Arrival, PushId};
+use super::{Arrival, PushId, Region};
 use crate::clock::Instant;
 
 /// Something that happened to a push. Any of them may come twice, late, early or never.
@@ -29,6 +29,8 @@ pub enum Input {
     Redeliver(Option<String>),
     /// An operator wants the push removed.
     Purge,
+    /// An operator has seen the image in a region of the push, whose webhook did not come.
+    ByHand(Region),
 }
 
 /// Result of one attempt, with the claim that allowed it.

@@ -8,6 +8,7 @@
 pub mod names;
 
 pub mod arrival;
+pub mod image;
 pub mod policy;
 
 pub mod state;
@@ -21,7 +22,8 @@ pub mod record;
 
 pub use arrival::{Arrival, Webhook};
 pub use decision::{Answer, AttemptResult, Attempted, Change, Claim, Decision, Did, Input, Question, Step};
+pub use image::{Image, Sought};
 pub use names::{Key, PushId, Region, Subject};
 pub use policy::{Plan, Policy};
-pub use state::{Delivery, Entry, Notice, Outcome, Phase, Row, Seen, Settled};
+pub use state::{Delivery, Entry, Failed, Notice, Outcome, Phase, Row, Seen, Settled};
 pub use step::step;

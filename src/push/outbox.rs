@@ -2,7 +2,7 @@
 
 use super::backoff;
 use super::policy::Policy;
-use super::state::{Delivery, Entry, Notice, Phase, Row, Settled};
+use super::state::{Delivery, Entry, Failed, Notice, Phase, Row, Settled};
 use super::{AttemptResult, Attempted, Claim, Decision, Did};
 use crate::clock::{self, Instant};
 use crate::limits;
@@ -11,7 +11,7 @@ use crate::limits;
 pub(super) fn owe(settled: &mut Settled, notice: Notice, row: &Row, now: Instant, policy: &Policy) {
     for target in policy.told(notice, &row.subject) {
         let delivery = owed(0, settled.free(target, now));
-        settled.outbox.push(Entry { target: target.to_owned(), notice, delivery });
+        settled.outbox.push(Entry { target: target.to_owned(), notice, delivery, failed: Vec::new() });
     }
 }
 
@@ -146,6 +146,7 @@ pub(super) fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, poli
     };
     let overtaken = entry.delivery.on_its_way();
     entry.delivery = delivery;
+    entry.note_failure(attempted, now);
     let claims = match overtaken {
         Some(until) => {
             let_go(&mut settled, &attempted.target, until, now);
@@ -154,6 +155,20 @@ pub(super) fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, poli
         None => Vec::new(),
     };
     did.changed(Row { phase: Phase::Settled(settled), ..row.clone() }, now, claims)
+}
+
+impl Entry {
+    /// Keeps why an attempt failed, for people to see.
+    fn note_failure(&mut self, attempted: &Attempted, now: Instant) {
+        let (AttemptResult::Failed { reason, .. } | AttemptResult::Refused { reason }) = &attempted.result else {
+            return;
+        };
+        if self.failed.len() >= limits::FAILED_KEPT {
+            self.failed.remove(0);
+        }
+        let reason = reason[..reason.floor_char_boundary(limits::FAILED_REASON_BYTES_MAX)].to_owned();
+        self.failed.push(Failed { at: now, attempt: attempted.claim, reason });
+    }
 }
 
 /// The attempt that a target's next notification waited for has ended.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::arrival::Correlation;
 use super::state::Notice;
 use super::{Region, Subject};
+use crate::limits;
 
 /// The part of the settings that `step` may see. A push in flight keeps what was frozen into its row.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +140,24 @@ impl Policy {
                 rule: Some(name.clone()),
             },
         }
+    }
+
+    /// How long a push waits at most.
+    #[must_use]
+    pub fn waits_at_most(&self) -> Duration {
+        let own = self.rules.iter().filter_map(|rule| match rule.verdict {
+            Verdict::FanIn { timeout, .. } => timeout,
+            Verdict::Ignore => None,
+        });
+        own.chain([self.timeout]).max().unwrap_or(self.timeout)
+    }
+
+    /// How long after its opening a push may owe something, if nobody redelivers: it waits, and then every wait of the schedule,
+    /// longer by chance or by the receiver's wish.
+    #[must_use]
+    pub fn owes_at_most(&self) -> Duration {
+        let wait = |wait: &Duration| (*wait * 6 / 5).max(limits::RETRY_AFTER_MAX) + limits::LEASE;
+        self.waits_at_most() + self.schedule.iter().map(wait).sum::<Duration>()
     }
 
     /// Every region that some push may wait for, in the order of the settings.

@@ -8,15 +8,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Instant;
 use crate::push::arrival::Correlation;
-use crate::push::{Delivery, Entry, Key, Notice, Outcome, Phase, PushId, Region, Seen, Settled, Subject};
+use crate::push::{Delivery, Entry, Failed, Key, Notice, Outcome, Phase, PushId, Region, Seen, Settled, Subject};
 
 fn instant() -> impl Strategy<Value = Instant> {
     (0i64..4_000_000_000_000).prop_map(|ms| chrono::Utc.timestamp_millis_opt(ms).unwrap())
 }
 
 fn arrivals() -> impl Strategy<Value = BTreeMap<Region, Seen>> {
-    let seen = (instant(), ".{0,20}", 0u32..3, prop::option::of(instant()))
-        .prop_map(|(at, id, repeats, repeated)| Seen { at, id, repeats, repeated });
+    let seen = (instant(), ".{0,20}", any::<bool>(), 0u32..3, prop::option::of(instant()))
+        .prop_map(|(at, id, by_hand, repeats, repeated)| Seen { at, id, by_hand, repeats, repeated });
     prop::collection::btree_map("[a-z]{1,12}".prop_map(|r| Region::parse(&r).unwrap()), seen, 0..4)
 }
 
@@ -42,6 +42,10 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     ]
 }
 
+fn failed() -> impl Strategy<Value = Failed> {
+    (instant(), any::<u32>(), ".*").prop_map(|(at, attempt, reason)| Failed { at, attempt, reason })
+}
+
 fn phase() -> impl Strategy<Value = Phase> {
     let notice = prop_oneof![
         Just(Notice::Replicated),
@@ -50,8 +54,8 @@ fn phase() -> impl Strategy<Value = Phase> {
         Just(Notice::Superseded)
     ];
     let outcome = prop_oneof![Just(Outcome::Replicated), Just(Outcome::TimedOut), Just(Outcome::Superseded)];
-    let entry =
-        (".{1,9}", notice, delivery()).prop_map(|(target, notice, delivery)| Entry { target, notice, delivery });
+    let entry = (".{1,9}", notice, delivery(), prop::collection::vec(failed(), 0..3))
+        .prop_map(|(target, notice, delivery, failed)| Entry { target, notice, delivery, failed });
     prop_oneof![
         prop::option::of(instant()).prop_map(|held| Phase::Waiting { held }),
         (instant(), instant()).prop_map(|(at, until)| Phase::Purged { at, until }),

@@ -62,8 +62,11 @@ pub struct Row {
 pub struct Seen {
     /// When ImagePush received it.
     pub at: Instant,
-    /// `id` of its webhook.
+    /// `id` of its webhook; empty for a report by hand whose webhook has not come.
     pub id: String,
+    /// An operator has seen the image there and said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// How many repeats followed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repeats: u32,
@@ -187,6 +190,20 @@ pub struct Entry {
     pub notice: Notice,
     /// How far that is.
     pub delivery: Delivery,
+    /// Attempts that failed, the last [`FAILED_KEPT`](limits::FAILED_KEPT) of them, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failed>,
+}
+
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// When that was known.
+    pub at: Instant,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Why, cut to [`FAILED_REASON_BYTES_MAX`](limits::FAILED_REASON_BYTES_MAX).
+    pub reason: String,
 }
 
 /// How far a notification to one target is.

@@ -17,6 +17,7 @@
 //! | a region of the settings that this push does not wait for | up to then | shown |
 //! | | later | the next round |
 //! | any other region | whenever | refused |
+//! | a region that an operator reported by hand | whenever | its own webhook, which changes nothing |
 //!
 //! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody.
 
@@ -50,9 +51,8 @@ pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, ans
             let gone = Row { phase, payload: String::new(), ..row.clone() };
             Did::Purged.changed(gone, now, Vec::new())
         }
-        (None, Input::Timer | Input::Attempted(_) | Input::Terminate | Input::Redeliver(_) | Input::Purge) => {
-            Did::UnknownPush.unchanged()
-        }
+        (Some(row), Input::ByHand(region)) => context.by_hand(row, region),
+        (None, _) => Did::UnknownPush.unchanged(),
     }
 }
 
@@ -147,7 +147,7 @@ impl Report<'_> {
     }
 
     fn seen(&self) -> Seen {
-        Seen { at: self.arrival.received, id: self.arrival.id.clone(), repeats: 0, repeated: None }
+        Seen { at: self.arrival.received, id: self.arrival.id.clone(), by_hand: false, repeats: 0, repeated: None }
     }
 
     /// Until when a push does not time out, if longer than its deadline says: what was spilled may not be alone.
@@ -191,6 +191,9 @@ impl Report<'_> {
         if applied || (seen.repeated.is_some_and(|last| received <= last) && !in_time) {
             return Did::Duplicate.unchanged();
         }
+        if seen.by_hand && seen.id.is_empty() && !row.is_purged() {
+            return self.told_before(row);
+        }
         if received > row.repeats_until() {
             return self.open(Some(row), Some(row.repeats_until()));
         }
@@ -220,39 +223,73 @@ impl Report<'_> {
         Did::Repeated.changed(row, self.context.now, Vec::new())
     }
 
+    /// The webhook of a region that an operator has reported meanwhile: as late as it is, it belongs to this push.
+    fn told_before(&self, row: &Row) -> Decision {
+        let mut row = row.clone();
+        if let Some(seen) = row.arrived.get_mut(&self.arrival.region) {
+            seen.id.clone_from(&self.arrival.id);
+            seen.repeated = Some(self.arrival.received);
+        }
+        Did::Repeated.changed(row, self.context.now, Vec::new())
+    }
+
     /// The first report of a region that the push waits for.
     fn missing(&self, row: &Row) -> Decision {
-        let (context, now) = (self.context, self.context.now);
+        self.context.take(row, &self.arrival.region, self.seen(), |held| self.held(row.deadline, held))
+    }
+}
+
+impl Context<'_> {
+    /// The first report of a region that the push waits for. `held` says until when it does not time out, given until when it
+    /// would not.
+    fn take(
+        &self,
+        row: &Row,
+        region: &Region,
+        seen: Seen,
+        held: impl Fn(Option<Instant>) -> Option<Instant>,
+    ) -> Decision {
+        let (in_time, now) = (seen.at < row.deadline, self.now);
         let mut next = row.clone();
-        next.arrived.insert(self.arrival.region.clone(), self.seen());
-        let complete = context.complete(&next);
+        next.arrived.insert(region.clone(), seen);
+        let complete = self.complete(&next);
         match &mut next.phase {
-            Phase::Waiting { held } => {
-                let until = self.held(row.deadline, *held);
-                *held = until;
+            Phase::Waiting { held: until } => {
+                *until = held(*until);
+                let end = until.unwrap_or(row.deadline);
                 if next.missing_in_time().is_empty() {
-                    return context.settle(next, Outcome::Replicated, false);
+                    return self.settle(next, Outcome::Replicated, false);
                 }
-                let did = if self.arrival.received < row.deadline { Did::Joined } else { Did::Late };
-                if !complete || now < until.unwrap_or(row.deadline) {
+                let did = if in_time { Did::Joined } else { Did::Late };
+                if !complete || now < end {
                     return did.changed(next, now, Vec::new());
                 }
                 // Its deadline was not handled yet. It is now, and what came late came late.
-                context.end(next, did, false)
+                self.end(next, did, false)
             }
             Phase::Settled(settled) => {
                 if !complete || settled.outcome != Outcome::TimedOut || settled.recovered.is_some() {
                     return Did::Late.changed(next, now, Vec::new());
                 }
                 settled.recovered = Some(now);
-                context.recovered(next)
+                self.recovered(next)
             }
             Phase::Purged { .. } => Did::Duplicate.unchanged(),
         }
     }
-}
 
-impl Context<'_> {
+    /// What an operator has seen counts as the region's report, received now.
+    fn by_hand(&self, row: &Row, region: &Region) -> Decision {
+        if !row.regions.contains(region) {
+            return Did::UnknownRegion.unchanged();
+        }
+        if row.arrived.contains_key(region) {
+            return Did::Idle.unchanged();
+        }
+        let seen = Seen { at: self.now, id: String::new(), by_hand: true, repeats: 0, repeated: None };
+        self.take(row, region, seen, |held| held)
+    }
+
     /// Ends the wait of a push whose regions did not all report in time, at its deadline or by an operator's word, which does
     /// not wait for what is on the queue; `held` is the word where that must be waited for.
     fn end(&self, row: Row, held: Did, terminated: bool) -> Decision {

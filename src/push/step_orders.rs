@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::stories::{Pushes, at, policy, three};
+use super::stories::{Pushes, at, policy, regions, three};
 use super::*;
 use crate::push::{AttemptResult, Attempted, Delivery, Entry};
 use crate::store::Which;
@@ -206,6 +206,7 @@ fn anything() -> impl Strategy<Value = Do> {
         4 => attempted,
         1 => prop::option::of(target()).prop_map(Input::Redeliver),
         1 => select(vec![Input::Terminate, Input::Purge]),
+        1 => select(regions("E N W X")).prop_map(Input::ByHand),
     ];
     let ago = prop_oneof![3 => Just(0i64), 1 => 0..150_000i64];
     prop_oneof![

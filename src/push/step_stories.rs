@@ -8,6 +8,7 @@
 //! | `A: E1 0; B: E2 2` | the tag carries digest `A`, then `B`; `A` where nothing is said |
 //! | `timer 100`, `terminate 50`, `purge 50`, `redeliver 50`, `redeliver:u 50` | for the newest push of that digest |
 //! | `confirmed t1 11`, `failed t1 11`, `failed:500 t1 11`, `refused t1 11`, `busy t1 11` | what came of target `t`'s attempt 1; the receiver asked for 500 s |
+//! | `hand W 50` | an operator has seen the image in `W` |
 //! | `confirmed t1:recovered 11` | the same, of another notice than that of the outcome |
 
 use std::collections::BTreeMap;
@@ -113,6 +114,7 @@ impl Pushes {
             "timer" => Input::Timer,
             "terminate" => Input::Terminate,
             "purge" => Input::Purge,
+            "hand" => Input::ByHand(Region::parse(of).unwrap()),
             "redeliver" => Input::Redeliver(with.map(str::to_owned)),
             "confirmed" => self.result(digest, of, AttemptResult::Confirmed { status: 204 }),
             "refused" => self.result(digest, of, AttemptResult::Refused { reason: reason() }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Applied, Decide, Failure, Health, Page, Store, Wakes, Which, last_moved};
+use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which, last_moved};
 use crate::clock::{self, Clock, Instant};
 use crate::push::{Answer, Arrival, Change, Decision, PushId, Question, Row, Step};
 
@@ -131,6 +131,11 @@ impl Inner {
     }
 }
 
+fn parse_cursor(text: &str) -> Option<(Instant, PushId)> {
+    let (millis, id) = text.split_once(' ')?;
+    Some((Instant::from_timestamp_millis(millis.parse().ok()?)?, id.parse().ok()?))
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
@@ -145,24 +150,31 @@ impl Store for MemoryStore {
         Ok(self.with(|inner| inner.row(which).filter(|row| !row.is_purged()).cloned()))
     }
 
-    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
-        let limit = limit.clamp(1, 1000);
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<Arc<Row>>, Failure> {
+        let fits = |row: &&Arc<Row>| {
+            row.id.key.place() == place && !row.is_purged() && since.is_none_or(|since| since <= row.opened)
+        };
+        Ok(self.with(|inner| inner.rows.values().filter(fits).max_by_key(|row| (row.opened, row.id.clone())).cloned()))
+    }
+
+    async fn list(&self, search: &Search) -> Result<Page, Failure> {
+        let limit = search.limit.clamp(1, 1000);
         Ok(self.with(|inner| {
-            let before = cursor.and_then(|c| {
-                let (millis, id) = c.split_once(' ')?;
-                Some((Instant::from_timestamp_millis(millis.parse().ok()?)?, id.parse().ok()?))
-            });
-            let range = match before {
+            let range = match search.cursor.as_deref().and_then(parse_cursor) {
                 Some(before) => inner.by_time.range(..before),
                 None => inner.by_time.range(..),
             };
-            let mut found: Vec<_> = range.rev().take(limit + 1).collect();
-            let more = found.len() > limit;
-            found.truncate(limit);
-            let next = found.last().filter(|_| more).map(|(opened, id)| format!("{} {id}", opened.timestamp_millis()));
-            let rows = found.iter().filter_map(|(_, id)| inner.row(&Which::Push(id.clone())));
-            Page { rows: rows.filter(|row| !row.is_purged()).map(|row| (**row).clone()).collect(), next }
+            let rows = range.rev().filter_map(|(_, id)| inner.rows.get(id)).filter(|row| search.lists(row));
+            let mut rows: Vec<Row> = rows.take(limit + 1).map(|row| (**row).clone()).collect();
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            let next = rows.last().filter(|_| more).map(|row| format!("{} {}", row.opened.timestamp_millis(), row.id));
+            Page { rows, next, unreadable: 0 }
         }))
+    }
+
+    fn is_cursor(&self, text: &str) -> bool {
+        parse_cursor(text).is_some()
     }
 
     async fn prepare(&self) -> Health {

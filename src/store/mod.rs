@@ -7,12 +7,14 @@
 pub mod azure;
 pub mod embedded;
 pub mod memory;
+pub mod search;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::search::{Page, Search};
 use crate::clock::Instant;
 use crate::push::{Answer, Arrival, Claim, Decision, Did, Key, PushId, Row};
 
@@ -62,16 +64,6 @@ pub struct Applied {
     pub row: Option<Arc<Row>>,
     /// What the step leased to its caller.
     pub claims: Vec<Claim>,
-}
-
-/// One page of pushes.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// Newest first; those whose rows cannot be read are left out. Where payloads come to more than
-    /// [`crate::limits::PAGE_BYTES_MAX`], a page holds fewer rows, or the others are without theirs.
-    pub rows: Vec<Row>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<String>,
 }
 
 /// What can be read and written, and what else is wrong with where pushes live.
@@ -124,12 +116,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`Failure`].
     async fn get(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure>;
 
-    /// Up to `limit` (1 to 1000) pushes, newest first, from `cursor` on; there may be fewer before the end. Costs what the page
-    /// costs, however many there are.
+    /// The newest push of a [place](Key::place), whatever its content, opened at `since` or later.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<Arc<Row>>, Failure>;
+
+    /// A page of pushes. Costs what the page and the span of time cost, however many there are.
     ///
     /// # Errors
     /// [`Failure`]; a cursor that is not one of this store's own begins at the newest.
-    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure>;
+    async fn list(&self, search: &Search) -> Result<Page, Failure>;
+
+    /// Whether a text may be a cursor of this store's own.
+    fn is_cursor(&self, text: &str) -> bool;
 
     /// Creates what is missing, and tells what can be read and written.
     async fn prepare(&self) -> Health;

@@ -160,7 +160,7 @@ async fn what_may_be_repeated_is_repeated() {
     written(&rows, &record, &Expected::Absent).await;
     let lose = || proxy.lose(0, 2);
     lose();
-    rows.index(&entry).await.unwrap();
+    rows.index(&entry, None).await.unwrap();
     lose();
     assert!(rows.get(&record.row.id).await.unwrap().is_some());
     lose();

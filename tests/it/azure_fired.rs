@@ -272,7 +272,7 @@ async fn upkeep_removes_entries_without_a_row_after_an_hour() {
     let now = app.clock.now();
     let entry = |name: &str, age| Entry { at: now - chrono::Duration::seconds(age), push: id(name, 1) };
     for entry in [entry("on its way", 3599), entry("orphan", 3601)] {
-        app.rows.index(&entry).await.unwrap();
+        app.rows.index(&entry, None).await.unwrap();
     }
     app.store.start_upkeep().await.unwrap();
     app.walk(true).await;

@@ -73,7 +73,7 @@ async fn every_call_is_one_request() {
     };
     rows.prepare().await.unwrap();
     one("prepare");
-    rows.index(&entry).await.unwrap();
+    rows.index(&entry, None).await.unwrap();
     one("index");
     let version = written(&rows, &record, &Expected::Absent).await;
     one("insert");
@@ -118,7 +118,7 @@ async fn a_table_deleted_at_run_time_comes_back() {
     rows.unindex(&entry(&first)).await.unwrap();
     assert!(!rows.remove(&first.row.id, &version).await.unwrap());
     assert_eq!(rows.put(&first, &Expected::Version(version)).await.unwrap(), Put::Conflict);
-    rows.index(&entry(&second)).await.unwrap();
+    rows.index(&entry(&second), None).await.unwrap();
     delete().await;
     written(&rows, &second, &Expected::Absent).await;
     assert_eq!(*rows.get(&second.row.id).await.unwrap().unwrap().record, second);

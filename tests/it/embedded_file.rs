@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Stopwatch};
 use global_webhook::clock::{Clock as _, SystemClock, after};
 use global_webhook::push::{Change, Did, Row};
 use global_webhook::store::embedded::EmbeddedStore;
-use global_webhook::store::{Failure, Store as _, Wakes as _, Which};
+use global_webhook::store::{Failure, Search, Store as _, Wakes as _, Which};
 
 use crate::samples::{asking, decided, doing, id, instant, owing, putting, row, settled};
 
@@ -54,7 +54,7 @@ async fn everything_survives_closing() {
         assert_eq!(store.get(&Which::Push(row.id.clone())).await.unwrap().as_deref(), Some(row));
     }
     assert_eq!(store.due(10).await.unwrap(), [id("due", 1)]);
-    assert_eq!(store.list(10, None).await.unwrap().rows.len(), 4);
+    assert_eq!(store.list(&Search::all(10, None)).await.unwrap().rows.len(), 4);
     let step = doing(|row| Change::Put(Row { rule: Some("changed".into()), ..row.unwrap().clone() }));
     let applied = store.apply(&Which::Newest(id("settled", 1).key), step).await.unwrap();
     assert_eq!(applied.row.unwrap().rule.as_deref(), Some("changed"));
@@ -141,7 +141,7 @@ async fn the_pushes_of_the_first_edition_are_set_aside() {
     for first in [true, false] {
         let (store, said) = listening(|| open(&path).unwrap());
         put(&store, &plain("a")).await;
-        assert_eq!(store.list(10, None).await.unwrap().rows, [plain("a")]);
+        assert_eq!(store.list(&Search::all(10, None)).await.unwrap().rows, [plain("a")]);
         let warnings = said.lines().filter(|line| line.contains("WARN") && line.contains("earlier version")).count();
         assert_eq!((said.lines().count(), warnings), if first { (1, 1) } else { (0, 0) }, "{said}");
     }
@@ -170,7 +170,7 @@ async fn damage_is_named_when_it_is_met() {
     std::fs::write(&path, bytes).unwrap();
     let failure = match open(&path) {
         Err(failure) => failure,
-        Ok(store) => store.list(1000, None).await.unwrap_err(),
+        Ok(store) => store.list(&Search::all(1000, None)).await.unwrap_err(),
     };
     let Failure::Corrupt(cause) = failure else { panic!("an operator has to act on: {failure}") };
     assert!(cause.contains("damaged") && cause.contains("store.db"), "{cause}");
@@ -192,7 +192,7 @@ async fn a_row_that_cannot_be_read_is_corrupt_and_hides_no_other() {
         assert!(matches!(applied, Err(Failure::Corrupt(_))), "{applied:?}");
     }
     put(&store, &plain("b")).await;
-    assert_eq!(store.list(10, None).await.unwrap().rows, [plain("b")]);
+    assert_eq!(store.list(&Search::all(10, None)).await.unwrap().rows, [plain("b")]);
     // It is due like any other, and can be put off like any other.
     store.put_off(&id("a", 1), Duration::from_secs(60)).await.unwrap();
     assert_eq!(store.due(10).await.unwrap(), [id("b", 1)]);

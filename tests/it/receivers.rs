@@ -74,7 +74,7 @@ fn row(notice: Notice, change: impl FnOnce(&mut Value)) -> Row {
     row.subject.tag = payload["target"]["tag"].as_str().map(str::to_owned);
     let west = Region::parse("westus").expect("a region");
     row.regions.push(west.clone());
-    let seen = Seen { at: row.opened, id: "5f0c2a4e".into(), repeats: 0, repeated: None };
+    let seen = Seen { at: row.opened, id: "5f0c2a4e".into(), by_hand: false, repeats: 0, repeated: None };
     row.arrived = BTreeMap::from([(row.regions[0].clone(), seen.clone())]);
     let Phase::Settled(settled) = &mut row.phase else { panic!("settled") };
     if notice == Notice::Replicated {

@@ -182,12 +182,12 @@ async fn the_index_is_newest_first_whatever_the_page(rows: Arc<dyn Rows>) {
         // Some of the same instant, some of the same push, one from before the calendar's beginning.
         let entry = Entry { at: instant((n * 7 % 17) / 2), push: id(&format!("push {}", n / 2), 1) };
         for _ in 0..=n % 2 {
-            rows.index(&entry).await.unwrap();
+            rows.index(&entry, None).await.unwrap();
         }
         all.push(entry);
     }
     let odd = Entry { at: global_webhook::clock::Instant::UNIX_EPOCH, push: id("old", u32::MAX) };
-    rows.index(&odd).await.unwrap();
+    rows.index(&odd, None).await.unwrap();
     all.push(odd.clone());
     all.sort();
     for limit in [1, 5, 17, 18, 19, 1000] {
@@ -203,14 +203,14 @@ async fn the_index_is_newest_first_whatever_the_page(rows: Arc<dyn Rows>) {
 async fn a_page_may_begin_behind_an_entry_that_is_gone(rows: Arc<dyn Rows>) {
     let entry = |n| Entry { at: instant(n), push: id(&n.to_string(), 1) };
     for n in 0..4 {
-        rows.index(&entry(n)).await.unwrap();
+        rows.index(&entry(n), None).await.unwrap();
     }
     let (page, cursor) = rows.entries(2, None).await.unwrap();
     assert_eq!(page, [entry(3), entry(2)]);
     for _ in 0..2 {
         rows.unindex(&entry(2)).await.unwrap();
     }
-    rows.index(&entry(9)).await.unwrap();
+    rows.index(&entry(9), None).await.unwrap();
     assert_eq!(rows.entries(9, cursor.as_deref()).await.unwrap(), (vec![entry(1), entry(0)], None));
     assert_eq!(entries(&*rows, 9).await, [entry(9), entry(3), entry(1), entry(0)]);
     for cursor in ["", "nonsense", "x' or PartitionKey ne '", "🙂", &"9".repeat(10_000)] {

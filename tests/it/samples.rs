@@ -75,7 +75,7 @@ pub(crate) fn settled(row: Row, outbox: Vec<Entry>) -> Row {
 pub(crate) fn owing(row: Row, not_before: Instant) -> Row {
     let delivery =
         Delivery::Owed { claims: 0, failures: 0, lapses: 0, not_before, lease_until: None, last_error: None };
-    settled(row, vec![Entry { target: "ops".into(), notice: Notice::Replicated, delivery }])
+    settled(row, vec![Entry { target: "ops".into(), notice: Notice::Replicated, delivery, failed: Vec::new() }])
 }
 
 /// The push, purged at `at`.

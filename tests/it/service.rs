@@ -8,8 +8,8 @@ use global_webhook::clock::{Clock as _, SystemClock};
 use global_webhook::config::{self, Source};
 use global_webhook::push::{Arrival, Input, Region};
 use global_webhook::service::{Service, Taken};
-use global_webhook::store::Failure;
 use global_webhook::store::memory::MemoryStore;
+use global_webhook::store::{Failure, Search};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -104,7 +104,10 @@ fn a_push_is_listed_once_and_only_while_it_is_there() {
         service.apply(gone, Input::Purge).await.unwrap();
         let (mut listed, mut cursor, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = service.run(|engine| async move { engine.list(2, cursor.as_deref()).await }).await.unwrap();
+            let page = service
+                .run(|engine| async move { engine.list(&Search::all(2, cursor.as_deref())).await })
+                .await
+                .unwrap();
             listed.extend(page.rows.into_iter().map(|push| push.id));
             pages += 1;
             cursor = page.next;

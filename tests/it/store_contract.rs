@@ -13,7 +13,7 @@ use global_webhook::store::azure::table::Table;
 use global_webhook::store::azure::{AzureStore, Names};
 use global_webhook::store::embedded::EmbeddedStore;
 use global_webhook::store::memory::MemoryStore;
-use global_webhook::store::{Applied, Page, Store, Which};
+use global_webhook::store::{Applied, Page, Search, Store, Which};
 
 use crate::samples::{
     asking, content, decided, doing, id, instant, open, owing, purged, putting, row, settled, storage_clock,
@@ -62,7 +62,7 @@ pub(crate) async fn listed(store: &dyn Store, limit: usize) -> Vec<(PushId, Inst
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let page = store.list(limit, cursor.as_deref()).await.unwrap();
+        let page = store.list(&Search::all(limit, cursor.as_deref())).await.unwrap();
         assert!(page.rows.len() <= limit, "{} on a page of {limit}", page.rows.len());
         all.extend(named(&page));
         assert!(all.len() < 10_000, "the list has no end");
@@ -158,7 +158,7 @@ async fn reads_see_what_was_answered(store: Arc<dyn Store>) {
                     assert_eq!(get(&*store, &row.id).await.as_ref(), Some(&row));
                     assert_eq!(store.get(&newest(&row.id)).await.unwrap().as_deref(), Some(&row));
                 }
-                let pushes = named(&store.list(1000, None).await.unwrap());
+                let pushes = named(&store.list(&Search::all(1000, None)).await.unwrap());
                 assert!(pushes.contains(&(row.id.clone(), row.opened)));
             })
         })
@@ -290,7 +290,13 @@ async fn the_largest_row_fits(store: Arc<dyn Store>) {
     for text in [&mut row.subject.repository, &mut row.subject.digest, &mut row.subject.registry] {
         *text = "\"".repeat(limits::MEMBER_BYTES_MAX);
     }
-    let seen = Seen { at: instant(0), id: "\"".repeat(limits::ID_BYTES_MAX), repeats: 9, repeated: Some(instant(1)) };
+    let seen = Seen {
+        at: instant(0),
+        id: "\"".repeat(limits::ID_BYTES_MAX),
+        by_hand: false,
+        repeats: 9,
+        repeated: Some(instant(1)),
+    };
     row.arrived = row.regions.iter().map(|region| (region.clone(), seen.clone())).collect();
     row.unawaited = (200..200 + limits::REGIONS_MAX).map(|n| (region(n), seen.clone())).collect();
     row.before = row.regions.iter().map(|region| (region.clone(), instant(0))).collect();

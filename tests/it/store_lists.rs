@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use global_webhook::clock::{Clock as _, Instant, SystemClock};
 use global_webhook::push::{Answer, Change, Decision, Did, Question, Row};
-use global_webhook::store::Store;
+use global_webhook::store::{Search, Store};
 
 use crate::samples::{asking, content, decided, id, instant, row, settled, with_digest};
 use crate::store_contract::{in_every_store, listed, named, push, put};
 
 async fn the_list_is_newest_first_whatever_the_page(store: Arc<dyn Store>) {
-    assert_eq!(store.list(10, None).await.unwrap().next, None, "an empty store has one empty page");
+    assert_eq!(store.list(&Search::all(10, None)).await.unwrap().next, None, "an empty store has one empty page");
     let mut all = BTreeSet::new();
     for n in 0..23 {
         // Written out of order; some opened at the same instant, and some changed since.
@@ -41,12 +41,12 @@ async fn a_page_stays_while_pushes_come_and_go(store: Arc<dyn Store>) {
     for n in 0..10 {
         put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
     }
-    let first = store.list(4, None).await.unwrap();
+    let first = store.list(&Search::all(4, None)).await.unwrap();
     assert_eq!(named(&first).into_iter().map(|p| p.1).collect::<Vec<_>>(), [9, 8, 7, 6].map(&recent));
     let last_of_page = id("push 6", 1);
     store.apply(&push(&last_of_page), asking(|_, _| decided(Did::Removed, Change::Remove))).await.unwrap();
     put(&*store, &row(id("newer", 1), recent(100), "{}")).await;
-    let second = store.list(100, first.next.as_deref()).await.unwrap();
+    let second = store.list(&Search::all(100, first.next.as_deref())).await.unwrap();
     assert_eq!(named(&second).into_iter().map(|p| p.1).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0].map(&recent));
     assert_eq!(second.next, None);
 }
@@ -56,10 +56,10 @@ async fn a_foreign_cursor_begins_at_the_newest(store: Arc<dyn Store>) {
     for n in 0..3 {
         put(&*store, &row(id(&format!("push {n}"), 1), recent(n), "{}")).await;
     }
-    let newest = named(&store.list(2, None).await.unwrap());
+    let newest = named(&store.list(&Search::all(2, None)).await.unwrap());
     assert_eq!(newest.len(), 2);
     for cursor in ["", " ", "nonsense", "12 nonsense", "🙂", "\0", "'; --", &"9".repeat(10_000)] {
-        let page = store.list(2, Some(cursor)).await.unwrap();
+        let page = store.list(&Search::all(2, Some(cursor))).await.unwrap();
         assert_eq!(named(&page), newest, "{:?}", cursor.get(..20).unwrap_or(cursor));
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use global_webhook::clock::Instant;
 use global_webhook::limits;
-use global_webhook::push::{Key, PushId, Row};
+use global_webhook::push::{Key, PushId, Row, Subject};
 use global_webhook::store::Failure;
 use global_webhook::store::azure::message::Message;
-use global_webhook::store::azure::parts::{Entry, Expected, Handle, Put, Queue, Record, Rows, Version, Versioned};
+use global_webhook::store::azure::parts::{
+    Entry, Expected, Handle, Opening, Put, Queue, Record, Rows, Span, Version, Versioned,
+};
 
 use crate::hands::{Call, Hands};
 use crate::world::{Event, State};
@@ -125,7 +127,7 @@ impl Rows for Hands {
         .await
     }
 
-    async fn index(&self, entry: &Entry) -> Result<(), Failure> {
+    async fn index(&self, entry: &Entry, _: Option<&Subject>) -> Result<(), Failure> {
         let entry = entry.clone();
         self.call(Call::WriteTable("index"), move |state| {
             state.table.index.insert(entry);
@@ -159,6 +161,14 @@ impl Rows for Hands {
             (page, next)
         })
         .await
+    }
+
+    async fn newest_at(&self, _: &str, _: Option<Instant>) -> Result<Option<PushId>, Failure> {
+        unreachable!("nobody looks for images in the simulation")
+    }
+
+    async fn openings(&self, _: Span, _: usize, _: Option<&str>) -> Result<(Vec<Opening>, Option<String>), Failure> {
+        unreachable!("nobody lists in the simulation")
     }
 
     async fn notes(&self, prefix: &str) -> Result<Vec<(String, String, Version)>, Failure> {

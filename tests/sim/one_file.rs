@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use global_webhook::clock::Instant;
 use global_webhook::push::{Arrival, Row};
-use global_webhook::store::{Applied, Decide, Failure, Health, Page, Store, Which};
+use global_webhook::store::{Applied, Decide, Failure, Health, Page, Search, Store, Which};
 
 use crate::hands::{Call, Hands};
 
@@ -45,8 +46,16 @@ impl Store for OneFile {
         Ok(None)
     }
 
-    async fn list(&self, _: usize, _: Option<&str>) -> Result<Page, Failure> {
-        Ok(Page::default())
+    async fn newest_at(&self, _: &str, _: Option<Instant>) -> Result<Option<Arc<Row>>, Failure> {
+        unreachable!("nobody looks for images in the simulation")
+    }
+
+    async fn list(&self, _: &Search) -> Result<Page, Failure> {
+        unreachable!("nobody lists in the simulation")
+    }
+
+    fn is_cursor(&self, _: &str) -> bool {
+        false
     }
 
     async fn prepare(&self) -> Health {

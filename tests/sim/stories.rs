@@ -17,7 +17,7 @@ use global_webhook::store::azure::AzureStore;
 use global_webhook::store::azure::apply::Looked;
 use global_webhook::store::azure::message::{Message, Timer};
 use global_webhook::store::azure::parts::{
-    Entry, Expected, Failure, Handle, Put, Queue, Record, Rows, Version, Versioned,
+    Entry, Expected, Failure, Handle, Opening, Put, Queue, Record, Rows, Span, Version, Versioned,
 };
 use global_webhook::store::{Store as _, Which};
 
@@ -89,7 +89,7 @@ impl Rows for Desk {
         Ok(self.records.lock().unwrap().remove(id).is_some())
     }
 
-    async fn index(&self, _: &Entry) -> Result<(), Failure> {
+    async fn index(&self, _: &Entry, _: Option<&Subject>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -99,6 +99,14 @@ impl Rows for Desk {
 
     async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
         Ok((Vec::new(), None))
+    }
+
+    async fn newest_at(&self, _: &str, _: Option<Instant>) -> Result<Option<PushId>, Failure> {
+        unreachable!("nobody looks for images here")
+    }
+
+    async fn openings(&self, _: Span, _: usize, _: Option<&str>) -> Result<(Vec<Opening>, Option<String>), Failure> {
+        unreachable!("nobody lists here")
     }
 
     async fn notes(&self, _: &str) -> Result<Vec<(String, String, Version)>, Failure> {

@@ -305,14 +305,15 @@ impl AzureStore {
     ) -> Result<Cover, Failure> {
         let now = self.clock.now();
         let (id, opened, new) = (record.row.id.clone(), record.row.opened, record.revision == 1);
+        let subject = record.row.subject.clone();
         let index = async {
             if new {
-                self.rows.index(&Entry { at: opened, push: id.clone() }).await?;
+                self.rows.index(&Entry { at: opened, push: id.clone() }, Some(&subject)).await?;
             }
             // Upkeep looks at what was entered since its last walk.
             let remind = if new { clock::until(opened, now) > super::upkeep::MARGIN / 2 } else { !owed };
             if remind && record.row.wake().is_some() {
-                self.rows.index(&Entry { at: now, push: id.clone() }).await?;
+                self.rows.index(&Entry { at: now, push: id.clone() }, None).await?;
             }
             Ok(())
         };

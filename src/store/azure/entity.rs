@@ -2,15 +2,15 @@
 //!
 //! The row's text goes into columns `Row0`, `Row1`, …, the registry's payload beside it into `Payload0`, `Payload1`, …,
 //! each below the service's bound for a column. `Opened` and `Digest` are what a query asks for whether the tag has moved;
-//! `Revision`, `Timer` and `App` are what the table's side of a push is made of. The other columns are for people who look
-//! into the table; nothing reads them back.
+//! `Phase` and `PushId` tell which push of a tag is the newest; `Revision`, `Timer` and `App` are what the table's side of a push
+//! is made of. The other columns are for people who look into the table; nothing reads them back.
 
 use serde_json::{Map, Value};
 
-use super::parts::{Entry, Record, Version};
+use super::parts::{Entry, Opening, Record, Version};
 use crate::clock::Instant;
 use crate::push::names::half;
-use crate::push::{Notice, Phase, PushId, record};
+use crate::push::{Notice, Phase, PushId, Subject, record};
 
 /// Columns of an entity, as they are sent.
 pub(super) type Body = Map<String, Value>;
@@ -36,7 +36,12 @@ pub(super) fn moment(at: Instant) -> String {
 
 /// RowKey of an entry of the time index.
 pub(super) fn index_key(entry: &Entry) -> String {
-    format!("{:017}-{}", LAST_MILLISECOND - entry.at.timestamp_millis(), entry.push)
+    format!("{}-{}", index_time(entry.at), entry.push)
+}
+
+/// The part of it that is the instant.
+pub(super) fn index_time(at: Instant) -> String {
+    format!("{:017}", LAST_MILLISECOND - at.timestamp_millis())
 }
 
 /// What an index row says; `None` when it is not one of ours.
@@ -55,6 +60,16 @@ pub(super) fn index_entity(partition: &str, key: &str) -> Body {
         .map(|(name, value)| (name.to_owned(), value.into()))
         .into_iter()
         .collect()
+}
+
+/// An entry of the time index. Its other columns are the subject of a push that is opened, so that a list need not read rows
+/// that do not belong into it.
+pub(super) fn entry_entity(partition: &str, key: &str, subject: Option<&Subject>) -> Body {
+    let mut body = index_entity(partition, key);
+    if let Some(subject) = subject {
+        set_chunks(&mut body, "Subject", &serde_json::to_string(subject).unwrap_or_default());
+    }
+    body
 }
 
 /// A small text under a name.
@@ -153,6 +168,19 @@ impl Stored {
     /// The text of a note.
     pub(super) fn note(&self) -> Option<String> {
         self.text("Text0").map(|_| self.joined("Text"))
+    }
+
+    /// What an entry of the time index says of a push that was opened.
+    pub(super) fn opening(&self) -> Option<Opening> {
+        let cursor = self.row_key()?.to_owned();
+        let Entry { at, push } = parse_index_key(&cursor)?;
+        let subject = self.text("Subject0").and_then(|_| serde_json::from_str(&self.joined("Subject")).ok());
+        Some(Opening { at, push, subject, cursor })
+    }
+
+    /// Name of a push, from its columns for people.
+    pub(super) fn push(&self) -> Option<PushId> {
+        self.text("PushId")?.parse().ok()
     }
 
     /// When a push was opened.

@@ -34,6 +34,7 @@ pub mod connection;
 mod entity;
 pub mod fired;
 mod identity;
+mod lists;
 pub mod message;
 mod names;
 pub mod parts;
@@ -49,8 +50,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures_util::future::join;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tracing::error;
 
 use self::apps::Apps;
 use self::message::{Message, Spill, Upkeep};
@@ -58,13 +57,10 @@ pub use self::names::{Names, QUEUE, TABLE};
 use self::parts::{Queue, Rows, Ticket};
 use self::remembered::Remembered;
 use self::turns::Turns;
-use super::{Applied, Decide, Failure, Health, Page, Store, Which};
-use crate::clock::Clock;
+use super::{Applied, Decide, Failure, Health, Page, Search, Store, Which};
+use crate::clock::{Clock, Instant};
 use crate::limits;
 use crate::push::{Arrival, Key, Row};
-
-/// Rows read at the same time for one page.
-const READS_AT_ONCE: usize = 16;
 
 /// See the module.
 pub struct AzureStore {
@@ -130,31 +126,16 @@ impl Store for AzureStore {
         Ok(self.read(which).await?.and_then(|stored| apply::shown(&stored.record.row)))
     }
 
-    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
-        let (entries, next) = self.rows.entries(limit, cursor).await?;
-        let looks = entries.into_iter().map(|entry| async move {
-            let found = match self.rows.get(&entry.push).await {
-                // One that cannot be read must not hide all that are older.
-                Err(Failure::Corrupt(cause)) => {
-                    error!(push.id = %entry.push, cause, "a row cannot be read and is left out of the list");
-                    None
-                }
-                other => other?,
-            };
-            // An entry of another instant is that of a writer who lost the race for this row, or a later reminder.
-            let shown = |row: &Row| !row.is_purged() && row.opened == entry.at;
-            Ok::<_, Failure>(found.map(|stored| stored.record.row.clone()).filter(shown))
-        });
-        let mut bytes = 0;
-        let bounded = |row: Option<Row>| {
-            row.map(|row| {
-                bytes += row.payload.len();
-                let payload = if bytes > limits::PAGE_BYTES_MAX { String::new() } else { row.payload };
-                Row { payload, ..row }
-            })
-        };
-        let rows: Vec<Option<Row>> = stream::iter(looks).buffered(READS_AT_ONCE).map_ok(bounded).try_collect().await?;
-        Ok(Page { rows: rows.into_iter().flatten().collect(), next })
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<Arc<Row>>, Failure> {
+        self.newest_of(place, since).await
+    }
+
+    async fn list(&self, search: &Search) -> Result<Page, Failure> {
+        self.search(search).await
+    }
+
+    fn is_cursor(&self, text: &str) -> bool {
+        entity::parse_index_key(text).is_some()
     }
 
     async fn prepare(&self) -> Health {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use crate::clock::Instant;
-use crate::push::{Key, PushId, Row};
+use crate::push::{Key, PushId, Row, Subject};
 pub use crate::store::Failure;
 
 /// Names the write that armed a timer.
@@ -96,6 +96,28 @@ pub struct Entry {
     pub push: PushId,
 }
 
+/// The entry that a push was given when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// When it was opened.
+    pub at: Instant,
+    /// The push.
+    pub push: PushId,
+    /// What was pushed, where the entry says so.
+    pub subject: Option<Subject>,
+    /// Where a page begins that follows this entry.
+    pub cursor: String,
+}
+
+/// From when (that instant included) to when (excluded) entries are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Not before.
+    pub since: Option<Instant>,
+    /// Before.
+    pub until: Option<Instant>,
+}
+
 /// Records by compare-and-swap, and the time index over them.
 #[async_trait]
 pub trait Rows: Send + Sync + 'static {
@@ -129,11 +151,17 @@ pub trait Rows: Send + Sync + 'static {
     /// [`Failure`]; whether it was removed is then unknown.
     async fn remove(&self, id: &PushId, version: &Version) -> Result<bool, Failure>;
 
-    /// Enters a push into the time index. Repeating it changes nothing.
+    /// The push of a place that was opened last, at `since` or later; not a purged one.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<PushId>, Failure>;
+
+    /// Enters a push into the time index; with its subject when it is opened. Repeating it changes nothing.
     ///
     /// # Errors
     /// [`Failure`]; the entry may be there all the same.
-    async fn index(&self, entry: &Entry) -> Result<(), Failure>;
+    async fn index(&self, entry: &Entry, subject: Option<&Subject>) -> Result<(), Failure>;
 
     /// Takes an entry out of the time index, if it is there.
     ///
@@ -146,6 +174,17 @@ pub trait Rows: Send + Sync + 'static {
     /// # Errors
     /// [`Failure`]; a cursor that is not one of this table's own begins at the newest.
     async fn entries(&self, limit: usize, cursor: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure>;
+
+    /// Up to `limit` (1 to 1000) entries within a span, newest first, and where the next page begins; `None` at the end.
+    ///
+    /// # Errors
+    /// As for [`Rows::entries`].
+    async fn openings(
+        &self,
+        span: Span,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Opening>, Option<String>), Failure>;
 
     /// All small texts whose names begin with `prefix` (letters and hyphens), with their names and versions.
     ///

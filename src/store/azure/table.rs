@@ -16,6 +16,7 @@
 //!   it, it was written; with another, nobody can tell, which is what [`Put::InDoubt`] says.
 //! - *The table is deleted while we run.* A read finds nothing, a write creates it and goes on.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,11 +27,13 @@ use azure_data_tables::operations::QueryEntityResponse;
 use futures_util::StreamExt as _;
 
 use super::connection::{self, Connection, is_transient, status};
-use super::entity::{self, Stored, index_entity, index_key, moment, note_entity, parse_index_key, record_key};
-use super::parts::{Entry, Expected, Failure, Put, Record, Rows, Version, Versioned};
+use super::entity::{
+    self, Stored, entry_entity, index_key, index_time, moment, note_entity, parse_index_key, record_key,
+};
+use super::parts::{Entry, Expected, Failure, Opening, Put, Record, Rows, Span, Version, Versioned};
 use crate::clock::Instant;
 use crate::push::names::half;
-use crate::push::{Key, PushId, Row};
+use crate::push::{Key, PushId, Row, Subject};
 
 const INDEX: &str = "index";
 const NOTES: &str = "notes";
@@ -244,9 +247,16 @@ impl Rows for Table {
         }
     }
 
-    async fn index(&self, entry: &Entry) -> Result<(), Failure> {
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<PushId>, Failure> {
+        let opened = since.map(|since| format!(" and Opened ge '{}'", moment(since))).unwrap_or_default();
+        let filter = format!("PartitionKey eq '{place}'{opened} and Phase ne 'purged'");
+        let found = self.query(filter, Some("PartitionKey,RowKey,Opened,PushId"), PAGE_MAX).await?;
+        Ok(found.iter().max_by_key(|stored| stored.opened()).and_then(Stored::push))
+    }
+
+    async fn index(&self, entry: &Entry, subject: Option<&Subject>) -> Result<(), Failure> {
         let key = index_key(entry);
-        let body = index_entity(INDEX, &key);
+        let body = entry_entity(INDEX, &key, subject);
         let write = || async { self.at(INDEX, &key).insert_or_merge(&body)?.await.map(drop) };
         self.creating(|| self.connection.retry(&key, write)).await
     }
@@ -265,6 +275,29 @@ impl Rows for Table {
         let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
         let keys = found.iter().take(limit).filter_map(Stored::row_key);
         Ok((keys.filter_map(parse_index_key).collect(), next))
+    }
+
+    async fn openings(
+        &self,
+        span: Span,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Opening>, Option<String>), Failure> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut filter = format!("PartitionKey eq '{INDEX}'");
+        // Later instants sort first. A full stop is the character after the hyphen.
+        if let Some(until) = span.until {
+            let _ = write!(filter, " and RowKey gt '{}.'", index_time(until));
+        }
+        if let Some(since) = span.since {
+            let _ = write!(filter, " and RowKey lt '{}.'", index_time(since));
+        }
+        if let Some(after) = cursor.filter(|c| parse_index_key(c).is_some()) {
+            let _ = write!(filter, " and RowKey gt '{after}'");
+        }
+        let found = self.query(filter, None, limit + 1).await?;
+        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
+        Ok((found.iter().take(limit).filter_map(Stored::opening).collect(), next))
     }
 
     async fn notes(&self, prefix: &str) -> Result<Vec<(String, String, Version)>, Failure> {

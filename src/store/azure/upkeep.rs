@@ -114,6 +114,12 @@ impl AzureStore {
         }
     }
 
+    /// Pushes that owed something when upkeep last looked.
+    pub(super) async fn owing(&self) -> Result<Vec<PushId>, Failure> {
+        let (note, _) = self.note().await?;
+        Ok(note.walk.map(|walk| walk.owing).unwrap_or_default().into_iter().chain(note.owing).collect())
+    }
+
     async fn note(&self) -> Result<(Note, Option<Version>), Failure> {
         let notes = self.rows.notes(NOTE).await?;
         let Some((_, text, version)) = notes.into_iter().find(|(name, ..)| name == NOTE) else {

@@ -11,6 +11,7 @@
 
 mod database;
 mod file;
+mod lists;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -23,14 +24,12 @@ use futures_util::pin_mut;
 use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 
 use self::database::{Database, Writer, instant, occupy, slot};
-use super::{Applied, Decide, Failure, Health, Page, Store, Wakes, Which};
+use self::lists::{list, newest_at, parse_cursor};
+use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which};
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::push::names::{half, hex};
 use crate::push::{Answer, Arrival, Change, Decision, Key, PushId, Question, Row, record};
-
-/// Marks this store's own cursors.
-const CURSOR_PREFIX: &str = "s";
 
 /// How long a step that could not be written counts against the store's health.
 const FAILED_LATELY: Duration = Duration::from_secs(60);
@@ -207,34 +206,20 @@ impl Store for EmbeddedStore {
         Ok(row.filter(|row| !row.is_purged()).map(Arc::new))
     }
 
-    async fn list(&self, limit: usize, cursor: Option<&str>) -> Result<Page, Failure> {
-        let limit = limit.clamp(1, 1000);
-        let own = cursor.and_then(|text| text.strip_prefix(CURSOR_PREFIX)?.parse().ok());
-        let before: i64 = own.unwrap_or(i64::MAX);
-        let (found, more) = self
-            .database
-            .read(move |connection| {
-                let mut select = connection.prepare_cached(
-                    "SELECT slot, body, payload FROM pushes WHERE slot < ?1 ORDER BY slot DESC LIMIT ?2",
-                )?;
-                let mut rows = select.query(params![before, i64::try_from(limit + 1).unwrap_or(i64::MAX)])?;
-                let (mut found, mut bytes): (Vec<(i64, Result<Row, String>)>, _) = (Vec::new(), 0);
-                while let Some(columns) = rows.next()? {
-                    if found.len() == limit || bytes > limits::PAGE_BYTES_MAX {
-                        return Ok((found, true));
-                    }
-                    let payload: String = columns.get(2)?;
-                    bytes += payload.len();
-                    found.push((columns.get(0)?, record::decode(columns.get_ref(1)?.as_str()?, payload)));
-                }
-                Ok((found, false))
-            })
-            .await?;
-        let next = found.last().filter(|_| more).map(|(slot, _)| format!("{CURSOR_PREFIX}{slot}"));
-        let rows = found.into_iter().filter_map(|(_, row)| {
-            row.map_err(|cause| tracing::error!(cause, "a row cannot be read and is left out of the list")).ok()
-        });
-        Ok(Page { rows: rows.filter(|row| !row.is_purged()).collect(), next })
+    async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<Arc<Row>>, Failure> {
+        let Ok(key) = format!("{place}{}", "0".repeat(32)).parse() else { return Ok(None) };
+        let newest = move |connection: &mut Connection| newest_at(connection, &key, since);
+        let found = self.database.read(newest).await?;
+        Ok(found.transpose().map_err(Failure::Corrupt)?.map(Arc::new))
+    }
+
+    async fn list(&self, search: &Search) -> Result<Page, Failure> {
+        let search = search.clone();
+        self.database.read(move |connection| list(connection, &search)).await
+    }
+
+    fn is_cursor(&self, text: &str) -> bool {
+        parse_cursor(text).is_some()
     }
 
     async fn prepare(&self) -> Health {

@@ -70,7 +70,7 @@ impl<'a> Case<'a> {
     /// The push as it was when it settled, or after all others have come.
     fn row(&self, later: bool) -> Row {
         let mut row = timed_out("1", self.subject.clone(), self.payload.to_owned());
-        let seen = Seen { at: self.at(3), id: String::new(), repeats: 0, repeated: None };
+        let seen = Seen { at: self.at(3), id: String::new(), by_hand: false, repeats: 0, repeated: None };
         let split = usize::try_from(self.numbers[4].max(0)).map_or(self.regions.len(), |n| n.min(self.regions.len()));
         let arrived = if later { &*self.regions } else { &self.regions[..split] };
         row.arrived = arrived.iter().map(|region| (region.clone(), seen.clone())).collect();

@@ -1,0 +1,61 @@
+//! The documents of the operators' interface, `/api/pushes` and `/api/regions`: what the service answers and what the command
+//! line and the page read. Instants are RFC 3339 in UTC with milliseconds, lengths of time are milliseconds.
+//!
+//! Guarantee: a reader of a later build reads the documents of this one and the other way round; unknown members are passed over,
+//! and one that is new is optional.
+
+mod push;
+mod regions;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use push::{
+    Attempt, DeliveryState, Item, List, Notification, Output, Push, RegionReport, RuntimeStatus, State, Status,
+};
+pub use regions::{Condition, RegionSummary, Regions};
+
+use crate::clock::Instant;
+
+/// An instant, as all documents write it.
+#[must_use]
+pub fn time(at: Instant) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// What was done to a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Operated {
+    /// One word for what happened, as in the log.
+    pub did: String,
+    /// Where the push can be looked at.
+    pub status_query_get_uri: String,
+}
+
+/// How many pushes were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Purged {
+    /// Pushes that are gone.
+    pub instances_deleted: usize,
+    /// Whether there may be more, for another call.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// An answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Why.
+    pub error: Reason,
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// Stable identifier.
+    pub code: String,
+    /// Who must do what.
+    pub message: String,
+}

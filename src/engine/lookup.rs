@@ -1,0 +1,118 @@
+//! What the engine tells of pushes: one, the newest of an image, many, and the regions over a span of time.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::news::Listener;
+use crate::api::Regions;
+use crate::clock::{self, Instant};
+use crate::limits;
+use crate::push::image::{Image, Sought};
+use crate::push::{Row, Subject};
+use crate::store::{Failure, Page, Search, Which};
+
+/// What the last summary of the regions was asked for, when, and what it said.
+pub(super) type Summary = (String, Instant, Arc<Regions>);
+
+impl Engine {
+    /// The row of a push, or of the newest round of a key.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn row(&self, which: &Which) -> Result<Option<Arc<Row>>, Failure> {
+        self.within(limits::OPERATOR_CALL_BUDGET, self.store.get(which)).await
+    }
+
+    /// The newest push of an image in a registry, opened at `since` or later. One look-up where tag and digest are known; else
+    /// what the pushes of the tag cost, or, for a digest that was pushed with a tag, a search.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn newest_of(
+        &self,
+        image: &Image,
+        registry: &str,
+        action: &str,
+        since: Option<Instant>,
+    ) -> Result<Option<Arc<Row>>, Failure> {
+        let young = |row: &Arc<Row>| since.is_none_or(|since| since <= row.opened);
+        let call = async {
+            let found = match image.sought(registry, action, self.policy.correlation) {
+                Sought::Key(key) => self.store.get(&Which::Newest(key)).await?.filter(young),
+                Sought::Place(place) => self.store.newest_at(&place, since).await?,
+            };
+            let found = found.filter(|row| image.is(&row.subject, registry));
+            let complete = image.tag.is_some() && (image.digest.is_none() || self.policy.correlation.is_content());
+            if found.is_some() || complete {
+                return Ok(found);
+            }
+            let (sought, registry, action) = (image.clone(), registry.to_owned(), action.to_owned());
+            let is = move |subject: &Subject| subject.action == action && sought.is(subject, &registry);
+            let search = Search { since, subject: Some(Arc::new(is)), ..Search::all(1, None) };
+            Ok(self.store.list(&search).await?.rows.pop().map(Arc::new))
+        };
+        self.within(limits::OPERATOR_CALL_BUDGET, call).await
+    }
+
+    /// Listens to what this process does to pushes of an image.
+    #[must_use]
+    pub fn listen(&self, image: &Image, registry: &str, action: &str) -> Listener {
+        match image.sought(registry, action, self.policy.correlation) {
+            Sought::Key(key) => self.news.listen(key.place()),
+            Sought::Place(place) => self.news.listen(&place),
+        }
+    }
+
+    /// A page of pushes, newest first. Of those that owe something, `since` is no earlier than such a push can be old; older
+    /// ones are those that the store remembers.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn list(&self, search: &Search) -> Result<Page, Failure> {
+        let mut search = search.clone();
+        if search.owing {
+            let oldest = self.clock.now() - self.policy.owes_at_most();
+            search.since = search.since.max(Some(oldest));
+        }
+        self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(&search)).await
+    }
+
+    /// Whether a text may be a cursor of the store's own.
+    #[must_use]
+    pub fn is_cursor(&self, text: &str) -> bool {
+        self.store.is_cursor(text)
+    }
+
+    /// The regions over the pushes opened from `since` on and before `until`, of the newest
+    /// [`REGIONS_COUNTED_MAX`](limits::REGIONS_COUNTED_MAX). Whoever asked in the same words less than
+    /// [`REGIONS_KEPT`](limits::REGIONS_KEPT) ago is told the same again.
+    ///
+    /// # Errors
+    /// The store could not be read in time.
+    pub async fn regions(&self, words: &str, since: Instant, until: Instant) -> Result<Arc<Regions>, Failure> {
+        let now = self.clock.now();
+        let mut last = self.summary.lock().await;
+        if let Some((asked, at, regions)) = &*last
+            && asked == words
+            && clock::until(*at, now) < limits::REGIONS_KEPT
+        {
+            return Ok(Arc::clone(regions));
+        }
+        let (mut rows, mut unreadable, mut cursor) = (Vec::new(), 0, None);
+        let cut = loop {
+            let left = limits::REGIONS_COUNTED_MAX - rows.len();
+            let search =
+                Search { since: Some(since), until: Some(until), ..Search::all(left.min(200), cursor.as_deref()) };
+            let page = self.list(&search).await?;
+            unreadable += page.unreadable;
+            rows.extend(page.rows.into_iter().map(|row| Row { payload: String::new(), ..row }));
+            cursor = page.next;
+            if cursor.is_none() || rows.len() >= limits::REGIONS_COUNTED_MAX {
+                break cursor.is_some();
+            }
+        };
+        let regions = Arc::new(super::regions::summary(&rows, &self.policy, (since, until), cut, unreadable));
+        *last = Some((words.to_owned(), now, Arc::clone(&regions)));
+        Ok(regions)
+    }
+}

@@ -1,0 +1,190 @@
+//! The description of the operators' interface, made from the documents' own types.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use utoipa::OpenApi;
+
+use crate::api::{List, Operated, Purged, Push, Refusal, Regions};
+
+/// The answer to `GET /api/pushes/openapi.json`.
+pub(super) fn answer() -> HttpResponse {
+    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
+    HttpResponse::Ok().content_type("application/json").body(TEXT.as_str())
+}
+
+/// The description.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Global webhook: operators' interface",
+        description = "Pushes to a geo-replicated registry, and which regions have them.",
+        license(name = "MIT", identifier = "MIT")
+    ),
+    paths(pushes, push, purge, terminate, redeliver, report, regions),
+    security(("header" = []), ("query" = []), ()),
+    modifiers(&Keys)
+)]
+struct Description;
+
+/// How a key is given.
+struct Keys;
+
+impl utoipa::Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+        let components = document.components.get_or_insert_default();
+        let header = ApiKeyValue::with_description("x-functions-key", "The function's key, or that of the operators");
+        let query = ApiKeyValue::with_description("code", "The same in the address, where it may be logged");
+        components.add_security_scheme("header", SecurityScheme::ApiKey(ApiKey::Header(header)));
+        components.add_security_scheme("query", SecurityScheme::ApiKey(ApiKey::Query(query)));
+    }
+}
+
+/// Pushes, newest first; with `image`, the newest push of that image.
+#[utoipa::path(
+    get,
+    path = "/api/pushes",
+    params(
+        ("status" = Option<String>, Query, description = "Any of these, comma-separated: waiting, replicated, timed_out, recovered, superseded, owing, exhausted"),
+        ("registry" = Option<String>, Query, description = "Pattern for the registry's login server"),
+        ("repository" = Option<String>, Query, description = "Pattern for the repository; `*` stays within one path segment, `**` crosses them"),
+        ("tag" = Option<String>, Query, description = "Pattern for the tag"),
+        ("digest" = Option<String>, Query, description = "Digest, or how it begins"),
+        ("region" = Option<String>, Query, description = "Only pushes that wait for this region, miss it, or had it late"),
+        ("companions" = Option<String>, Query, description = "What clients push along with images: all, none or only"),
+        ("since" = Option<String>, Query, description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
+        ("until" = Option<String>, Query, description = "Opened before this instant, or longer ago"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most pushes of the page; 50"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("image" = Option<String>, Query, description = "registry/repository:tag@digest; not with the filters above but `since`"),
+        ("wait" = Option<u16>, Query, minimum = 0, maximum = 200, description = "With `image`: seconds that the answer is held until the push has settled"),
+        ("for" = Option<String>, Query, description = "With `image`: settled, or everywhere, which goes on waiting after a time-out"),
+        ("arrived" = Option<u8>, Query, minimum = 0, maximum = 100, description = "With `image`: answer as soon as another number of regions than this has reported"),
+        ("action" = Option<String>, Query, description = "With `image`: push, chart_push, delete, chart_delete or quarantine")
+    ),
+    responses(
+        (status = 200, description = "A page of pushes; with `image`, the push, which has settled", content((List = "application/json"), (Push = "application/json"))),
+        (status = 202, description = "With `image`: the push, which has not settled", body = Push),
+        (status = 400, description = "The query cannot be used", body = Refusal),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "With `image`: no push of it is known", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn pushes() {}
+
+/// One push.
+#[utoipa::path(
+    get,
+    path = "/api/pushes/{id}",
+    params(("id" = String, Path, description = "Name of the push, or its key for the newest round")),
+    responses(
+        (status = 200, description = "It has settled", body = Push),
+        (status = 202, description = "It waits", body = Push),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "It is not known", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn push() {}
+
+/// Removes a push that has settled and owes nothing.
+#[utoipa::path(
+    delete,
+    path = "/api/pushes/{id}",
+    params(("id" = String, Path, description = "Name of the push")),
+    responses(
+        (status = 200, description = "It is gone", body = Purged),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "It is not known", body = Refusal),
+        (status = 409, description = "It waits or owes something", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn purge() {}
+
+/// Ends the wait of a push, as if its deadline were now.
+#[utoipa::path(
+    post,
+    path = "/api/pushes/{id}/terminate",
+    params(("id" = String, Path, description = "Name of the push")),
+    responses(
+        (status = 202, description = "What was done", body = Operated),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "It is not known", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn terminate() {}
+
+/// Sends notifications of a push now: again what was confirmed or given up, at once what is owed.
+#[utoipa::path(
+    post,
+    path = "/api/pushes/{id}/redeliver",
+    params(
+        ("id" = String, Path, description = "Name of the push"),
+        ("target" = Option<String>, Query, description = "Only those of this target")
+    ),
+    responses(
+        (status = 202, description = "What was done", body = Operated),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "The push or the target is not known", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn redeliver() {}
+
+/// Reports a region by hand: somebody looked, and the image is there. It is on record as such.
+#[utoipa::path(
+    post,
+    path = "/api/pushes/{id}/regions/{region}",
+    params(
+        ("id" = String, Path, description = "Name of the push"),
+        ("region" = String, Path, description = "Region that has the image")
+    ),
+    responses(
+        (status = 202, description = "What was done", body = Operated),
+        (status = 400, description = "That cannot be a region", body = Refusal),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 404, description = "The push is not known, or does not wait for the region", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn report() {}
+
+/// The regions over a span of time, the one that needs somebody first.
+#[utoipa::path(
+    get,
+    path = "/api/regions",
+    params(
+        ("since" = Option<String>, Query, description = "An instant (RFC 3339), or so long ago: 90m, 24h, 3d; 24h"),
+        ("until" = Option<String>, Query, description = "An instant, or so long ago")
+    ),
+    responses(
+        (status = 200, description = "The regions", body = Regions),
+        (status = 400, description = "The query cannot be used", body = Refusal),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn regions() {}

@@ -1,0 +1,163 @@
+//! `/api/pushes…` and `/api/regions`: what pushes are doing, and what an operator may do to them. The documents are those of
+//! [`crate::api`], in the shape of a Durable Functions status query.
+
+mod filter;
+mod wait;
+
+use std::sync::Arc;
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use self::filter::{Members, REGIONS_MEMBERS};
+use super::error::Problem;
+use super::image_push::STATUS_RETRY_AFTER;
+use super::{Web, openapi, push_url, query};
+use crate::api::{Item, List, Operated, Purged, Push};
+use crate::clock::{self, Clock};
+use crate::engine::Done;
+use crate::limits;
+use crate::push::{Did, Input, PushId, Region, Row};
+use crate::service::Service;
+use crate::store::Which;
+
+/// Answers a call below `/api/pushes`; `path` is what follows it.
+pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
+    if let (["openapi.json"], &Method::GET) = (path, request.method()) {
+        return Ok(openapi::answer());
+    }
+    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    if let ([], &Method::GET) = (path, request.method())
+        && !query(request, "image").is_empty()
+    {
+        return wait::handle(request, service, web).await;
+    }
+    let _place = place(&*web.clock).await?;
+    match (path, request.method()) {
+        ([], &Method::GET) => list(request, service, web).await,
+        ([], _) => Err(Problem::method("GET")),
+        ([id], &Method::GET | &Method::HEAD) => {
+            let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
+            Ok(shown(request, &row, row.settled().is_some()))
+        }
+        ([id], &Method::DELETE) => purge(id, service).await,
+        ([_], _) => Err(Problem::method("GET, DELETE")),
+        ([id, "terminate"], &Method::POST) => operate(request, id, Input::Terminate, service).await,
+        ([id, "redeliver"], &Method::POST) => {
+            let target = query(request, "target").into_iter().next();
+            operate(request, id, Input::Redeliver(target), service).await
+        }
+        ([id, "regions", region], &Method::POST) => {
+            let region = Region::parse(region).map_err(|why| {
+                Problem::bad_request("region_invalid", format!("The region in the path is not usable: {why}."))
+            })?;
+            operate(request, id, Input::ByHand(region), service).await
+        }
+        ([_, "terminate" | "redeliver"] | [_, "regions", _], _) => Err(Problem::method("POST")),
+        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
+    }
+}
+
+/// Answers `GET /api/regions`.
+pub(super) async fn regions(request: &HttpRequest, web: &Web) -> Result<HttpResponse, Problem> {
+    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    if *request.method() != Method::GET {
+        return Err(Problem::method("GET"));
+    }
+    let _place = place(&*web.clock).await?;
+    let members = Members::read(request.query_string(), REGIONS_MEMBERS)?;
+    let (since, until, words) = members.window(web.clock.now())?;
+    let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
+    Ok(HttpResponse::Ok().json(&*regions))
+}
+
+/// Places for calls that are worked on, of the whole process.
+static PLACES: Semaphore = Semaphore::const_new(limits::OPERATOR_CALLS_MAX);
+
+/// A place to work in, until the answer is made.
+async fn place(clock: &dyn Clock) -> Result<SemaphorePermit<'static>, Problem> {
+    let place = clock::within(clock, limits::OPERATOR_CALL_BUDGET, PLACES.acquire()).await;
+    place.and_then(Result::ok).ok_or_else(Problem::too_many_calls)
+}
+
+/// The name of a push, also of one that is named by its bare key.
+async fn named(id: &str, service: &Service) -> Result<PushId, Problem> {
+    if let Ok(push) = id.parse() {
+        return Ok(push);
+    }
+    Ok(find(id, service).await?.ok_or_else(Problem::unknown_push)?.id.clone())
+}
+
+/// A push by its id, or the newest round by its bare key: a spilled arrival does not know its round yet.
+async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> {
+    let which = match id.parse::<PushId>() {
+        Ok(push) => Which::Push(push),
+        Err(_) => Which::Newest(id.parse().map_err(|_| Problem::unknown_push())?),
+    };
+    Ok(service.run(|engine| async move { engine.row(&which).await }).await?)
+}
+
+async fn purge(id: &str, service: &Service) -> Result<HttpResponse, Problem> {
+    let done = service.apply(named(id, service).await?, Input::Purge).await?;
+    if done.did == Did::Purged {
+        return Ok(HttpResponse::Ok().json(Purged { instances_deleted: 1, more: false }));
+    }
+    if done.did == Did::Owing {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "push_owing",
+            "This push still waits or owes a notification; terminate it, or let it end, before.",
+        ));
+    }
+    Err(Problem::unknown_push())
+}
+
+async fn operate(request: &HttpRequest, id: &str, input: Input, service: &Service) -> Result<HttpResponse, Problem> {
+    let Done { did, row, .. } = service.apply(named(id, service).await?, input).await?;
+    let missing = match did {
+        Did::UnknownTarget => Some((
+            "unknown_target",
+            "This push has no notification for a target of that name; its status lists those there are.",
+        )),
+        Did::UnknownRegion => Some((
+            "unknown_region",
+            "This push does not wait for a region of that name; its status lists those it waits for.",
+        )),
+        _ => None,
+    };
+    if let Some((code, message)) = missing {
+        return Err(Problem::new(StatusCode::NOT_FOUND, code, message));
+    }
+    let row = row.ok_or_else(Problem::unknown_push)?;
+    let address = push_url(request, &row.id.to_string());
+    Ok(HttpResponse::Accepted().json(Operated { did: did.word().to_owned(), status_query_get_uri: address }))
+}
+
+async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
+    let search = filter::search(request.query_string(), web.clock.now())?;
+    if let Some(cursor) = search.cursor.clone()
+        && !service.run(|engine| async move { Ok(engine.is_cursor(&cursor)) }).await?
+    {
+        return Err(Problem::bad_request(
+            "cursor",
+            "The query member `cursor` is not one that this service gave out: take `next` of the page before, or leave it out.",
+        ));
+    }
+    let page = service.run(|engine| async move { engine.list(&search).await }).await?;
+    let item = |row: &Row| Item::of(row, push_url(request, &row.id.to_string()));
+    let pushes = page.rows.iter().map(item).collect();
+    Ok(HttpResponse::Ok().json(List { pushes, next: page.next, unreadable: page.unreadable }))
+}
+
+/// The document of a push; 202 as long as there is something to wait for.
+fn shown(request: &HttpRequest, row: &Row, done: bool) -> HttpResponse {
+    let body = Push::of(row);
+    if done {
+        return HttpResponse::Ok().json(body);
+    }
+    HttpResponse::Accepted()
+        .insert_header((header::LOCATION, push_url(request, &row.id.to_string())))
+        .insert_header((header::RETRY_AFTER, STATUS_RETRY_AFTER))
+        .json(body)
+}

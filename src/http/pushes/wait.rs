@@ -1,0 +1,122 @@
+//! `GET /api/pushes?image=…`: the newest push of an image, and a call that waits until it has settled.
+//!
+//! Guarantees
+//! - *Woken at once* by what this process does to the push. What other processes do is seen at the next look at the row; looks
+//!   come after [`WAIT_LOOK_MIN`](limits::WAIT_LOOK_MIN) at first and at most [`WAIT_LOOK_MAX`](limits::WAIT_LOOK_MAX) apart.
+//! - *Bounded.* So many wait, for so long, and each costs a task of the web server and no thread.
+//! - *Storage that is away* ends no wait; what cannot be read at the end is told as such.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::future::select;
+use futures_util::pin_mut;
+use tokio::sync::Semaphore;
+
+use super::filter::{IMAGE_MEMBERS, Members};
+use super::shown;
+use crate::api::State;
+use crate::clock::{self, Instant};
+use crate::http::Web;
+use crate::http::error::Problem;
+use crate::limits;
+use crate::push::{Image, Row};
+use crate::service::Service;
+use crate::store::Failure;
+
+/// Places for calls that wait, of the whole process.
+static WAITERS: Semaphore = Semaphore::const_new(limits::WAITERS_MAX);
+
+/// Registry's actions that a push may be of.
+const ACTIONS: [&str; 5] = ["push", "chart_push", "delete", "chart_delete", "quarantine"];
+
+/// What a caller wants to know.
+struct Wanted {
+    image: Image,
+    registry: String,
+    action: &'static str,
+    since: Option<Instant>,
+    /// How long the answer may be held.
+    wait: Duration,
+    /// Until every region has it, not only until the push has settled.
+    everywhere: bool,
+    /// The caller knows of so many regions that have reported, and is told of one more.
+    arrived: Option<usize>,
+}
+
+impl Wanted {
+    fn read(request: &HttpRequest, service: &Service, now: Instant) -> Result<Self, Problem> {
+        let members = Members::read(request.query_string(), IMAGE_MEMBERS)?;
+        let image: Image =
+            members.get("image").unwrap_or_default().parse().map_err(|why| {
+                Problem::bad_request("image", format!("The query member `image` cannot be used: {why}."))
+            })?;
+        let registry = match (service.registry(), &image.registry) {
+            (Some(all), _) => all.to_owned(),
+            (None, Some(named)) => named.clone(),
+            (None, None) => {
+                return Err(Problem::bad_request(
+                    "image",
+                    "The query member `image` names no registry: begin with its login server, such as `contoso.azurecr.io/`.",
+                ));
+            }
+        };
+        let most = usize::try_from(limits::WAIT_MAX.as_secs()).unwrap_or(usize::MAX);
+        let wait = members.number("wait", (0, most))?.unwrap_or(0);
+        Ok(Self {
+            image,
+            registry,
+            action: members.word("action", &ACTIONS)?.unwrap_or("push"),
+            since: members.instant("since", now)?,
+            wait: Duration::from_secs(wait as u64),
+            everywhere: members.word("for", &["settled", "everywhere"])? == Some("everywhere"),
+            arrived: members.number("arrived", (0, limits::REGIONS_MAX))?,
+        })
+    }
+
+    /// Whether there is nothing more to wait for.
+    fn is_over(&self, row: &Row) -> bool {
+        match State::of(row) {
+            State::Waiting => false,
+            State::Replicated | State::Recovered | State::Superseded => true,
+            State::TimedOut => !self.everywhere,
+        }
+    }
+
+    /// Whether a row is news to the caller.
+    fn is_news(&self, row: &Row) -> bool {
+        self.is_over(row) || self.arrived.is_some_and(|known| row.arrived.len() != known)
+    }
+
+    async fn look(&self, service: &Service) -> Result<Option<Arc<Row>>, Failure> {
+        let (image, registry, action, since) = (self.image.clone(), self.registry.clone(), self.action, self.since);
+        service.run(|engine| async move { engine.newest_of(&image, &registry, action, since).await }).await
+    }
+}
+
+/// Answers with the newest push of an image: 200 when it is over, 202 while it waits.
+pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
+    let began = web.clock.now();
+    let wanted = Wanted::read(request, service, began)?;
+    let _place = WAITERS.try_acquire().map_err(|_| Problem::too_many_calls())?;
+    let (image, registry, action) = (wanted.image.clone(), wanted.registry.clone(), wanted.action);
+    let listener = service.run(|engine| async move { Ok(engine.listen(&image, &registry, action)) }).await?;
+    let end = clock::after(began, wanted.wait);
+    let mut pause = limits::WAIT_LOOK_MIN;
+    let found = loop {
+        // Before the look, so that nothing is missed between the two.
+        let heard = listener.heard();
+        let found = wanted.look(service).await;
+        let left = clock::until(web.clock.now(), end);
+        if left.is_zero() || web.is_ending() || matches!(&found, Ok(Some(row)) if wanted.is_news(row)) {
+            break found?;
+        }
+        let sleep = web.clock.sleep(pause.min(left));
+        pin_mut!(heard, sleep);
+        select(heard, sleep).await;
+        pause = (pause * 3 / 2).min(limits::WAIT_LOOK_MAX);
+    };
+    let row = found.ok_or_else(Problem::unknown_image)?;
+    Ok(shown(request, &row, wanted.is_over(&row)))
+}
