@@ -204,7 +204,7 @@ async fn openings_say_what_was_pushed_within_a_span(rows: Arc<dyn Rows>) {
     assert_eq!(within(Some(3), Some(6)).await, [5, 4, 3].map(instant));
     assert_eq!(within(Some(8), None).await, [instant(8)]);
     assert_eq!(within(None, Some(1)).await, [instant(0)]);
-    assert_eq!(within(Some(6), Some(3)).await, [instant(0); 0]);
+    assert!(within(Some(6), Some(3)).await.is_empty());
     let (after, _) = rows.openings(Span::default(), 100, Some(&all[6].cursor)).await.unwrap();
     assert_eq!(after, all[7..]);
 }
