@@ -15,6 +15,7 @@ pub mod push;
 pub mod engine;
 
 pub mod clock;
+mod identity;
 pub mod limits;
 mod outgoing;
 
@@ -26,6 +27,8 @@ pub mod service;
 pub mod http;
 pub mod poll;
 pub mod wakes;
+
+pub mod arm;
 
 pub mod backends;
 pub mod cli;
