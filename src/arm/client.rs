@@ -234,8 +234,11 @@ impl Client {
         token: &str,
     ) -> Result<Answer, (Error, Option<Duration>)> {
         let at_once = |error| (error, None);
-        let client =
-            self.http.client().await.map_err(|why| at_once(Error::Odd(format!("To {call} is not possible: {why}."))))?;
+        let client = self
+            .http
+            .client()
+            .await
+            .map_err(|why| at_once(Error::Odd(format!("To {call} is not possible: {why}."))))?;
         let mut request = client.request(method.clone(), url.clone()).bearer_auth(token);
         request = match body {
             Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(body.to_string()),
@@ -255,17 +258,23 @@ impl Client {
         let said = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = answer.status();
         let retry_after = said("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        let parsed: Option<Value> =
-            if bytes.iter().all(u8::is_ascii_whitespace) { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok() };
+        let parsed: Option<Value> = if bytes.iter().all(u8::is_ascii_whitespace) {
+            Some(Value::Null)
+        } else {
+            serde_json::from_slice(&bytes).ok()
+        };
         if status.is_success() {
             let body = parsed.ok_or_else(|| {
-                at_once(Error::Odd(format!("To {call}, Azure answered with something that is no JSON. Is a proxy in between?")))
+                at_once(Error::Odd(format!(
+                    "To {call}, Azure answered with something that is no JSON. Is a proxy in between?"
+                )))
             })?;
             let (operation, location) = (said("azure-asyncoperation"), said("location"));
             return Ok(Answer { status, body, operation, location, retry_after });
         }
         if status.is_redirection() {
-            let words = format!("To {call}, Azure answered with a redirect, which is not followed. Is a proxy in between?");
+            let words =
+                format!("To {call}, Azure answered with a redirect, which is not followed. Is a proxy in between?");
             return Err(at_once(Error::Odd(words)));
         }
         let (code, message) = code_and_message(&parsed.unwrap_or_default());

@@ -138,7 +138,8 @@ impl Tokens {
         });
         let Some(ended) = ended.await else {
             let seconds = CLI_TIMEOUT.as_secs();
-            let words = format!("The Azure CLI (`az`) gave no token within {seconds} s: does `az account show` answer?");
+            let words =
+                format!("The Azure CLI (`az`) gave no token within {seconds} s: does `az account show` answer?");
             return Err(Error::Credential(words));
         };
         if !ended.is_ok_and(|status| status.success()) {

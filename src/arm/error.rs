@@ -48,7 +48,12 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
-            Self::Credential(_) | Self::Unreachable(_) | Self::Odd(_) | Self::Slow(_) | Self::Failed(_) | Self::NoRegistry(_) => None,
+            Self::Credential(_)
+            | Self::Unreachable(_)
+            | Self::Odd(_)
+            | Self::Slow(_)
+            | Self::Failed(_)
+            | Self::NoRegistry(_) => None,
         }
     }
 
@@ -119,12 +124,12 @@ fn to_do(status: u16, code: &str) -> Option<&'static str> {
              --subscription names it, --cloud another Azure than the public one."
         }
         (403, _) => {
-            "Ask an owner of the registry for a role on it: \"Container Registry Contributor and Data Access Configuration \
-             Administrator\" (3bc748fc-213d-45c1-8d91-9da5725539b9) to apply and to remove; for `plan`, \"Container Registry \
-             Configuration Reader and Data Access Configuration Reader\" (69b07be0-09bf-439a-b9a6-e73de851bd59) is enough. A \
-             custom role needs Microsoft.ContainerRegistry/registries/read, …/replications/read, …/webhooks/read, \
-             …/webhooks/getCallbackConfig/action and, to apply, …/webhooks/write, …/webhooks/delete and \
-             …/webhooks/operationStatuses/read. A new role takes some minutes to be seen."
+            "An owner of the registry must give you a role on it:\n  \
+             - to apply and to remove: \"Container Registry Contributor and Data Access Configuration Administrator\" \
+             (3bc748fc-213d-45c1-8d91-9da5725539b9)\n  \
+             - for `plan` alone: \"Container Registry Configuration Reader and Data Access Configuration Reader\" \
+             (69b07be0-09bf-439a-b9a6-e73de851bd59)\n  \
+             or a custom role with the action that is named above. A new role takes some minutes to be seen."
         }
         (404, "RegistryResourceNotFound") => {
             "The registry does not know this region yet: if its replica was just made, run the command again in some minutes."

@@ -44,7 +44,8 @@ pub(super) async fn wait(client: &Client, call: &str, answer: Answer, resource: 
         (None, _) => None,
     };
     let by_location = answer.operation.is_none();
-    if asked.is_none() && end == End::There && state(&answer.body).is_some_and(|s| s.eq_ignore_ascii_case("Succeeded")) {
+    if asked.is_none() && end == End::There && state(&answer.body).is_some_and(|s| s.eq_ignore_ascii_case("Succeeded"))
+    {
         return Ok(());
     }
     let mut pace = answer.retry_after;

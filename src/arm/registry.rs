@@ -24,7 +24,7 @@ const SUBSCRIPTIONS_VERSION: &str = "2022-12-01";
 const SUBSCRIPTIONS_MAX: usize = 300;
 
 /// Time between two looks at a replica that is being made, which takes some ten seconds.
-const MADE_EVERY: Duration = Duration::from_secs(5);
+const MADE_EVERY: Duration = Duration::from_secs(3);
 
 const PROVIDER: [&str; 2] = ["Microsoft.ContainerRegistry", "registries"];
 
@@ -77,7 +77,16 @@ impl Id {
     /// The address of the registry, or of what `rest` names in it.
     pub(super) fn url(&self, client: &Client, rest: &[&str]) -> Url {
         let [provider, kind] = PROVIDER;
-        let own = ["subscriptions", &self.subscription, "resourceGroups", &self.group, "providers", provider, kind, &self.name];
+        let own = [
+            "subscriptions",
+            &self.subscription,
+            "resourceGroups",
+            &self.group,
+            "providers",
+            provider,
+            kind,
+            &self.name,
+        ];
         client.url(own.into_iter().chain(rest.iter().copied()), VERSION)
     }
 }
@@ -103,12 +112,7 @@ pub fn name(text: &str) -> Result<&str, String> {
 ///
 /// # Errors
 /// There is none, or there are several.
-pub async fn find(
-    client: &Client,
-    name: &str,
-    subscription: Option<&str>,
-    group: Option<&str>,
-) -> Result<Id, Error> {
+pub async fn find(client: &Client, name: &str, subscription: Option<&str>, group: Option<&str>) -> Result<Id, Error> {
     if let (Some(subscription), Some(group)) = (subscription.filter(|text| is_guid(text)), group) {
         return Ok(Id { subscription: subscription.to_owned(), group: group.to_owned(), name: name.to_owned() });
     }
@@ -143,7 +147,10 @@ pub async fn find(
         }
         _ => {
             let ids: Vec<String> = found.iter().map(Id::to_string).collect();
-            Err(Error::NoRegistry(format!("Several registries are called {name}; give one of these ids: {}", ids.join(", "))))
+            Err(Error::NoRegistry(format!(
+                "Several registries are called {name}; give one of these ids: {}",
+                ids.join(", ")
+            )))
         }
     }
 }
@@ -166,9 +173,9 @@ async fn subscriptions(client: &Client, wanted: Option<&str>) -> Result<Vec<Stri
         .filter(|id| is_guid(id))
         .collect();
     match (ids.len(), wanted) {
-        (0, Some(wanted)) => {
-            Err(Error::NoRegistry(format!("You can see no subscription that is called {wanted}: `az account list` shows them.")))
-        }
+        (0, Some(wanted)) => Err(Error::NoRegistry(format!(
+            "You can see no subscription that is called {wanted}: `az account list` shows them."
+        ))),
         (0, None) => Err(Error::NoRegistry("You can see no subscription: ask for a role on the registry.".into())),
         (count, _) if count > SUBSCRIPTIONS_MAX => Err(Error::NoRegistry(format!(
             "You can see {count} subscriptions, too many to search: say which one with --subscription."
@@ -179,8 +186,9 @@ async fn subscriptions(client: &Client, wanted: Option<&str>) -> Result<Vec<Stri
 
 async fn registries(client: &Client, subscription: &str) -> Result<Vec<Id>, Error> {
     let mut url = client.url(["subscriptions", subscription, "resources"], RESOURCES_VERSION);
-    let filter = format!("resourceType eq '{}'", PROVIDER.join("/"));
-    url.query_pairs_mut().append_pair("$filter", &filter);
+    // By hand: a blank as `+`, which the form encoding makes of it, is not promised to be understood.
+    let filter = format!("$filter=resourceType%20eq%20'{}'", PROVIDER.join("/"));
+    url.set_query(Some(&format!("{filter}&api-version={RESOURCES_VERSION}")));
     let all = client.list("look for the registry", url).await?;
     Ok(all.iter().filter_map(|one| one.get("id")?.as_str()?.parse().ok()).collect())
 }
@@ -287,7 +295,8 @@ mod tests {
 
     #[test]
     fn ids_are_read_and_written() {
-        let text = "/subscriptions/0a/resourceGroups/rg-1_(x).y/providers/Microsoft.ContainerRegistry/registries/contoso";
+        let text =
+            "/subscriptions/0a/resourceGroups/rg-1_(x).y/providers/Microsoft.ContainerRegistry/registries/contoso";
         assert_eq!(text.parse::<Id>().unwrap().to_string(), text);
         let odd_case = text.to_uppercase();
         assert_eq!(odd_case.parse::<Id>().unwrap().name, "CONTOSO");

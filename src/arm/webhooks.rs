@@ -30,7 +30,7 @@ const UNKNOWN_REPLICA_MAX: Duration = Duration::from_secs(60);
 const BUSY_EVERY: Duration = Duration::from_secs(2);
 
 /// Wait before the next try with such a replica.
-const UNKNOWN_REPLICA_WAIT: Duration = Duration::from_secs(5);
+const UNKNOWN_REPLICA_WAIT: Duration = Duration::from_secs(3);
 
 /// A webhook as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +122,9 @@ async fn callback(client: &Client, registry: &Registry, name: &str) -> Result<Ca
     };
     let Some(uri) = body.get("serviceUri").and_then(Value::as_str) else { return Ok(Callback::Unreadable) };
     let headers = body.get("customHeaders").and_then(Value::as_object).into_iter().flatten();
-    let headers: BTreeMap<_, _> =
-        headers.map(|(name, value)| (name.clone(), Secret::new(value.as_str().unwrap_or_default().to_owned()))).collect();
+    let headers: BTreeMap<_, _> = headers
+        .map(|(name, value)| (name.clone(), Secret::new(value.as_str().unwrap_or_default().to_owned())))
+        .collect();
     for secret in headers.values().map(Secret::reveal).chain(codes(uri).iter().map(String::as_str)) {
         client.hide(secret);
     }
@@ -207,7 +208,9 @@ pub async fn settled(client: &Client, registry: &Registry, set: &Set) -> Result<
         let Some(busy) = busy else { return Ok(webhooks) };
         if clock::until(begun, client.clock().now()) > operation::OPERATION_MAX {
             let (name, state) = (&busy.name, &busy.state);
-            return Err(Error::Slow(format!("Azure has had the webhook {name} in state {state} for too long; try later.")));
+            return Err(Error::Slow(format!(
+                "Azure has had the webhook {name} in state {state} for too long; try later."
+            )));
         }
         client.notice(&format!("Azure is still at work on the webhook {}: waiting.", busy.name));
         client.clock().sleep(BUSY_EVERY).await;
@@ -215,7 +218,8 @@ pub async fn settled(client: &Client, registry: &Registry, set: &Set) -> Result<
 }
 
 fn properties(wanted: &Wanted) -> Value {
-    let headers: BTreeMap<&str, &str> = wanted.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+    let headers: BTreeMap<&str, &str> =
+        wanted.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
     json!({
         "serviceUri": wanted.uri.reveal(),
         "customHeaders": headers,

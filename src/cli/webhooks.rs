@@ -363,7 +363,9 @@ fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), 
     };
     let key = match (given, coded) {
         (Some(_), Some(_)) => return Err("the URL has a key already (`code`); leave that or --key out".into()),
-        (Some(key), None) => super::key::check(&key).map(|()| Some(key)).map_err(|why| format!("{KEY_VARIABLE}: {why}"))?,
+        (Some(key), None) => {
+            super::key::check(&key).map(|()| Some(key)).map_err(|why| format!("{KEY_VARIABLE}: {why}"))?
+        }
         (None, Some(code)) if code.is_empty() => return Err("--url: its `code` is empty".into()),
         (None, None) if !args.no_key => {
             return Err(format!(

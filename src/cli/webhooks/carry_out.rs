@@ -22,12 +22,17 @@ pub(super) async fn all(
     ordered.sort_by_key(|change| match change.kind {
         Kind::Replace { .. } => 1,
         Kind::Delete => 2,
-        Kind::Create { .. } | Kind::Update(_) | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => 0,
+        Kind::Create { .. } | Kind::Update(_) | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => {
+            0
+        }
     });
     let (mut results, mut is_over) = (Vec::new(), false);
     for change in ordered {
         if is_over {
-            results.push(Result { change: change.clone(), error: Some("not tried".into()) });
+            let error = Some("not tried, since it would fail the same way".to_owned());
+            let result = Result { change: change.clone(), error };
+            said(&result.line());
+            results.push(result);
             continue;
         }
         let done = one(client, registry, wanted, actual, change).await;

@@ -68,7 +68,7 @@ impl Shown<'_> {
             self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. })).collect();
         if !rows.is_empty() {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(["REGION", "WEBHOOK", "WHAT WILL BE DONE"]);
+            table.load_style(presets::NOTHING).set_header(["REGION", "WEBHOOK", "WHAT WILL BE DONE"]);
             for change in rows {
                 table.add_row([one_line(&change.region), one_line(&change.name), words(change, template.is_none())]);
             }
@@ -108,10 +108,11 @@ impl Shown<'_> {
         if self.changes.iter().any(|change| change.kind == Kind::Taken) {
             return "Names are taken: nothing will be done.".into();
         }
-        let some: Vec<String> = [("create", "to create"), ("update", "to change"), ("replace", "to replace"), ("delete", "to delete")]
-            .iter()
-            .filter_map(|(action, words)| counts.get(*action).map(|count| format!("{count} {words}")))
-            .collect();
+        let some: Vec<String> =
+            [("create", "to create"), ("update", "to change"), ("replace", "to replace"), ("delete", "to delete")]
+                .iter()
+                .filter_map(|(action, words)| counts.get(*action).map(|count| format!("{count} {words}")))
+                .collect();
         if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
     }
 
@@ -126,9 +127,7 @@ impl Shown<'_> {
 
     fn json(&self, results: Option<&[Result]>) -> Value {
         let changes: Vec<Value> = self.changes.iter().map(change_json).collect();
-        let replica = |replica: &Replica| {
-            json!({ "region": replica.region, "ready": !replica.is_new, "syncing": replica.is_syncing })
-        };
+        let replica = |replica: &Replica| json!({ "region": replica.region, "ready": !replica.is_new, "syncing": replica.is_syncing });
         let Registry { id, sku, home, replicas } = self.registry;
         let mut json = json!({
             "registry": { "id": id.to_string(), "name": id.name, "sku": sku, "home": home },
@@ -176,7 +175,9 @@ fn words(change: &Change, is_removal: bool) -> String {
         Kind::Unchanged => "nothing: it is as it should be".into(),
         Kind::Taken => {
             let (name, value) = plan::TAG;
-            format!("NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone")
+            format!(
+                "NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone"
+            )
         }
         Kind::Foreign { .. } => "nothing: left alone".into(),
     }
@@ -189,7 +190,9 @@ fn difference(difference: &Difference) -> String {
         if all.is_empty() { "nothing".into() } else { all.join(", ") }
     };
     match difference {
-        Difference::Url { from, to } => format!("the URL from {} to {}", one_line(from), one_line(to)),
+        Difference::Url { from, to } => {
+            format!("the URL from {}\n               to   {}", one_line(from), one_line(to))
+        }
         Difference::UrlSecret => "the key in the URL (not shown)".into(),
         Difference::Header(name, turn) => {
             let what = if name.eq_ignore_ascii_case(plan::KEY_HEADER) { "the key, header" } else { "the header" };
@@ -256,12 +259,14 @@ impl Result {
     pub(super) fn line(&self) -> String {
         let (name, region) = (one_line(&self.change.name), one_line(&self.change.region));
         match (&self.error, &self.change.kind) {
-            (Some(error), _) => printable(&format!("{region}: {name} FAILED. {error}")),
+            (Some(error), _) => printable(&format!("{region}: {name} NOT DONE: {error}")),
             (None, Kind::Create { .. }) => format!("{region}: {name} created."),
             (None, Kind::Update(_)) => format!("{region}: {name} changed."),
             (None, Kind::Replace { .. }) => format!("{region}: {name} replaced."),
             (None, Kind::Delete) => format!("{region}: {name} deleted."),
-            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. }) => format!("{region}: {name} left."),
+            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. }) => {
+                format!("{region}: {name} left.")
+            }
         }
     }
 }

@@ -107,8 +107,7 @@ impl Inner {
     }
 
     async fn ask(&self) -> azure_core::Result<Kept> {
-        let Token { secret, ends } =
-            identity::ask(&self.client, &self.identity, RESOURCE).await.map_err(trouble)?;
+        let Token { secret, ends } = identity::ask(&self.client, &self.identity, RESOURCE).await.map_err(trouble)?;
         let expires_on = azure_core::date::parse_rfc3339(&ends.to_rfc3339()).map_err(|_| odd())?;
         let token = AccessToken::new(Secret::new(secret), expires_on);
         let renew_at = (ends - RENEW_EARLY).max(clock::after(self.clock.now(), RENEW_PAUSE));
