@@ -35,6 +35,9 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most pages of a list. A registry has at most 500 webhooks.
 const PAGES_MAX: usize = 100;
 
+/// See [`Client::hide`].
+const HIDDEN_BYTES_MIN: usize = 4;
+
 /// An Azure, of which there are several that know nothing of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Place {
@@ -121,9 +124,10 @@ impl Client {
         })
     }
 
-    /// Keeps `secret` out of every error: ARM repeats in some what it was sent.
+    /// Keeps `secret` out of every error: ARM repeats in some what it was sent. What is shorter than [`HIDDEN_BYTES_MIN`] is
+    /// no key, and would take words apart.
     pub fn hide(&self, secret: &str) {
-        if !secret.is_empty() {
+        if secret.len() >= HIDDEN_BYTES_MIN {
             let encoded: String = reqwest::Url::parse_with_params("x:", [("", secret)]).map_or_else(
                 |_| String::new(),
                 |url| url.query().unwrap_or_default().trim_start_matches('=').to_owned(),

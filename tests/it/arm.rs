@@ -126,27 +126,23 @@ async fn what_was_changed_by_hand_is_named_and_put_right() {
         (
             "serviceUri",
             json!("https://0ld.example/x?region=westeurope&code=0ld-secret"),
-            "the URL from https://0ld.example/x?region=westeurope&code=…",
+            "URL: from https://0ld.example/x?region=westeurope&code=…",
         ),
         (
             "serviceUri",
             json!(format!("{URL}?region=northeurope")),
             "to   https://app.example/api/ImagePush?region=westeurope",
         ),
-        (
-            "customHeaders",
-            json!({ "x-functions-key": "0ld-secret" }),
-            "the key, header x-functions-key, which is another one",
-        ),
-        ("customHeaders", json!({}), "the key, header x-functions-key, which is missing"),
+        ("customHeaders", json!({ "x-functions-key": "0ld-secret" }), "key (header x-functions-key): is another one"),
+        ("customHeaders", json!({}), "key (header x-functions-key): is missing"),
         (
             "customHeaders",
             json!({ "x-functions-key": KEY, "X-Other": "s3cret-header" }),
-            "the header X-Other, which is removed",
+            "header X-Other: will be removed",
         ),
-        ("status", json!("disabled"), "the status from disabled to enabled"),
-        ("scope", json!("shop/**:x"), "the scope from shop/**:x to all images"),
-        ("actions", json!(["push", "delete"]), "the actions from delete, push to push"),
+        ("status", json!("disabled"), "status: from disabled to enabled"),
+        ("scope", json!("shop/**:x"), "scope: from shop/**:x to all images"),
+        ("actions", json!(["push", "delete"]), "actions: from delete, push to push"),
     ];
     let arm = applied().await;
     for (property, value, words) in cases {
@@ -166,7 +162,7 @@ async fn what_is_wanted_may_change() {
     let arm = applied().await;
     let mut rotated = command(&arm, "apply --yes --scope shop:* --actions push,delete");
     rotated.env("GLOBAL_WEBHOOK_KEY", "k3y-2");
-    finished(rotated).await.must_be(0).says("2 to change.").says("the scope from all images to shop:*");
+    finished(rotated).await.must_be(0).says("2 to change.").says("scope: from all images to shop:*");
     let properties = arm.state().webhooks["acrgwnortheurope"].properties.clone();
     assert_eq!(properties["customHeaders"], json!({ "x-functions-key": "k3y-2" }));
     assert_eq!((&properties["scope"], &properties["actions"]), (&json!("shop:*"), &json!(["delete", "push"])));
@@ -175,18 +171,18 @@ async fn what_is_wanted_may_change() {
     run(&arm, &format!("apply --yes --url {url}"))
         .await
         .must_be(0)
-        .says("the key, header x-functions-key, which is removed")
+        .says("key (header x-functions-key): will be removed")
         .says("code=…");
     let properties = arm.state().webhooks["acrgwnortheurope"].properties.clone();
     assert_eq!(properties["serviceUri"], format!("{url}&region=northeurope"));
     assert_eq!(properties["customHeaders"], json!({}));
     run(&arm, &format!("plan --check --url {url}")).await.must_be(0);
-    run(&arm, "plan --url https://app.example/api/ImagePush?code=k3y-4").await.must_be(0).says("the key in the URL");
+    run(&arm, "plan --url https://app.example/api/ImagePush?code=k3y-4").await.must_be(0).says("key in the URL");
     // From a file, and none at all.
     std::fs::write(arm.folder().join("key"), format!("{KEY}\n")).unwrap();
     run(&arm, &format!("apply --yes --key @{}", arm.folder().join("key").display())).await.must_be(0);
     all_is_good(&arm, &BOTH).await;
-    run(&arm, "apply --yes --no-key").await.must_be(0).says("the key, header x-functions-key, which is removed");
+    run(&arm, "apply --yes --no-key").await.must_be(0).says("key (header x-functions-key): will be removed");
 }
 
 #[tokio::test]
@@ -333,4 +329,27 @@ async fn scripts_get_json() {
     let json = run(&arm, "plan --json").await.must_be(0).json();
     let key = json!([{ "property": "header", "name": "x-functions-key", "secret": "changed" }]);
     assert_eq!(json["changes"][1]["differences"], key);
+}
+
+/// What the page shows is what is printed.
+#[tokio::test]
+async fn the_page_shows_what_is_printed() {
+    let arm = applied().await;
+    {
+        let mut state = arm.state();
+        state.replicas[0].name = "gone".into();
+        state.replicas[0].location = "swedencentral".into();
+        state.replicas[0].status = "Syncing";
+        state.add("handmade", "westeurope", json!({}), "https://other.example/");
+        let webhook = state.webhooks.get_mut("acrgwwesteurope").unwrap();
+        webhook.properties["customHeaders"] = json!({ "x-functions-key": "0ld-secret" });
+        webhook.properties["status"] = json!("disabled");
+    }
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webhooks.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let shown = run(&arm, "plan").await.must_be(0).out;
+    assert!(page.contains(shown.trim_end()), "docs/webhooks.md does not show:\n{shown}");
+    let json = run(&arm, "plan --json").await.must_be(0).json();
+    let change = json["changes"][0].to_string();
+    assert!(page.contains(&change), "docs/webhooks.md does not show:\n{change}");
 }

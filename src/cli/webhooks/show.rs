@@ -163,7 +163,7 @@ fn words(change: &Change, is_removal: bool) -> String {
         Kind::Create { waits: true } => "create, once the replica there is complete".into(),
         Kind::Update(differences) => {
             let each: Vec<String> = differences.iter().map(difference).collect();
-            format!("change {}", each.join("\n       "))
+            format!("change\n  {}", each.join("\n  "))
         }
         Kind::Replace { location } => format!(
             "replace: it is in {}, which cannot be changed\n(deleted and made anew; a push in that moment is not reported)",
@@ -191,23 +191,24 @@ fn difference(difference: &Difference) -> String {
     };
     match difference {
         Difference::Url { from, to } => {
-            format!("the URL from {}\n               to   {}", one_line(from), one_line(to))
+            format!("URL: from {}\n       to   {}", one_line(from), one_line(to))
         }
-        Difference::UrlSecret => "the key in the URL (not shown)".into(),
+        Difference::UrlSecret => "key in the URL: is another one (neither is shown)".into(),
         Difference::Header(name, turn) => {
-            let what = if name.eq_ignore_ascii_case(plan::KEY_HEADER) { "the key, header" } else { "the header" };
-            let turn = match turn {
-                Turn::Added => "which is missing",
-                Turn::Changed => "which is another one (not shown)",
-                Turn::Removed => "which is removed",
-            };
-            format!("{what} {}, {turn}", one_line(name))
+            let name = one_line(name);
+            let is_key = name.eq_ignore_ascii_case(plan::KEY_HEADER);
+            let what = if is_key { format!("key (header {name})") } else { format!("header {name}") };
+            match turn {
+                Turn::Added => format!("{what}: is missing"),
+                Turn::Changed => format!("{what}: is another one (neither is shown)"),
+                Turn::Removed => format!("{what}: will be removed"),
+            }
         }
-        Difference::Unreadable => "URL and key, which you may not read: they may differ".into(),
-        Difference::Scope { from, to } => format!("the scope from {} to {}", all(from), all(to)),
-        Difference::Actions { from, to } => format!("the actions from {} to {}", list(from), list(to)),
-        Difference::Status(from) => format!("the status from {} to enabled", one_line(from)),
-        Difference::State(from) => format!("what is incomplete: Azure says {}", one_line(from)),
+        Difference::Unreadable => "URL and key: may differ; you may not read them".into(),
+        Difference::Scope { from, to } => format!("scope: from {} to {}", all(from), all(to)),
+        Difference::Actions { from, to } => format!("actions: from {} to {}", list(from), list(to)),
+        Difference::Status(from) => format!("status: from {} to enabled", one_line(from)),
+        Difference::State(from) => format!("state: from {} to complete", one_line(from)),
     }
 }
 
