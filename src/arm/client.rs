@@ -190,8 +190,7 @@ impl Client {
 
     /// A call that may be made again when its outcome is not known. `call` says in a few words what it is for.
     ///
-    /// 1. A token that is refused is renewed once. 2. A throttled call waits as long as ARM says. 3. No answer, or a 5xx, is
-    /// tried again.
+    /// A token that is refused is renewed once. A throttled call waits as long as ARM says. No answer, or a 5xx, is tried again.
     pub(super) async fn call(
         &self,
         call: &str,

@@ -79,13 +79,13 @@ impl Tokens {
             return Ok(good.secret.clone());
         }
         let new = match &self.credential {
-            Credential::Cli { subscription } => self.from_cli(subscription.as_deref(), clock).await?,
-            Credential::Managed(identity) => self.from_identity(identity).await?,
+            Credential::Cli { subscription } => self.ask_cli(subscription.as_deref(), clock).await?,
+            Credential::Managed(identity) => self.ask_identity(identity).await?,
         };
         Ok(kept.insert(new).secret.clone())
     }
 
-    async fn from_identity(&self, identity: &Identity) -> Result<Kept, Error> {
+    async fn ask_identity(&self, identity: &Identity) -> Result<Kept, Error> {
         let told = |why: String| {
             let to_do = "see that the app has an identity, and that --client-id names it if it is user-assigned";
             Error::Credential(format!("The managed identity gave no token: {why}; {to_do}."))
@@ -102,7 +102,7 @@ impl Tokens {
         }
     }
 
-    async fn from_cli(&self, subscription: Option<&str>, clock: &dyn Clock) -> Result<Kept, Error> {
+    async fn ask_cli(&self, subscription: Option<&str>, clock: &dyn Clock) -> Result<Kept, Error> {
         let mut command = tokio::process::Command::new(CLI);
         command.args(["account", "get-access-token", "--resource", &self.resource, "--output", "json"]);
         if let Some(subscription) = subscription {
@@ -112,13 +112,14 @@ impl Tokens {
         // The key of the webhooks is none of its business.
         command.env_remove(super::webhooks::KEY_VARIABLE);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Credential(
+        let mut child = command.spawn().map_err(|e| {
+            Error::Credential(if e.kind() == std::io::ErrorKind::NotFound {
                 "The Azure CLI (`az`) is not installed, and there is no managed identity here: install the CLI and sign in \
                  with `az login`, or run this where an identity is (IDENTITY_ENDPOINT)."
-                    .into(),
-            ),
-            _ => Error::Credential(format!("The Azure CLI (`az`) cannot be started: {e}.")),
+                    .to_owned()
+            } else {
+                format!("The Azure CLI (`az`) cannot be started: {e}.")
+            })
         })?;
         let (mut said, mut complained) = (Vec::new(), Vec::new());
         let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -16,6 +16,9 @@ use crate::clock;
 /// Time between two looks, unless ARM says how long.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// Shortest time between two looks, whatever ARM says.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(200);
+
 /// Longest time between two looks, whatever ARM says.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -53,7 +56,7 @@ pub(super) async fn wait(client: &Client, call: &str, answer: Answer, resource: 
     loop {
         // The resource is looked at without a wait; an operation that has only begun is given one.
         if !first {
-            client.clock().sleep(pace.unwrap_or(LOOK_EVERY).min(LOOK_EVERY_MAX)).await;
+            client.clock().sleep(pace.unwrap_or(LOOK_EVERY).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)).await;
         }
         first = false;
         if clock::until(begun, client.clock().now()) > OPERATION_MAX {

@@ -20,6 +20,7 @@ mod support;
 
 mod arm;
 mod arm_troubles;
+mod arm_waits;
 mod azure_faults;
 mod azure_fired;
 mod azure_queue;

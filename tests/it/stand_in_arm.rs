@@ -58,6 +58,8 @@ pub struct State {
     /// Looks that an operation takes; none: everything is done at once.
     pub slow: u32,
     pub operation_fails: bool,
+    /// What answers say of when to look again.
+    pub pace: &'static str,
     /// PUTs of a complete replica's region that are answered as if it were unknown.
     pub unknown: u32,
     /// Regions whose webhook is made and the call never answered.
@@ -97,6 +99,7 @@ impl Arm {
             faults: Vec::new(),
             slow: 0,
             operation_fails: false,
+            pace: "Retry-After: 0\r\n",
             unknown: 0,
             hangs: None,
             page: 2,

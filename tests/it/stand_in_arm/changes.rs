@@ -91,7 +91,8 @@ impl State {
             "/subscriptions/{SUBSCRIPTION}/providers/Microsoft.ContainerRegistry/locations/x/operationStatuses/o"
         );
         format!(
-            "{name}: http://127.0.0.1:{port}{path}?api-version=2025-11-01&way={way}&s={signature}%2B\r\nRetry-After: 0\r\n"
+            "{name}: http://127.0.0.1:{port}{path}?api-version=2025-11-01&way={way}&s={signature}%2B\r\n{}",
+            self.pace
         )
     }
 
