@@ -73,7 +73,7 @@ pub(super) fn code_and_message(body: &Value) -> (String, String) {
     let error = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
     let text = |name: &str| {
         let said = error.get(name).and_then(Value::as_str).unwrap_or_default();
-        said.chars().take(MESSAGE_CHARS_MAX).collect::<String>()
+        one_line(said)
     };
     let (mut code, mut message) = (text("code"), text("message"));
     if code.is_empty() {
@@ -83,10 +83,15 @@ pub(super) fn code_and_message(body: &Value) -> (String, String) {
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten().take(3);
     for detail in details.filter_map(|detail| detail.get("message").and_then(Value::as_str)) {
         if !message.contains(detail) {
-            message = format!("{message} {detail}").trim().chars().take(MESSAGE_CHARS_MAX).collect();
+            message = one_line(format!("{message} {detail}").trim());
         }
     }
     (code, message)
+}
+
+/// A stranger's sentence, cut, and on one line, so that no part of it can pass for one of ours.
+fn one_line(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect()
 }
 
 impl fmt::Display for Error {
@@ -168,6 +173,8 @@ mod tests {
         ] {
             assert_eq!(code_and_message(&body), (code.to_owned(), message.to_owned()), "{body}");
         }
+        let lines = json!({"code":"C","message":"m\r\nerror: x"});
+        assert_eq!(code_and_message(&lines).1, "m  error: x");
         let long = json!({"error":{"code":"C","message":"x".repeat(10_000)}});
         assert_eq!(code_and_message(&long).1.len(), MESSAGE_CHARS_MAX);
     }

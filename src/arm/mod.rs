@@ -10,12 +10,13 @@
 //! Accepted races: ARM has no versions for webhooks, so whoever writes last wins; a plan is as old as its reading.
 //!
 //! In reading order: [`plan`] decides, [`webhooks`] and [`registry`] are ARM's words for it, `operation` waits for what takes
-//! long, `client` calls.
+//! long, `client` calls. [`deliveries`] tells what the registry sent and what it was answered.
 
 pub mod plan;
 
 mod client;
 mod credential;
+pub mod deliveries;
 mod error;
 mod operation;
 pub mod registry;

@@ -264,7 +264,7 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
     each.chain(rest).collect()
 }
 
-/// Deletes the webhooks of the set; with `url` only those that send to it, whatever their query.
+/// Deletes the webhooks of the set; with `url` only those that send to it, whatever their query, as far as that may be read.
 #[must_use]
 pub fn removal(actual: &[Webhook], set: &Set, registry: &Registry, url: Option<&Url>) -> Vec<Change> {
     let sends_there = |webhook: &Webhook| match (&webhook.callback, url) {

@@ -138,10 +138,11 @@ impl Task {
                 shown.print(template, true, Some(&[]));
             }
             if taken {
-                return Err(Error::NoRegistry(
-                    "Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with --prefix."
-                        .into(),
-                ));
+                complain(
+                    "error: Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with \
+                     --prefix.",
+                );
+                return Ok(ExitCode::FAILURE);
             }
             return Ok(ExitCode::SUCCESS);
         }

@@ -14,15 +14,15 @@ use crate::send::Fast;
 use crate::stand_in_arm::{Arm, Replica, id};
 use crate::support::recorder::Recorder;
 
-struct Caller {
-    client: Client,
+pub struct Caller {
+    pub client: Client,
     clock: Arc<Fast>,
-    registry: Registry,
+    pub registry: Registry,
     set: Set,
 }
 
 impl Caller {
-    async fn of(arm: &Arm) -> Self {
+    pub async fn of(arm: &Arm) -> Self {
         let endpoint = Recorder::default();
         let body = r#"{"access_token":"t0ken-1","expires_on":4102444800}"#;
         endpoint.script(&[format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()]);

@@ -19,6 +19,7 @@ mod raw;
 mod support;
 
 mod arm;
+mod arm_deliveries;
 mod arm_troubles;
 mod arm_waits;
 mod azure_faults;

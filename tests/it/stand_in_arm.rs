@@ -71,6 +71,8 @@ pub struct State {
     pub registries: Vec<String>,
     /// Where the first page of webhooks says that the next one is.
     pub next_link: Option<String>,
+    /// What `listEvents` answers.
+    pub log: Value,
     /// `METHOD path` of every call, and the body it had.
     pub calls: Vec<(String, Value)>,
     operations: BTreeMap<u32, (String, u32)>,
@@ -107,6 +109,7 @@ impl Arm {
             token_ends_after: None,
             registries: vec![id("contoso")],
             next_link: None,
+            log: json!({ "value": [] }),
             calls: Vec::new(),
             operations: BTreeMap::new(),
             signature: 0,
@@ -291,6 +294,8 @@ impl State {
                 }
                 ok(json!({ "serviceUri": webhook.properties["serviceUri"], "customHeaders": headers }))
             }
+            ("POST", Some(["webhooks", _, "ping"])) => ok(json!({ "id": "11110000-0000-4000-8000-000000000001" })),
+            ("POST", Some(["webhooks", _, "listEvents"])) => ok(self.log.clone()),
             ("GET", None) if path == "/subscriptions" => {
                 let one =
                     |id: &str, name: &str| json!({ "subscriptionId": id, "displayName": name, "state": "Enabled" });
