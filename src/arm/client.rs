@@ -124,8 +124,8 @@ impl Client {
         })
     }
 
-    /// Keeps `secret` out of every error: ARM repeats in some what it was sent. What is shorter than [`HIDDEN_BYTES_MIN`] is
-    /// no key, and would take words apart.
+    /// Keeps `secret` out of every error: ARM repeats in some what it was sent. What is shorter than 4 bytes
+    /// is no key, and would take words apart.
     pub fn hide(&self, secret: &str) {
         if secret.len() >= HIDDEN_BYTES_MIN {
             let encoded: String = reqwest::Url::parse_with_params("x:", [("", secret)]).map_or_else(

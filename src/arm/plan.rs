@@ -222,6 +222,23 @@ pub enum Difference {
     State(String),
 }
 
+impl Difference {
+    /// Whether something is taken away. That a PATCH does that, with a header or a scope, is not promised; a PUT does.
+    #[must_use]
+    pub fn empties(&self) -> bool {
+        match self {
+            Self::Header(_, Turn::Removed) | Self::Unreadable => true,
+            Self::Scope { to, .. } => to.is_empty(),
+            Self::Header(_, Turn::Added | Turn::Changed)
+            | Self::Url { .. }
+            | Self::UrlSecret
+            | Self::Actions { .. }
+            | Self::Status(_)
+            | Self::State(_) => false,
+        }
+    }
+}
+
 /// What becomes of a value that is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {

@@ -138,7 +138,7 @@ fn codes(uri: &str) -> Vec<String> {
     pairs.filter(|(name, _)| name != "region").map(|(_, value)| value.into_owned()).collect()
 }
 
-/// Makes the webhook. Where its replica is new, waits for it.
+/// Makes the webhook, or makes the one that is there just what is wanted, with these tags. Where its replica is new, waits for it.
 ///
 /// # Errors
 /// ARM refuses, or the replica is not ready in time. What was made is found by the next reading.
@@ -148,7 +148,7 @@ pub async fn create(
     wanted: &Wanted,
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    let call = format!("create the webhook {}", wanted.name);
+    let call = format!("write the webhook {}", wanted.name);
     if wanted.waits {
         registry::wait_for(client, registry, &wanted.region).await?;
     }

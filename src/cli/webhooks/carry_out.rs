@@ -4,7 +4,7 @@
 //! One webhook that fails does not keep the others from being done, unless they would fail too.
 
 use super::show::Result;
-use crate::arm::plan::{self, Change, Kind, Wanted};
+use crate::arm::plan::{self, Change, Difference, Kind, Wanted};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, Webhook};
 use crate::arm::{Client, Error};
@@ -57,6 +57,9 @@ async fn one(
     let wanted = wanted.iter().find(|one| named(&one.name));
     match (&change.kind, wanted) {
         (Kind::Create { .. }, Some(wanted)) => webhooks::create(client, registry, wanted, &tags).await,
+        (Kind::Update(differences), Some(wanted)) if differences.iter().any(Difference::empties) => {
+            webhooks::create(client, registry, wanted, &tags).await
+        }
         (Kind::Update(_), Some(wanted)) => webhooks::update(client, registry, wanted).await,
         (Kind::Replace { .. }, Some(wanted)) => {
             webhooks::delete(client, registry, &change.name).await?;

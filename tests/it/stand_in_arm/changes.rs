@@ -47,7 +47,13 @@ impl State {
             return error(400, "InvalidRequest", "location cannot be patched");
         }
         for (member, value) in body["properties"].as_object().unwrap() {
-            webhook.properties[member] = value.clone();
+            match value.as_object() {
+                // Nobody promises whether a map takes the place of the one before or is added to it: the worse of the two.
+                Some(map) => webhook.properties[member].as_object_mut().unwrap().extend(map.clone()),
+                // Nor that nothing takes the place of something.
+                None if value == "" => {}
+                None => webhook.properties[member] = value.clone(),
+            }
         }
         if let Some(tags) = body.get("tags") {
             webhook.tags = tags.clone();
