@@ -280,11 +280,11 @@ impl Client {
                 format!("To {call}, Azure answered with a redirect, which is not followed. Is a proxy in between?");
             return Err(at_once(Error::Odd(words)));
         }
-        let (code, message) = code_and_message(&parsed.unwrap_or_default());
+        let (code, message) = code_and_message(&parsed.unwrap_or_default(), |text| self.without_secrets(text));
         let refused = Error::Refused {
             status: status.as_u16(),
-            code: self.without_secrets(code),
-            message: self.without_secrets(message),
+            code,
+            message,
             call: call.to_owned(),
             correlation: said("x-ms-correlation-request-id").unwrap_or_default().chars().take(64).collect(),
         };

@@ -68,21 +68,24 @@ impl Error {
     }
 }
 
-/// Code and message of an error, which most services wrap in `error` and some do not.
-pub(super) fn code_and_message(body: &Value) -> (String, String) {
+/// Code and message of an error, which most services wrap in `error` and some do not. `hide` takes secrets out, before anything
+/// is cut: half a key is one too.
+pub(super) fn code_and_message(body: &Value, hide: impl Fn(String) -> String) -> (String, String) {
     let error = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
     let text = |name: &str| {
         let said = error.get(name).and_then(Value::as_str).unwrap_or_default();
-        one_line(said)
+        one_line(&hide(said.to_owned()))
     };
     let (mut code, mut message) = (text("code"), text("message"));
     if code.is_empty() {
         // A bare word: {"error":"…","error_description":"…"}.
-        code = body.get("error").and_then(Value::as_str).unwrap_or_default().chars().take(100).collect();
+        let said = body.get("error").and_then(Value::as_str).unwrap_or_default();
+        code = one_line(&hide(said.to_owned()));
     }
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten().take(3);
     for detail in details.filter_map(|detail| detail.get("message").and_then(Value::as_str)) {
-        if !message.contains(detail) {
+        let detail = hide(detail.to_owned());
+        if !message.contains(&detail) {
             message = one_line(format!("{message} {detail}").trim());
         }
     }
@@ -171,11 +174,14 @@ mod tests {
             (json!("text"), "", ""),
             (json!(null), "", ""),
         ] {
-            assert_eq!(code_and_message(&body), (code.to_owned(), message.to_owned()), "{body}");
+            assert_eq!(code_and_message(&body, |text| text), (code.to_owned(), message.to_owned()), "{body}");
         }
         let lines = json!({"code":"C","message":"m\r\nerror: x"});
-        assert_eq!(code_and_message(&lines).1, "m  error: x");
+        assert_eq!(code_and_message(&lines, |text| text).1, "m  error: x");
         let long = json!({"error":{"code":"C","message":"x".repeat(10_000)}});
-        assert_eq!(code_and_message(&long).1.len(), MESSAGE_CHARS_MAX);
+        assert_eq!(code_and_message(&long, |text| text).1.len(), MESSAGE_CHARS_MAX);
+        let at_the_end = json!({"error":{"code":"C","message":format!("{}s3cret", "x".repeat(MESSAGE_CHARS_MAX - 3))}});
+        let (_, message) = code_and_message(&at_the_end, |text| text.replace("s3cret", "-"));
+        assert!(message.ends_with("x-"), "{message}");
     }
 }

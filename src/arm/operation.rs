@@ -121,8 +121,8 @@ pub(super) fn is_passing(state: &str) -> bool {
 }
 
 fn failed(client: &Client, call: &str, body: &Value) -> Error {
-    let (code, message) = code_and_message(body);
-    let why = client.without_secrets(format!("{code} {message}"));
+    let (code, message) = code_and_message(body, |text| client.without_secrets(text));
+    let why = format!("{code} {message}");
     let why = if why.trim().is_empty() { "Azure does not say why" } else { why.trim() };
     Error::Failed(format!("To {call} was accepted by Azure and failed: {why}"))
 }

@@ -29,7 +29,7 @@ impl State {
         }
         let state = if self.slow > 0 || self.hangs.is_some() { "Creating" } else { "Succeeded" };
         let (tags, properties) = (body["tags"].clone(), body["properties"].clone());
-        let looks = self.slow.max(u32::from(self.hangs.is_some()));
+        let looks = if self.hangs.is_some() { 2 } else { self.slow };
         let region = location.clone();
         let webhook = Webhook { name: name.to_owned(), location, tags, properties, state, looks };
         self.webhooks.insert(name.to_lowercase(), webhook);
