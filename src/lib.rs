@@ -16,7 +16,9 @@ pub mod engine;
 
 pub mod clock;
 pub mod limits;
+pub mod metrics;
 mod outgoing;
+pub mod traces;
 
 pub mod notify;
 pub mod store;
@@ -24,6 +26,7 @@ pub mod store;
 pub mod service;
 
 pub mod http;
+pub mod otlp;
 pub mod poll;
 pub mod wakes;
 

@@ -29,6 +29,7 @@ use super::identity::ManagedIdentity;
 use super::policies::{AsciiJson, TtlForever};
 use crate::clock::{self, Clock, Instant, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
+use crate::metrics::{Answered, Requests};
 use crate::outgoing::Outgoing;
 use crate::store::Failure;
 
@@ -64,6 +65,7 @@ pub struct Connection {
     credential: StorageCredentials,
     options: ClientOptions,
     clock: Arc<StorageClock>,
+    requests: Requests,
 }
 
 impl std::fmt::Debug for Connection {
@@ -79,7 +81,13 @@ impl Connection {
     /// [`Failure::Corrupt`] when the credential cannot be used.
     pub fn open(account: &Account, clock: Arc<StorageClock>) -> Result<Self, Failure> {
         let emulated = account.tables.starts_with("http:") || is_loopback(&account.tables);
-        let http = Http { client: Outgoing::new(move || client(emulated)), clock: Arc::clone(&clock) };
+        let requests = Requests::new(&KINDS);
+        let http = Http {
+            client: Outgoing::new(move || client(emulated)),
+            clock: Arc::clone(&clock),
+            queues: account.queues.clone(),
+            requests: requests.clone(),
+        };
         let credential = match &account.credential {
             Credential::SharedKey(key) => StorageCredentials::access_key(account.name.clone(), key.clone()),
             Credential::Sas(sas) => StorageCredentials::sas_token(sas)
@@ -93,7 +101,12 @@ impl Connection {
             .transport(TransportOptions::new(Arc::new(http)))
             .retry(RetryOptions::none())
             .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>, Arc::new(AsciiJson)]);
-        Ok(Self { account: account.clone(), credential, options, clock })
+        Ok(Self { account: account.clone(), credential, options, clock, requests })
+    }
+
+    /// Requests are counted there, each try for itself.
+    pub(crate) fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     pub(crate) fn tables(&self) -> azure_data_tables::clients::TableServiceClient {
@@ -278,6 +291,35 @@ pub(super) fn io(words: &'static str) -> azure_core::Error {
 struct Http {
     client: Outgoing,
     clock: Arc<StorageClock>,
+    /// Where the queue service is; everything else is the table service's.
+    queues: String,
+    requests: Requests,
+}
+
+/// Kinds of requests: the service, and what is asked of it.
+const KINDS: [&str; 8] = [
+    "table_read",
+    "table_insert",
+    "table_write",
+    "table_delete",
+    "queue_read",
+    "queue_insert",
+    "queue_write",
+    "queue_delete",
+];
+
+impl Http {
+    /// The kind of a request: `POST` inserts, and `PUT` and `MERGE` write.
+    fn kind(&self, request: &Request) -> &'static str {
+        let of_queue = if request.url().as_str().starts_with(&self.queues) { 4 } else { 0 };
+        let verb = match request.method().as_ref() {
+            "GET" | "HEAD" => 0,
+            "POST" => 1,
+            "DELETE" => 3,
+            _ => 2,
+        };
+        KINDS[of_queue + verb]
+    }
 }
 
 impl std::fmt::Debug for Http {
@@ -289,6 +331,15 @@ impl std::fmt::Debug for Http {
 #[async_trait]
 impl HttpClient for Http {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+        let answered = self.send(request).await;
+        let came = answered.as_ref().map_or(Answered::Unreachable, |answer| Answered::of_status(answer.status().into()));
+        self.requests.count(self.kind(request), came);
+        answered
+    }
+}
+
+impl Http {
+    async fn send(&self, request: &Request) -> azure_core::Result<Response> {
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
         let client = self.client.client().await.map_err(io)?;

@@ -221,6 +221,7 @@ impl AzureStore {
             return Ok(false);
         };
         let row = &stored.record.row;
+        self.owing.note(row);
         let Some(wake) = row.wake() else {
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
                 self.rows.unindex(entry).await?;
