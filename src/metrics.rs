@@ -236,15 +236,13 @@ impl Metrics {
         let attempts = Family::<TargetResult, Counter>::default();
         let exhausted = Family::<OfTarget, Counter>::default();
         let of_region = |region: Arc<str>| PerRegion {
-            arrived: ARRIVED.map(|result| {
-                arrivals.get_or_create_owned(&RegionResult { region: Arc::clone(&region), result })
-            }),
+            arrived: ARRIVED
+                .map(|result| arrivals.get_or_create_owned(&RegionResult { region: Arc::clone(&region), result })),
             lag: lag.get_or_create_owned(&OfRegion { region: Arc::clone(&region) }),
         };
         let of_target = |target: Arc<str>| PerTarget {
-            attempted: ATTEMPTED.map(|result| {
-                attempts.get_or_create_owned(&TargetResult { target: Arc::clone(&target), result })
-            }),
+            attempted: ATTEMPTED
+                .map(|result| attempts.get_or_create_owned(&TargetResult { target: Arc::clone(&target), result })),
             exhausted: exhausted.get_or_create_owned(&OfTarget { target: Arc::clone(&target) }),
         };
         let regions = Named::new(policy.known_regions().iter().map(|region| region.as_str()), of_region);
@@ -252,19 +250,7 @@ impl Metrics {
         let outcomes =
             SETTLED.map(|outcome| settled.get_or_create_owned(&OfOutcome { outcome: Did::Settled(outcome).word() }));
         let (spills, lateness) = (Counter::default(), Histogram::new(LATENESSES));
-        Self {
-            arrivals,
-            lag,
-            settled,
-            attempts,
-            exhausted,
-            spills,
-            lateness,
-            requests,
-            regions,
-            targets,
-            outcomes,
-        }
+        Self { arrivals, lag, settled, attempts, exhausted, spills, lateness, requests, regions, targets, outcomes }
     }
 
     /// Counts a step that was taken, `row` being what it left.

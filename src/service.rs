@@ -82,7 +82,16 @@ impl Service {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
-        Self { engine, azure, registry, clock, runtime, tasks: TaskTracker::new(), reached: Arc::default(), exports: None }
+        Self {
+            engine,
+            azure,
+            registry,
+            clock,
+            runtime,
+            tasks: TaskTracker::new(),
+            reached: Arc::default(),
+            exports: None,
+        }
     }
 
     /// The same, which sends what it counts and traces by `otlp` until it is drained.

@@ -191,6 +191,7 @@ impl Traces {
             let names = |all: &[crate::push::Region]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let attributes = vec![
                 text("push.id", row.id.to_string()),
+                text("registry", row.subject.registry.clone()),
                 text("image", row.subject.image()),
                 text("action", row.subject.action.clone()),
                 text("digest", row.subject.digest.clone()),
@@ -262,14 +263,7 @@ fn fresh() -> [u8; 8] {
     uuid::Uuid::new_v4().as_u64_pair().1.to_be_bytes()
 }
 
-fn span(
-    name: &str,
-    kind: SpanKind,
-    place: Place,
-    parent: Option<[u8; 8]>,
-    start: Instant,
-    end: Instant,
-) -> Span {
+fn span(name: &str, kind: SpanKind, place: Place, parent: Option<[u8; 8]>, start: Instant, end: Instant) -> Span {
     let nanos = |at: Instant| at.timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or_default();
     Span {
         trace_id: place.trace.into(),

@@ -29,9 +29,8 @@ fn a_traceparent_is_read_as_the_standard_has_it() {
 #[test]
 fn a_sampler_takes_its_part() {
     let of = |ratio| Sampler { ratio, parent_based: true };
-    let traces: Vec<[u8; 16]> = (0..1000_u32)
-        .map(|n| Sha256::digest(n.to_be_bytes())[..16].try_into().unwrap())
-        .collect();
+    let traces: Vec<[u8; 16]> =
+        (0..1000_u32).map(|n| Sha256::digest(n.to_be_bytes())[..16].try_into().unwrap()).collect();
     let taken = |ratio| traces.iter().filter(|trace| of(ratio).takes(**trace)).count();
     assert_eq!((taken(0.0), taken(1.0)), (0, 1000));
     assert!((200..300).contains(&taken(0.25)), "{}", taken(0.25));

@@ -102,9 +102,10 @@ fn pairs(text: &str) -> impl Iterator<Item = Option<(String, String)>> {
         let (name, value) = pair.split_once('=')?;
         let name = name.trim();
         // A plus stands for itself here.
-        let value = form_urlencoded::parse(format!("v={}", value.trim().replace('+', "%2B").replace('&', "%26")).as_bytes())
-            .next()
-            .map(|(_, value)| value.into_owned())?;
+        let value =
+            form_urlencoded::parse(format!("v={}", value.trim().replace('+', "%2B").replace('&', "%26")).as_bytes())
+                .next()
+                .map(|(_, value)| value.into_owned())?;
         (!name.is_empty()).then(|| (name.to_owned(), value))
     })
 }
@@ -120,10 +121,8 @@ fn headers(source: &Source, warnings: &mut Vec<String>) -> HeaderMap {
         });
         match header {
             Some((name, value)) => drop(headers.insert(name, value)),
-            None => warnings.push(format!(
-                "{NAME}: part {} is no `name=value` that can be a header; it is left out",
-                number + 1
-            )),
+            None => warnings
+                .push(format!("{NAME}: part {} is no `name=value` that can be a header; it is left out", number + 1)),
         }
     }
     headers

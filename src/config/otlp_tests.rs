@@ -44,7 +44,10 @@ fn what_is_wrong_is_a_warning_without_its_value() {
         (&[(ENDPOINT, "http://c"), ("OTEL_EXPORTER_OTLP_HEADERS", "a b=s3cret")], "part 1"),
         (&[(ENDPOINT, "http://c"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0a")], "part 1"),
         (&[(ENDPOINT, "http://c"), ("OTEL_TRACES_SAMPLER", "sometimes")], "`always_on`"),
-        (&[(ENDPOINT, "http://c"), ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")], "0 to 1"),
+        (
+            &[(ENDPOINT, "http://c"), ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")],
+            "0 to 1",
+        ),
         (&[(ENDPOINT, "http://c"), ("OTEL_METRIC_EXPORT_INTERVAL", "1s")], "milliseconds"),
         (&[(ENDPOINT, "http://c"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "0")], "milliseconds"),
     ] {
@@ -70,7 +73,8 @@ fn headers_and_attributes_are_pairs() {
     assert_eq!(header("authorization"), Some(("Basic a+b==", true)));
     assert_eq!(header("x-key"), Some(("v&w", true)));
     let attribute = |name: &str| {
-        let values: Vec<_> = options.resource.iter().filter(|(known, _)| known == name).map(|(_, v)| v.as_str()).collect();
+        let values: Vec<_> =
+            options.resource.iter().filter(|(known, _)| known == name).map(|(_, v)| v.as_str()).collect();
         let [value] = values[..] else { panic!("{name}: {values:?}") };
         value
     };

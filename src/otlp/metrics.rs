@@ -112,9 +112,10 @@ impl Family<'_> {
         let cumulative = AggregationTemporality::Cumulative.into();
         let info = if self.kind == "info" { "_info" } else { "" };
         let data = match self.kind {
-            "histogram" => {
-                Data::Histogram(Histogram { data_points: self.histograms(began, now), aggregation_temporality: cumulative })
-            }
+            "histogram" => Data::Histogram(Histogram {
+                data_points: self.histograms(began, now),
+                aggregation_temporality: cumulative,
+            }),
             "counter" => {
                 let data_points = self.numbers(began, now);
                 Data::Sum(Sum { data_points, aggregation_temporality: cumulative, is_monotonic: true })
@@ -166,7 +167,9 @@ impl Family<'_> {
                     point.bucket_counts.push(up_to.saturating_sub(below));
                     below = up_to;
                     let bound = sample.labels.iter().find(|(name, _)| *name == "le").map(|(_, bound)| bound.as_str());
-                    point.explicit_bounds.extend(bound.filter(|bound| *bound != "+Inf").and_then(|b| b.parse::<f64>().ok()));
+                    point
+                        .explicit_bounds
+                        .extend(bound.filter(|bound| *bound != "+Inf").and_then(|b| b.parse::<f64>().ok()));
                 }
             }
         }
@@ -190,7 +193,13 @@ mod tests {
 
     #[test]
     fn the_text_is_read_as_it_is_written() {
-        let request = request(EXPOSED, Resource::default(), InstrumentationScope::default(), Instant::UNIX_EPOCH, Instant::UNIX_EPOCH);
+        let request = request(
+            EXPOSED,
+            Resource::default(),
+            InstrumentationScope::default(),
+            Instant::UNIX_EPOCH,
+            Instant::UNIX_EPOCH,
+        );
         let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
         let names: Vec<_> = metrics.iter().map(|metric| (metric.name.as_str(), metric.unit.as_str())).collect();
         assert_eq!(names, [("a_b", "1"), ("c_seconds", "s"), ("d", "1"), ("e_info", "1")]);
@@ -200,7 +209,10 @@ mod tests {
         assert_eq!(sum.data_points[1].value, Some(Value::AsInt(4)));
         let Some(Data::Histogram(histogram)) = &metrics[1].data else { panic!("{:?}", metrics[1]) };
         let [p, q] = &histogram.data_points[..] else { panic!("{histogram:?}") };
-        assert_eq!((p.count, p.sum, &p.bucket_counts[..], &p.explicit_bounds[..]), (3, Some(2.5), &[2, 1][..], &[1.0][..]));
+        assert_eq!(
+            (p.count, p.sum, &p.bucket_counts[..], &p.explicit_bounds[..]),
+            (3, Some(2.5), &[2, 1][..], &[1.0][..])
+        );
         assert_eq!((q.count, &q.bucket_counts[..]), (0, &[0, 0][..]));
         let Some(Data::Gauge(gauge)) = &metrics[2].data else { panic!("{:?}", metrics[2]) };
         assert_eq!(gauge.data_points[0].value, Some(Value::AsInt(7)));

@@ -139,12 +139,7 @@ impl Otlp {
         }
     }
 
-    async fn send_spans(
-        self: Arc<Self>,
-        url: Url,
-        mut spans: mpsc::Receiver<Span>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    async fn send_spans(self: Arc<Self>, url: Url, mut spans: mpsc::Receiver<Span>, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::with_capacity(limits::SPANS_AT_ONCE_MAX);
         let mut ending = false;
         while !ending {

@@ -170,7 +170,8 @@ impl Store for MemoryStore {
     }
 
     async fn census(&self) -> Result<Option<Census>, Failure> {
-        let all = |inner: &mut Inner| inner.rows.values().map(|row| Census::of(row)).fold(Census::default(), Census::with);
+        let all =
+            |inner: &mut Inner| inner.rows.values().map(|row| Census::of(row)).fold(Census::default(), Census::with);
         Ok(Some(self.with(all)))
     }
 }

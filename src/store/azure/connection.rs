@@ -332,7 +332,8 @@ impl std::fmt::Debug for Http {
 impl HttpClient for Http {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
         let answered = self.send(request).await;
-        let came = answered.as_ref().map_or(Answered::Unreachable, |answer| Answered::of_status(answer.status().into()));
+        let came =
+            answered.as_ref().map_or(Answered::Unreachable, |answer| Answered::of_status(answer.status().into()));
         self.requests.count(self.kind(request), came);
         answered
     }

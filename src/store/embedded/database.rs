@@ -113,8 +113,8 @@ impl Writer {
             return Ok(known);
         }
         let counted = self.connection.query_row(
-            "SELECT count(body -> '$.phase.waiting'),
-                 coalesce(sum((SELECT count(value -> '$.delivery.owed') FROM json_each(body, '$.phase.settled.outbox'))), 0)
+            "SELECT count(body -> '$.row.phase.waiting'),
+                 coalesce(sum((SELECT count(value -> '$.delivery.owed') FROM json_each(body, '$.row.phase.settled.outbox'))), 0)
              FROM pushes WHERE wake IS NOT NULL",
             [],
             |columns| {
