@@ -92,7 +92,6 @@ impl Sampler {
 }
 
 /// Makes spans and hands them on to be sent.
-#[derive(Debug)]
 pub struct Traces {
     sampler: Sampler,
     clock: Arc<dyn Clock>,
@@ -100,9 +99,9 @@ pub struct Traces {
     lost: Arc<AtomicU64>,
 }
 
-impl std::fmt::Debug for dyn Clock {
+impl std::fmt::Debug for Traces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
+        f.debug_struct("Traces").field("sampler", &self.sampler).finish_non_exhaustive()
     }
 }
 
@@ -154,38 +153,39 @@ impl Traces {
         let push = root(row);
         let now = self.clock.now();
         let (name, start) = match input {
+            // Another step follows, for the round before.
+            Input::Arrival { .. } if matches!(did, Did::Earlier(_)) => return,
             Input::Arrival { arrival, .. } => ("arrival", arrival.received),
             Input::Timer if matches!(did, Did::Early | Did::Idle) => return,
             Input::Timer => ("timer", *began),
             Input::Terminate => ("terminate", *began),
             Input::Redeliver(_) => ("redeliver", *began),
-            // The attempt has a span of its own, and who is purged is gone.
-            Input::Attempted(_) | Input::Purge => ("", *began),
+            // An attempt has a span of its own, and nothing is to be seen of a push that is purged.
+            Input::Attempted(_) | Input::Purge => return,
         };
         let own = Place { trace: push.trace, span: fresh() };
         let link = |to: Place| Link { trace_id: to.trace.into(), span_id: to.span.into(), ..Link::default() };
+        let taken = self.sampler.takes(push.trace);
         let mut links = Vec::new();
         if let Some(caller) = caller.filter(|caller| self.sampler.takes_caller(caller)) {
             let server = Place { trace: caller.place.trace, span: fresh() };
             let span = span("POST /api/ImagePush", SpanKind::Server, server, Some(caller.place.span), start, now);
             let attributes = vec![text("http.request.method", "POST"), text("push.id", row.id.to_string())];
-            self.send(Span { attributes, links: vec![link(own)], ..span });
+            self.send(Span { attributes, links: taken.then(|| link(own)).into_iter().collect(), ..span });
             links.push(link(server));
         } else if let Some(caller) = caller {
             links.push(link(caller.place));
         }
-        if !self.sampler.takes(push.trace) {
+        if !taken {
             return;
         }
-        if !name.is_empty() {
-            let mut attributes = vec![text("push.id", row.id.to_string()), text("outcome", did.word())];
-            if let Input::Arrival { arrival, spilled, .. } = input {
-                attributes.push(text("region", arrival.region.as_str()));
-                attributes.push(text("spilled", spilled.to_string()));
-            }
-            let span = span(name, SpanKind::Internal, own, Some(push.span), start, now);
-            self.send(Span { attributes, links, ..span });
+        let mut attributes = vec![text("push.id", row.id.to_string()), text("outcome", did.word())];
+        if let Input::Arrival { arrival, spilled, .. } = input {
+            attributes.push(text("region", arrival.region.as_str()));
+            attributes.push(text("spilled", spilled.to_string()));
         }
+        let step = span(name, SpanKind::Internal, own, Some(push.span), start, now);
+        self.send(Span { attributes, links, ..step });
         let settled = row.settled().filter(|settled| settled.at == row.updated);
         if let Some(settled) = settled.filter(|_| matches!(did, Did::Settled(_) | Did::Recovered)) {
             let names = |all: &[crate::push::Region]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

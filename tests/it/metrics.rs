@@ -21,7 +21,7 @@ pub(crate) async fn scrape(base_url: &str) -> String {
 }
 
 /// The value of a sample; `None` where there is none.
-fn value(text: &str, sample: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, sample: &str) -> Option<f64> {
     let line =
         text.lines().find_map(|line| line.strip_prefix("global_webhook_")?.strip_prefix(sample)?.strip_prefix(' '));
     line.map(|value| value.parse().expect("a number"))

@@ -42,6 +42,7 @@ mod policies;
 pub mod queue;
 mod remembered;
 pub mod table;
+mod transport;
 mod turns;
 pub mod upkeep;
 

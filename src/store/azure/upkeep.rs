@@ -221,8 +221,8 @@ impl AzureStore {
             return Ok(false);
         };
         let row = &stored.record.row;
-        self.owing.note(row);
         let Some(wake) = row.wake() else {
+            self.owing.note(row);
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
                 self.rows.unindex(entry).await?;
             }
@@ -232,6 +232,7 @@ impl AzureStore {
             // Left to that app, and watched until it is gone.
             return Ok(true);
         }
+        self.owing.note(row);
         let overdue = if first { wake <= now } else { clock::until(wake, now) > OVERDUE };
         if overdue {
             let which = Which::Push(entry.push.clone());
