@@ -37,6 +37,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
                 }
                 Webhook::Unknown => {
                     let what = "webhook ignored: its action is none that this service knows";
+                    web.refused.count("action_unknown", Some(region.as_str()));
                     web.refused.note("action_unknown", what, Some(region.as_str()), None, &web.clock);
                     return Ok(ignored("this action starts nothing"));
                 }

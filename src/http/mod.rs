@@ -161,9 +161,10 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
         answer.await.unwrap_or_else(|problem| {
             let operators = matches!(segments[..], [PREFIX, "pushes", ..] | ["timeoutcheck"] | ["metrics"]);
             // Whoever reads a wrong address sees the answer; a registry that posts to one does not.
-            if problem.is_unauthorised() || !operators && *request.method() == Method::POST {
+            let is_webhook = !operators && *request.method() == Method::POST;
+            if problem.is_unauthorised() || is_webhook {
                 let region = query::region(request.query_string()).ok();
-                problem.log(region.as_ref().map(Region::as_str), &web);
+                problem.log(region.as_ref().map(Region::as_str), is_webhook, &web);
             }
             problem.answer()
         })

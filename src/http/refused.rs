@@ -21,13 +21,20 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Refused {
     /// By code, how many there were since the first; the codes are ours, so there are few.
     since: Arc<Mutex<HashMap<&'static str, u64>>>,
-    /// Where each is counted, if there is a service.
+    /// Where webhooks among them are counted, if there is a service.
     metrics: Option<Arc<Metrics>>,
 }
 
 impl Refused {
     pub(super) fn new(metrics: Option<Arc<Metrics>>) -> Self {
         Self { metrics, ..Self::default() }
+    }
+
+    /// Counts a webhook that was turned away, or means nothing here.
+    pub(super) fn count(&self, code: &'static str, region: Option<&str>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(region, code);
+        }
     }
 
     fn since(&self) -> MutexGuard<'_, HashMap<&'static str, u64>> {
@@ -43,9 +50,6 @@ impl Refused {
         image: Option<&str>,
         clock: &Arc<dyn Clock>,
     ) {
-        if let Some(metrics) = &self.metrics {
-            metrics.refused(region, code);
-        }
         match self.since().entry(code) {
             Entry::Occupied(mut count) => {
                 *count.get_mut() += 1;

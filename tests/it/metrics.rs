@@ -184,6 +184,12 @@ async fn metrics_want_the_operators_key() {
     let post = client.request(Method::POST, &url).header("x-functions-key", OPERATOR);
     assert_eq!(status(post).await, 405);
     assert_eq!(status(client.head(&url).header("x-functions-key", OPERATOR)).await, 200);
+    // A webhook with a wrong key is counted, and nothing else is.
+    let webhook = client.post(format!("{}/api/ImagePush?region=east", serve.base_url()));
+    assert_eq!(status(webhook.header("x-functions-key", "a-guess")).await, 401);
+    let text = client.get(&url).bearer_auth(OPERATOR).send().await.expect("an answer").text().await.expect("a text");
+    assert_eq!(value(&text, r#"arrivals_total{region="east",result="unauthorised"}"#), Some(1.0), "{text}");
+    assert_eq!(text.matches("unauthorised").count(), 1, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
