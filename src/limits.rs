@@ -209,6 +209,20 @@ pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 /// comes before the first answer, which the Functions host waits for. A call that comes sooner does not wait for this.
 pub const START_DELAY: Duration = Duration::from_millis(100);
 
+/// Bounds of the times that the settings of OpenTelemetry give.
+pub const OTLP_TIME_MIN: Duration = Duration::from_millis(10);
+/// See [`OTLP_TIME_MIN`].
+pub const OTLP_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// Spans that wait to be sent; more are lost, and counted. Some hundred bytes each.
+pub const SPANS_WAITING_MAX: usize = 2048;
+
+/// So many spans are sent without waiting for more.
+pub const SPANS_AT_ONCE_MAX: usize = 512;
+
+/// Pushes that owe something and are counted one by one where no single process knows all: some hundred bytes each.
+pub const COUNTED_PUSHES_MAX: usize = 10_000;
+
 /// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
 /// See [`REMEMBERED_ROWS_MAX`].

@@ -4,6 +4,7 @@ mod connection_string;
 pub mod delivery;
 mod members;
 mod misspelt;
+mod otlp;
 mod pattern;
 mod regions;
 pub mod rules;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub app: Option<String>,
     /// Where rows and timers live; `None` when no storage is configured.
     pub account: Option<Account>,
+    /// Where traces and metrics go, if they do.
+    pub otlp: Option<crate::otlp::Options>,
     /// For people.
     pub described: Described,
     /// What is allowed but probably not meant.
@@ -166,6 +169,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         targets: targets.iter().map(|t| t.policy.clone()).collect(),
         schedule,
     };
+    let otlp = otlp::options(source, &mut warnings);
     warnings.extend(policy.known_regions().into_iter().filter_map(regions::doubt));
     let described = Described {
         regions: policy.known_regions().into_iter().map(ToString::to_string).collect(),
@@ -179,7 +183,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),
         app: app.clone().unwrap_or_default(),
     };
-    Ok(Settings { policy, targets, public_url, registry, app, account, described, warnings })
+    Ok(Settings { policy, targets, public_url, registry, app, account, otlp, described, warnings })
 }
 
 /// A time-out within its bounds.

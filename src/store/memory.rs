@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which, last_moved};
+use super::{Applied, Census, Decide, Failure, Health, Page, Search, Store, Wakes, Which, last_moved};
 use crate::clock::{self, Clock, Instant};
 use crate::push::{Answer, Arrival, Change, Decision, PushId, Question, Row, Step};
 
@@ -179,6 +179,12 @@ impl Store for MemoryStore {
 
     async fn prepare(&self) -> Health {
         Health { rows: Ok(()), queue: Ok(()), others: Vec::new() }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        let all =
+            |inner: &mut Inner| inner.rows.values().map(|row| Census::of(row)).fold(Census::default(), Census::with);
+        Ok(Some(self.with(all)))
     }
 }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 pub use self::search::{Page, Search};
 use crate::clock::Instant;
-use crate::push::{Answer, Arrival, Claim, Decision, Did, Key, PushId, Row};
+use crate::push::{Answer, Arrival, Claim, Decision, Delivery, Did, Entry, Key, PushId, Row};
 
 /// Which row a step is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,34 @@ pub struct Health {
     pub others: Vec<String>,
 }
 
+/// What is owed at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Pushes that wait for regions.
+    pub waiting: u64,
+    /// Notifications that are not confirmed.
+    pub owed: u64,
+}
+
+impl Census {
+    /// What one row adds.
+    pub(crate) fn of(row: &Row) -> Self {
+        let owed = |entry: &&Entry| matches!(entry.delivery, Delivery::Owed { .. });
+        let owed = row.settled().map_or(0, |settled| settled.outbox.iter().filter(owed).count());
+        Self { waiting: row.is_waiting().into(), owed: u64::try_from(owed).unwrap_or(u64::MAX) }
+    }
+
+    /// This, with `more` added to it.
+    pub(crate) fn with(self, more: Self) -> Self {
+        Self { waiting: self.waiting + more.waiting, owed: self.owed + more.owed }
+    }
+
+    /// This, with `less` taken from it; never below zero.
+    pub(crate) fn without(self, less: Self) -> Self {
+        Self { waiting: self.waiting.saturating_sub(less.waiting), owed: self.owed.saturating_sub(less.owed) }
+    }
+}
+
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -133,6 +161,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Creates what is missing, and tells what can be read and written.
     async fn prepare(&self) -> Health;
+
+    /// What is owed, without a walk over all pushes; `None` where nobody counts that.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        Ok(None)
+    }
 }
 
 /// A store that knows itself which of its pushes are due.

@@ -144,7 +144,7 @@ impl World {
         let world = Arc::clone(self);
         self.spawn(&running.hands.clone(), false, async move {
             let began = world.lock().now;
-            let answer = running.engine.arrive(arrival.clone()).await;
+            let answer = running.engine.arrive(arrival.clone(), None).await;
             {
                 let mut state = world.lock();
                 let took = state.now - began;

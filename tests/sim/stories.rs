@@ -203,7 +203,7 @@ impl Process {
         };
         let (region, received) = (Region::parse(region).unwrap(), self.clock.now());
         let arrival = Arrival { region, received, id: seconds.to_string(), subject, payload: "{}".into() };
-        match self.engine.arrive(arrival).now_or_never().expect("at once") {
+        match self.engine.arrive(arrival, None).now_or_never().expect("at once") {
             Ok(Accepted::Done(done)) => *done,
             Ok(Accepted::Spilled(..)) | Err(_) => panic!("not in its row"),
         }
@@ -357,7 +357,7 @@ fn regions_at_the_same_instant_lose_no_write_to_each_other() {
         };
         let region = Region::parse("b").unwrap();
         let arrival = Arrival { region, received, id: "b".into(), subject, payload: "{}".into() };
-        *note.lock().unwrap() = second.engine.arrive(arrival).now_or_never().is_none();
+        *note.lock().unwrap() = second.engine.arrive(arrival, None).now_or_never().is_none();
     }));
     one.arrive("a", "d", 0);
     assert!(*waited.lock().unwrap());

@@ -261,6 +261,9 @@ impl AzureStore {
             self.disarm(&gone).await;
         }
         let Put::Written(version) = put? else { return Ok(None) };
+        if record.app == self.apps.own() {
+            self.owing.note(&record.row);
+        }
         if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {
             match self.write_again(earlier, false).await {
                 Ok(true) => {}

@@ -30,6 +30,7 @@
 
 pub mod apply;
 mod apps;
+mod census;
 pub mod connection;
 mod entity;
 pub mod fired;
@@ -42,6 +43,7 @@ mod policies;
 pub mod queue;
 mod remembered;
 pub mod table;
+mod transport;
 mod turns;
 pub mod upkeep;
 
@@ -52,12 +54,13 @@ use async_trait::async_trait;
 use futures_util::future::join;
 
 use self::apps::Apps;
+use self::census::Owing;
 use self::message::{Message, Spill, Upkeep};
 pub use self::names::{Names, QUEUE, TABLE};
 use self::parts::{Queue, Rows, Ticket};
 use self::remembered::Remembered;
 use self::turns::Turns;
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Which};
+use super::{Applied, Census, Decide, Failure, Health, Page, Search, Store, Which};
 use crate::clock::{Clock, Instant};
 use crate::limits;
 use crate::push::{Arrival, Key, Row};
@@ -70,6 +73,7 @@ pub struct AzureStore {
     apps: Apps,
     remembered: Remembered,
     turns: Turns,
+    owing: Owing,
     /// Numbers the writes of this process, from a start of its own.
     writes: AtomicU64,
 }
@@ -85,6 +89,7 @@ impl AzureStore {
             apps: Apps::new(app),
             remembered: Remembered::default(),
             turns: Turns::default(),
+            owing: Owing::default(),
             writes: AtomicU64::new(seed),
         }
     }
@@ -156,6 +161,10 @@ impl Store for AzureStore {
             Err(_) => Vec::new(),
         };
         Health { rows, queue, others }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        Ok(Some(self.owing.census(self.clock.now())))
     }
 }
 

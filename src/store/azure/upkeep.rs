@@ -228,6 +228,7 @@ impl AzureStore {
         };
         let row = &stored.record.row;
         let Some(wake) = row.wake() else {
+            self.owing.note(row);
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
                 self.rows.unindex(entry).await?;
             }
@@ -237,6 +238,7 @@ impl AzureStore {
             // Left to that app, and watched until it is gone.
             return Ok(true);
         }
+        self.owing.note(row);
         let overdue = if first { wake <= now } else { clock::until(wake, now) > OVERDUE };
         if overdue {
             let which = Which::Push(entry.push.clone());

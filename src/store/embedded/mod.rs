@@ -25,9 +25,10 @@ use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 
 use self::database::{Database, Writer, instant, occupy, slot};
 use self::lists::{list, newest_at, parse_cursor};
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which};
+use super::{Applied, Census, Decide, Failure, Health, Page, Search, Store, Wakes, Which};
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
+use crate::metrics::Requests;
 use crate::push::names::{half, hex};
 use crate::push::{Answer, Arrival, Change, Decision, Key, PushId, Question, Row, record};
 
@@ -53,6 +54,11 @@ impl EmbeddedStore {
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let database = Arc::new(Database::open(path.as_ref())?);
         Ok(Self { database, clock, failed: Mutex::default() })
+    }
+
+    /// Reads and writes are counted there.
+    pub(crate) fn requests(&self) -> Requests {
+        self.database.requests.clone()
     }
 }
 
@@ -140,12 +146,14 @@ fn apply(writer: &mut Writer, which: &Which, step: &dyn Decide) -> rusqlite::Res
         (Change::Remove, row) => {
             if let Some(row) = row {
                 writer.forget(&row.id.key);
+                writer.owes(Some(&row), None);
                 let sql = "DELETE FROM pushes WHERE id = ?1";
                 writer.connection.prepare_cached(sql)?.execute([packed(&row.id.key, row.id.round)])?;
             }
             None
         }
         (Change::Put(next), row) => {
+            writer.owes(row.as_deref().filter(|row| row.id == next.id), Some(&next));
             if row.is_some_and(|row| row.id == next.id) {
                 update(writer, &next)?;
             } else {
@@ -232,6 +240,10 @@ impl Store for EmbeddedStore {
         let lately = failed.filter(|(at, _)| clock::until(*at, self.clock.now()) < FAILED_LATELY);
         let rows = rows.and_then(|()| lately.map_or(Ok(()), |(_, cause)| Err(cause)));
         Health { queue: rows.clone(), rows, others: Vec::new() }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        self.database.write(Writer::census).await.map(Some)
     }
 }
 
