@@ -28,7 +28,8 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
     let _place = place(&*web.clock).await?;
     match (path, request.method()) {
         ([], &Method::GET) => list(request, service).await,
-        ([], _) => Err(Problem::method("GET")),
+        ([], &Method::DELETE) => remove(request, service).await,
+        ([], _) => Err(Problem::method("GET, DELETE")),
         ([id], &Method::GET | &Method::HEAD) => {
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(answer(request, &row))
@@ -102,6 +103,18 @@ fn operated(request: &HttpRequest, done: &Done) -> Result<HttpResponse, Problem>
     let row = done.row.as_ref().ok_or_else(Problem::unknown_push)?;
     Ok(HttpResponse::Accepted()
         .json(json!({ "did": done.did.word(), "statusQueryGetUri": push_url(request, &row.id.to_string()) })))
+}
+
+/// Removes what was opened before the query's `until`.
+async fn remove(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
+    // A plus sign that was not escaped has become a blank.
+    let until = query(request, "until").first().map(|text| text.replace(' ', "+"));
+    let until = until.and_then(|text| chrono::DateTime::parse_from_rfc3339(&text).ok()).ok_or_else(|| {
+        let message = "The query member `until` must be an instant such as `2026-11-01T00:00:00Z`: settled pushes that were opened before it and owe nothing are removed.";
+        Problem::bad_request("until", message)
+    })?;
+    let removed = service.run(|engine| async move { engine.remove_before(until.to_utc()).await }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "instancesDeleted": removed.count, "more": removed.next.is_some() })))
 }
 
 async fn list(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {

@@ -49,22 +49,14 @@ struct App {
     raw: Raw,
     looked: Mutex<Vec<(PushId, Did)>>,
     arrived: Mutex<Vec<Arrival>>,
+    /// How long its settings keep pushes.
+    kept: Mutex<Option<chrono::Duration>>,
 }
 
 #[async_trait::async_trait]
 impl Core for App {
     fn look(&self) -> Arc<dyn Decide> {
-        let policy = Policy {
-            regions: vec![Region::parse("northeurope").unwrap()],
-            timeout: Duration::from_secs(120),
-            correlation: Correlation::Content,
-            repeats: Repeats::New,
-            rules: Vec::new(),
-            targets: Vec::new(),
-            schedule: Vec::new(),
-        };
-        let clock = self.clock.clone();
-        asking(move |row, answer| step(row, &Input::Timer, clock.now(), &policy, answer))
+        self.step(Input::Timer)
     }
 
     fn looked(&self, push: &PushId, applied: Applied) {
@@ -76,19 +68,38 @@ impl Core for App {
         Ok(())
     }
 
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        let kept = (*self.kept.lock().unwrap())?;
+        Some((now - kept, self.step(Input::Purge)))
+    }
+
     fn registry(&self) -> Option<&str> {
         None
     }
 }
 
 impl App {
+    fn step(&self, input: Input) -> Arc<dyn Decide> {
+        let policy = Policy {
+            regions: vec![Region::parse("northeurope").unwrap()],
+            timeout: Duration::from_secs(120),
+            correlation: Correlation::Content,
+            repeats: Repeats::New,
+            rules: Vec::new(),
+            targets: Vec::new(),
+            schedule: Vec::new(),
+        };
+        let clock = self.clock.clone();
+        asking(move |row, answer| step(row, &input, clock.now(), &policy, answer))
+    }
+
     fn new(account: &str, name: &str, clock: &Arc<Watch>) -> Self {
         let (connection, names) = (open(account), Names::default());
         let (rows, queue) = (Table::new(&connection, &names.table), TimerQueue::new(&connection, &names));
         let (of_store, for_queue) = (Arc::new(rows.clone()), Arc::new(queue.clone()));
         let store = AzureStore::new(of_store, for_queue, clock.clone(), name.into(), 1);
-        let (looked, arrived) = Default::default();
-        Self { store, clock: clock.clone(), rows, queue, raw: Raw::of(account), looked, arrived }
+        let (looked, arrived, kept) = Default::default();
+        Self { store, clock: clock.clone(), rows, queue, raw: Raw::of(account), looked, arrived, kept }
     }
 
     async fn fired(&self, message: &Message) -> Result<&'static str, Failure> {

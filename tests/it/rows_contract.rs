@@ -208,7 +208,7 @@ async fn a_page_may_begin_behind_an_entry_that_is_gone(rows: Arc<dyn Rows>) {
     let (page, cursor) = rows.entries(2, None).await.unwrap();
     assert_eq!(page, [entry(3), entry(2)]);
     for _ in 0..2 {
-        rows.unindex(&entry(2)).await.unwrap();
+        rows.unindex(&[entry(2)]).await.unwrap();
     }
     rows.index(&entry(9)).await.unwrap();
     assert_eq!(rows.entries(9, cursor.as_deref()).await.unwrap(), (vec![entry(1), entry(0)], None));
