@@ -101,6 +101,7 @@ pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Servic
         Kind::Azure { store, .. } => (Arc::clone(store) as _, Some(Arc::clone(store))),
         Kind::Own(store) => (Arc::clone(store) as _, None),
     };
-    let engine = Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock)).keeping(settings.retention);
+    let engine =
+        Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock)).keeping(settings.retention);
     Service::new(Arc::new(engine), azure, settings.registry.map(Into::into), clock, runtime)
 }

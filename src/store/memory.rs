@@ -55,7 +55,8 @@ impl MemoryStore {
             let within = inner.by_time.iter().skip_while(|(at, _)| *at < from).take_while(|(at, _)| *at < to);
             let mut found: Vec<_> = within.take(max + 1).cloned().collect();
             let next = if found.len() > max { found.pop() } else { None };
-            let mut purge = |(_, id): &(Instant, PushId)| inner.apply(&Which::Push(id.clone()), step).did == Did::Purged;
+            let mut purge =
+                |(_, id): &(Instant, PushId)| inner.apply(&Which::Push(id.clone()), step).did == Did::Purged;
             let count = found.iter().filter(|entry| purge(entry)).count();
             Removed::of(count, from, next.map(|(at, _)| at))
         })

@@ -41,6 +41,8 @@ pub(crate) struct Checks {
     purged: u64,
     /// Pushes that were removed without a trace, and when.
     gone: Vec<(Row, u64)>,
+    /// Those of which the last trace was removed.
+    traces: Vec<Row>,
     /// What was opened before this may be removed at somebody's word.
     removable: Option<Instant>,
     /// How often the queue was cleared.
@@ -74,6 +76,11 @@ impl Checks {
     /// What was removed without a trace, and when.
     pub(crate) fn gone(&self) -> impl Iterator<Item = (&Row, u64)> {
         self.gone.iter().map(|(row, at)| (row, *at))
+    }
+
+    /// Every push that there ever was.
+    pub(crate) fn ever(&self) -> impl Iterator<Item = &Row> {
+        self.all().chain(self.gone.iter().map(|(row, _)| row)).chain(&self.traces)
     }
 
     pub(crate) fn may_remove(&mut self, before: Instant) {
@@ -209,7 +216,7 @@ impl State {
         let fresh =
             |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
         match self.checks.rows.remove(id) {
-            Some(seen) if seen.row.is_purged() => {}
+            Some(seen) if seen.row.is_purged() => self.checks.traces.push(seen.row),
             Some(seen) if self.is_over(&seen.row) => self.checks.gone.push((seen.row, self.now)),
             Some(seen) if fresh(&seen) => self.checks.taken_back += 1,
             Some(_) | None => self.fail(format!("{id} was removed without being purged")),

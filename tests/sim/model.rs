@@ -133,8 +133,7 @@ impl Model {
     fn apart(&self, rounds: &[&Row], checks: &Checks) -> Result<(), String> {
         for pair in rounds.windows(2) {
             let [one, next] = pair else { continue };
-            let gone = checks.gone().map(|(row, _)| row);
-            let others = checks.all().chain(gone).filter(|o| o.id.key.place() == one.id.key.place());
+            let others = checks.ever().filter(|o| o.id.key.place() == one.id.key.place());
             let moved = others
                 .filter(|o| o.subject.digest != one.subject.digest)
                 .any(|o| one.opened < o.opened && o.opened < next.opened);
@@ -286,7 +285,7 @@ impl State {
         if self.model.purged.contains(&row.id.key) {
             return Ok(());
         }
-        let others = self.checks.all().filter(|o| o.id.key.place() == row.id.key.place());
+        let others = self.checks.ever().filter(|o| o.id.key.place() == row.id.key.place());
         let moved = others
             .filter(|o| o.subject.digest != row.subject.digest)
             .any(|o| row.opened < o.opened && o.opened < row.deadline);

@@ -75,7 +75,8 @@ impl State {
                 base += if self.rng.chance(150) {
                     // Later than any trace of the one before, and while that is being removed.
                     let later = 2 * timeout.min(600_000) + self.rng.within(3_600_000..9_000_000);
-                    for _ in 0..self.rng.within(0..4) {
+                    let times = if timeout > 600_000 { 0 } else { self.rng.within(0..4) };
+                    for _ in 0..times {
                         let at = base + later + self.rng.within(0..spread.min(1500) + 200) - 100;
                         let young = if self.faults.none { 3_600_000 } else { 0 };
                         let age = self.rng.pick(&[young, young, 60_000.max(young), 3_600_000]);
@@ -117,7 +118,8 @@ impl State {
                     self.schedule(at, Event::Operate(key, operation));
                 }
             }
-            for _ in 0..self.rng.pick(&[0, 0, 1, 2]) {
+            let times = if timeout > 600_000 { 0 } else { self.rng.pick(&[0, 0, 1, 2]) };
+            for _ in 0..times {
                 let at = self.rng.within(0..end + 400_000);
                 let age = self.rng.pick(&[0, 1000, 60_000, 3_600_000]);
                 self.schedule(at, Event::Remove(age));

@@ -217,7 +217,8 @@ impl AzureStore {
         let mut beside = stored.filter(|stored| stored.record.row.id != next.id).cloned();
         // One that may be removed meanwhile, and most of an hour earlier, since no call takes that long.
         let soon = clock::after(now, limits::PURGED_KEPT / 2);
-        if let Some(ended) = beside.take_if(|stored| stored.record.row.is_purged() || stored.record.row.is_spent(soon)) {
+        if let Some(ended) = beside.take_if(|stored| stored.record.row.is_purged() || stored.record.row.is_spent(soon))
+        {
             beside = self.write_again(&ended, true).await?;
             if beside.is_none() {
                 return Ok(None);
