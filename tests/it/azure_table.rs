@@ -95,7 +95,7 @@ async fn every_call_is_one_request() {
     one("notes");
     assert!(rows.remove(&record.row.id, &version).await.unwrap());
     one("remove");
-    rows.unindex(&[entry.clone()]).await.unwrap();
+    rows.unindex(std::slice::from_ref(&entry)).await.unwrap();
     one("unindex");
 }
 

@@ -134,7 +134,8 @@ impl Rows for Hands {
     }
 
     async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
-        for entry in entries.iter().cloned() {
+        for entry in entries {
+            let entry = entry.clone();
             // One that fails leaves the rest.
             self.call(Call::WriteTable("unindex"), move |state| state.table.index.remove(&entry)).await?;
         }

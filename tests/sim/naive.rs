@@ -284,7 +284,7 @@ mod tests {
         let removal = Removal { at: 3_607_000, tag: "t".into(), digest: "A".into(), opened: 0 };
         let rounds = |removals: &[Removal]| lines(&model(&settings, &reports, removals));
         assert_eq!(rounds(&[]), ["A1 Replicated 1", "A2 TimedOut 9006 -W@1"]);
-        assert_eq!(rounds(&[removal.clone()]), ["A1 Replicated 1", "A1 TimedOut 9006 -W"]);
+        assert_eq!(rounds(std::slice::from_ref(&removal)), ["A1 Replicated 1", "A1 TimedOut 9006 -W"]);
         let too_soon = Removal { at: removal.at - 1, ..removal };
         assert!(std::panic::catch_unwind(|| rounds(&[too_soon])).is_err());
     }
