@@ -109,6 +109,7 @@ impl AzureStore {
         let row = &stored.record.row;
         if row.opened != entry.at {
             // Of a writer who lost the race for this row, or a reminder, or the push before of the same name.
+            self.enter_again(entry, row).await?;
             return Ok(if row.wake().is_none() { End::Idle } else { End::Stays });
         }
         if self.apps.other(&*self.rows, &stored.record, now).await?.is_some() {

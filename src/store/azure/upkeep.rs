@@ -12,7 +12,9 @@
 //!   until the next walk is due; where it got to stands in the note. What stays is looked at again a day later, so that old
 //!   pushes which cannot go (another app's, say) cost one read a day.
 //!
-//! An entry of the index that no row answers to is removed after an hour.
+//! An entry of the index that no row answers to is removed after an hour. *A row on its way:* 1. A applies an arrival that waited
+//! on the queue for longer, and enters it. 2. B finds no row and removes the entry. 3. A writes the row. So A enters it twice, as
+//! of now as well, and whoever meets that entry enters the push again.
 
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use super::parts::{Entry, Expected, Put, Ticket, Version};
 use super::{AzureStore, Failure};
 use crate::clock::{self, Instant};
 use crate::limits;
-use crate::push::PushId;
+use crate::push::{PushId, Row};
 use crate::store::{self, Which};
 
 /// Name of the note.
@@ -272,6 +274,7 @@ impl AzureStore {
             return Ok(false);
         };
         let row = &stored.record.row;
+        self.enter_again(entry, row).await?;
         let Some(wake) = row.wake() else {
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
                 self.rows.unindex(std::slice::from_ref(entry)).await?;
@@ -292,5 +295,14 @@ impl AzureStore {
             self.cover_again(&stored).await?;
         }
         Ok(true)
+    }
+
+    /// Enters a push under its own instant, if another entry of it tells that this may be missing: what was received long before
+    /// its row was written, since that waited on the queue, had an old entry without a row for a moment.
+    pub(super) async fn enter_again(&self, entry: &Entry, row: &Row) -> Result<(), Failure> {
+        if clock::until(row.opened, entry.at) > limits::ORPHAN_AGE / 2 {
+            self.rows.index(&Entry { at: row.opened, push: row.id.clone() }).await?;
+        }
+        Ok(())
     }
 }
