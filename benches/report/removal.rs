@@ -160,7 +160,7 @@ async fn remove_from(port: u16) -> usize {
 
 /// Answers to arrivals while old pushes are removed, and without, in turns: for each round a file of its own with old pushes.
 pub(crate) async fn beside_arrivals(effort: Effort) {
-    let (each, many) = (effort.of(500, 20), effort.of(10_000, 500));
+    let (each, many) = (effort.of(150, 20), effort.of(10_000, 500));
     let (mut waits, mut taken) = (vec![], vec![]);
     for _ in 0..effort.rounds {
         let place = folder();

@@ -8,9 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use global_webhook::clock::{Clock, Instant, SystemClock};
 use global_webhook::limits;
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::policy::{Policy, Repeats};
-use global_webhook::push::{Arrival, Did, Input, PushId, Region, Row, step};
+use global_webhook::push::{Arrival, Did, Input, PushId, Region, Row};
 use global_webhook::store::azure::fired::{Core, FOREIGN};
 use global_webhook::store::azure::message::{Message, Spill, Timer, Upkeep};
 use global_webhook::store::azure::parts::{Entry, Expected, Inbox as _, Queue as _, Record, Rows as _, Ticket};
@@ -20,7 +18,7 @@ use global_webhook::store::azure::{AzureStore, Names};
 use global_webhook::store::{Applied, Decide, Failure, Store as _};
 
 use crate::raw::Raw;
-use crate::samples::{asking, id, open, owing, row, settled};
+use crate::samples::{id, open, owing, row, settled, stepping};
 use crate::store_contract::put;
 use crate::support::azurite::azurite;
 use crate::support::{eventually, pause};
@@ -83,17 +81,7 @@ impl Core for App {
 
 impl App {
     fn step(&self, input: Input) -> Arc<dyn Decide> {
-        let policy = Policy {
-            regions: vec![Region::parse("northeurope").unwrap()],
-            timeout: Duration::from_secs(120),
-            correlation: Correlation::Content,
-            repeats: Repeats::New,
-            rules: Vec::new(),
-            targets: Vec::new(),
-            schedule: Vec::new(),
-        };
-        let clock = self.clock.clone();
-        asking(move |row, answer| step(row, &input, clock.now(), &policy, answer))
+        stepping(input, self.clock.clone())
     }
 
     fn new(account: &str, name: &str, clock: &Arc<Watch>) -> Self {

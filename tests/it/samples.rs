@@ -109,8 +109,8 @@ pub(crate) fn putting(row: &Row) -> Arc<dyn Decide> {
     doing(move |_| Change::Put(row.clone()))
 }
 
-/// The step by which pushes are purged.
-pub(crate) fn purging(clock: Arc<dyn Clock>) -> Arc<dyn Decide> {
+/// What the core decides for an input, with settings of one region and nobody to tell.
+pub(crate) fn stepping(input: Input, clock: Arc<dyn Clock>) -> Arc<dyn Decide> {
     let policy = Policy {
         regions: vec![Region::parse("northeurope").unwrap()],
         timeout: Duration::from_secs(120),
@@ -120,7 +120,7 @@ pub(crate) fn purging(clock: Arc<dyn Clock>) -> Arc<dyn Decide> {
         targets: Vec::new(),
         schedule: Vec::new(),
     };
-    asking(move |row, answer| step(row, &Input::Purge, clock.now(), &policy, answer))
+    asking(move |row, answer| step(row, &input, clock.now(), &policy, answer))
 }
 
 /// A decision without claims.

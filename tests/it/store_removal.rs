@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use global_webhook::clock::{Clock as _, Instant, SystemClock, after};
-use global_webhook::push::{Delivery, Entry, Notice, PushId, Row};
-use global_webhook::store::Store;
+use global_webhook::push::{Delivery, Entry, Input, Notice, PushId, Row};
+use global_webhook::store::{Decide, Store};
 
-use crate::samples::{id, instant, owing, purged, purging, row, settled};
+use crate::samples::{id, instant, owing, purged, row, settled, stepping};
 use crate::store_contract::{found, in_every_store, listed, newest, push, put};
 
 const BEGINNING: Instant = Instant::UNIX_EPOCH;
+
+fn purging() -> Arc<dyn Decide> {
+    stepping(Input::Purge, Arc::new(SystemClock))
+}
 
 /// A settled push of the past that owes nothing.
 fn done(name: &str, second: i64) -> Row {
@@ -22,7 +26,7 @@ fn done(name: &str, second: i64) -> Row {
 async fn remove(store: &dyn Store, to: Instant, max: usize) -> Vec<usize> {
     let (mut from, mut counts) = (BEGINNING, Vec::new());
     loop {
-        let removed = store.remove_settled((from, to), max, purging(Arc::new(SystemClock))).await.unwrap();
+        let removed = store.remove_settled((from, to), max, purging()).await.unwrap();
         assert!(removed.count <= max, "{removed:?}");
         counts.push(removed.count);
         let Some(next) = removed.next else { return counts };
@@ -50,7 +54,7 @@ async fn the_oldest_go_first_and_only_so_many(store: Arc<dyn Store>) {
     }
     let mut by_age = rows.clone();
     by_age.sort_by_key(|row| row.opened);
-    let removed = store.remove_settled((BEGINNING, instant(99)), 3, purging(Arc::new(SystemClock))).await.unwrap();
+    let removed = store.remove_settled((BEGINNING, instant(99)), 3, purging()).await.unwrap();
     assert!(removed.count >= 1 && removed.count <= 3 && removed.next.is_some(), "{removed:?}");
     let after_it = left(&*store).await;
     assert_eq!(after_it.len(), 12 - removed.count);
@@ -68,10 +72,10 @@ async fn what_was_opened_outside_of_the_span_stays(store: Arc<dyn Store>) {
         put(&*store, row).await;
     }
     let span = (rows[1].opened, rows[3].opened);
-    let removed = store.remove_settled(span, 10, purging(Arc::new(SystemClock))).await.unwrap();
+    let removed = store.remove_settled(span, 10, purging()).await.unwrap();
     assert_eq!((removed.count, removed.next), (2, None));
     assert_eq!(left(&*store).await, named(&[rows[0].clone(), rows[3].clone(), rows[4].clone()]));
-    let nothing = store.remove_settled((span.1, span.0), 10, purging(Arc::new(SystemClock))).await.unwrap();
+    let nothing = store.remove_settled((span.1, span.0), 10, purging()).await.unwrap();
     assert_eq!((nothing.count, nothing.next), (0, None));
 }
 
