@@ -110,7 +110,7 @@ pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Servic
         Kind::Own(store) => (Arc::clone(store) as _, None),
     };
     let engine = Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock));
-    let engine = Arc::new(engine.observed(metrics, traces));
+    let engine = Arc::new(engine.observed(metrics, traces).keeping(settings.retention));
     let service = Service::new(engine, azure, settings.registry.map(Into::into), clock, runtime);
     match otlp {
         Some(otlp) => service.exporting(otlp),

@@ -66,6 +66,10 @@ impl Core for Fired<'_> {
         Ok(())
     }
 
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        self.service.engine.old(now)
+    }
+
     fn registry(&self) -> Option<&str> {
         self.service.registry.as_deref()
     }
@@ -233,12 +237,24 @@ impl Service {
             }
             this.reached.store(true, Ordering::Relaxed);
             info!("rows and queue work");
-            if let Some(azure) = &this.azure {
-                azure.watch_upkeep().await;
+            match &this.azure {
+                Some(azure) => drop(azure.watch_upkeep().await),
+                None => this.watch_age().await,
             }
         });
         let this = self.clone();
         self.runtime.spawn(async move { this.watch_clock().await });
+    }
+
+    /// Removes what is old, where no upkeep does. Cut off at the end of the process; the next one goes on.
+    async fn watch_age(&self) {
+        loop {
+            let mut rest = Some(Instant::UNIX_EPOCH);
+            while let Some(from) = rest {
+                rest = self.engine.remove_old(from).await;
+            }
+            self.clock.sleep(limits::REMOVAL_INTERVAL).await;
+        }
     }
 
     async fn works(&self) -> bool {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use self::lookup::Summary;
 pub use self::news::Listener;
@@ -32,7 +32,7 @@ use crate::limits;
 use crate::metrics::{Metrics, Requests};
 use crate::notify::Notifier;
 use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
-use crate::store::{Applied, Decide, Failure, Health, Store, Which};
+use crate::store::{self, Applied, Decide, Failure, Health, Removed, Store, Which};
 use crate::traces::{Caller, Taken, Traces};
 
 /// The service: settings, and hands to act with.
@@ -45,6 +45,7 @@ pub struct Engine {
     summary: tokio::sync::Mutex<Option<Summary>>,
     metrics: Arc<Metrics>,
     traces: Option<Arc<Traces>>,
+    retention: Option<Duration>,
 }
 
 /// What became of an input.
@@ -102,8 +103,14 @@ impl Engine {
     #[must_use]
     pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::new(&policy, Requests::default()));
-        let (news, summary) = Default::default();
-        Self { policy: Arc::new(policy), store, notifier, clock, news, summary, metrics, traces: None }
+        let (news, summary, retention) = Default::default();
+        Self { policy: Arc::new(policy), store, notifier, clock, news, summary, metrics, traces: None, retention }
+    }
+
+    /// The same, for pushes that are kept so long, and not for ever.
+    #[must_use]
+    pub fn keeping(self, retention: Option<Duration>) -> Self {
+        Self { retention, ..self }
     }
 
     /// The same, whose steps are counted in `metrics` and traced in `traces`.
@@ -296,6 +303,46 @@ impl Engine {
     /// storage that is slow still works.
     pub async fn health(&self) -> Result<Health, Failure> {
         self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(self.store.prepare().await) }).await
+    }
+
+    /// Before when pushes were opened that are kept no longer, and the step that purges; `None` where all are kept.
+    #[must_use]
+    pub fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        let kept = chrono::Duration::from_std(self.retention?).ok()?;
+        Some((now.checked_sub_signed(kept)?, self.decider(Input::Purge)))
+    }
+
+    /// Removes pushes that are kept no longer and owe nothing, of those opened at `from` or later, the oldest first, for a
+    /// few seconds; where to go on, if there are more.
+    pub async fn remove_old(&self, from: Instant) -> Option<Instant> {
+        let (before, step) = self.old(self.clock.now())?;
+        let (removed, failed) = store::remove_share(&*self.store, &*self.clock, (from, before), &step).await;
+        if removed.count > 0 {
+            info!(input = "age", outcome = "removed", pushes = removed.count);
+        }
+        if let Some(cause) = failed {
+            warn!(%cause, "not all that is old could be removed; trying again within minutes");
+            return None;
+        }
+        removed.next
+    }
+
+    /// Removes settled pushes that owe nothing and were opened before an instant, the oldest first, as many as one call may;
+    /// [`Removed::next`] says whether there are more. Of those whose repeats may still come a trace stays, as of any purged push.
+    ///
+    /// # Errors
+    /// Nothing was removed, since the store does not answer, or not all that was removed could be counted in time.
+    pub async fn remove_before(&self, until: Instant) -> Result<Removed, Failure> {
+        let span = (Instant::UNIX_EPOCH, until.min(self.clock.now()));
+        let step = self.decider(Input::Purge);
+        let share = store::remove_share(&*self.store, &*self.clock, span, &step);
+        let (removed, failed) = self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(share.await) }).await?;
+        info!(input = "purge", outcome = "removed", pushes = removed.count, until = %span.1);
+        match failed {
+            Some(cause) if removed.count == 0 => Err(cause),
+            // Whoever goes on is told. Where only such were met as stay, going on would meet them again.
+            Some(_) | None => Ok(Removed { next: removed.next.filter(|_| removed.count > 0), ..removed }),
+        }
     }
 
     fn decider(&self, input: Input) -> Arc<dyn Decide> {
