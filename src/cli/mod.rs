@@ -24,8 +24,8 @@ const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 /// The package's version, with the commit where whoever built it named one, as `scripts/package` does. A plain build asks no git:
 /// it works from an archive of the source, and a commit that changes no code makes nothing anew.
 static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("GLOBAL_WEBHOOK_COMMIT") {
-    Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
-    None => env!("CARGO_PKG_VERSION").to_owned(),
+    Some(commit) if !commit.is_empty() => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    Some(_) | None => env!("CARGO_PKG_VERSION").to_owned(),
 });
 
 /// One global webhook for a geo-replicated Azure Container Registry.
