@@ -35,6 +35,7 @@ mod deliveries;
 mod embedded_crash;
 mod embedded_file;
 mod function_app;
+mod health;
 mod house_rules;
 mod infra;
 mod kills;
