@@ -93,11 +93,11 @@ module app 'app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     zoneRedundant: zoneRedundant
-    settings: union(furtherSettings, {
+    settings: union({
       WebhookRegions: webhookRegions
       WebhookTimeout: webhookTimeout
       WebhookTargets: webhookTargets
-    })
+    }, furtherSettings)
   }
 }
 

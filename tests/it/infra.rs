@@ -175,7 +175,7 @@ fn roles_are_the_least_that_do() {
 fn the_app_gets_settings_that_the_service_reads() {
     let platform = APP.split("var platform = {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("settings");
     let ours =
-        MAIN.split("union(furtherSettings, {").nth(1).and_then(|rest| rest.split("})").next()).expect("settings");
+        MAIN.split("union({").nth(1).and_then(|rest| rest.split("}, furtherSettings)").next()).expect("settings");
     let name = |line: &str| line.split_once(':').map(|(name, _)| name.trim().to_owned());
     let names: Vec<String> = platform.lines().chain(ours.lines()).filter_map(name).collect();
     let value = |name: &String| match name.as_str() {
