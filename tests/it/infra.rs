@@ -269,7 +269,7 @@ fn alerts_look_for_lines_that_the_service_writes() {
 fn what_azd_runs_is_there_and_knows_its_variables() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let azd = include_str!("../../azure.yaml");
-    let hooks: Vec<&str> = azd.lines().filter_map(|line| line.trim().strip_prefix("run: ")).collect();
+    let hooks: Vec<&str> = azd.lines().filter_map(|line| line.trim().strip_prefix("run: exec ")).collect();
     assert_eq!(hooks, ["scripts/package", "scripts/publish"]);
     for hook in hooks {
         let mode = std::os::unix::fs::PermissionsExt::mode(&folder.join(hook).metadata().expect(hook).permissions());
