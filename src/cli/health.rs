@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
 
-use super::send::parse_duration;
 use super::{complain, runtime};
 
 /// Arguments of `health`.
@@ -17,7 +16,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "http://127.0.0.1:7071/livez")]
     url: Url,
     /// Longest time to wait for the answer, such as 500ms or 3s
-    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    #[arg(long, default_value = "3s", value_parser = crate::config::timespan::with_unit)]
     timeout: Duration,
 }
 

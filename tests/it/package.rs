@@ -61,6 +61,7 @@ fn a_package_holds_what_the_host_reads_and_nothing_else_and_comes_out_the_same_t
     let expected = [
         ("ImagePush/function.json", 0o100_644),
         ("Pushes/function.json", 0o100_644),
+        ("Regions/function.json", 0o100_644),
         ("TimeoutCheck/function.json", 0o100_644),
         ("host.json", 0o100_644),
         (name, 0o100_755),
