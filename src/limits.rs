@@ -45,6 +45,10 @@ pub const LIST_LOOKED_AT_MAX: usize = 1000;
 /// See [`LIST_LOOKED_AT_MAX`].
 pub const LIST_PASSED_OVER_MAX: usize = 10_000;
 
+/// How long a push may be overdue and still be listed as one that owes something, whether or not upkeep has met it: every push is
+/// met within a quarter of an hour.
+pub const LIST_OVERDUE: Duration = Duration::from_secs(15 * 60);
+
 /// Most pushes that a summary of the regions counts, the newest; as many reads as it costs at most on Azure Storage.
 pub const REGIONS_COUNTED_MAX: usize = 1000;
 

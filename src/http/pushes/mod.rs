@@ -103,7 +103,7 @@ async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> 
 async fn remove(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let members = Members::read(request.query_string(), &["until"])?;
     let until = members.instant("until", web.clock.now())?.ok_or_else(|| {
-        let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-01T00:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
+        let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-27T03:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
         Problem::bad_request("until", message)
     })?;
     let removed = service.run(|engine| async move { engine.remove_before(until).await }).await?;
