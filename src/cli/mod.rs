@@ -1,12 +1,16 @@
 //! The command line: picks the mode and reads the arguments. Without a command, and with the variable the Functions host sets,
 //! it is a custom handler.
 
+mod client;
 mod handler;
 mod key;
+mod operators;
 mod receiver;
+mod screen;
 pub mod send;
 mod serve;
 mod signals;
+mod table;
 
 use std::process::ExitCode;
 
@@ -21,7 +25,7 @@ const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 
 /// One global webhook for a geo-replicated Azure Container Registry.
 #[derive(Parser)]
-#[command(name = "global-webhook", version)]
+#[command(name = "global-webhook", version, after_help = operators::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -35,17 +39,21 @@ enum Command {
     Send(send::Args),
     /// Receive global webhooks and print them
     Receive(receiver::Args),
+    #[command(flatten)]
+    Operators(operators::Command),
 }
 
-/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
+/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else, and what [`operators`]
+/// adds.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| key::hide(error).exit());
     let source = Source::from_environment();
     match (cli.command, source.get(PORT).map(str::to_owned)) {
         (Some(Command::Serve(args)), _) => serve::main(args, source),
         (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
+        (Some(Command::Operators(command)), _) => operators::main(command, source),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();
