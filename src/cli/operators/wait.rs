@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use super::{Common, Context, Kind, Trouble};
 use crate::api::{Push, State, Status, time};
-use crate::cli::table::{cell, millis, span};
+use crate::cli::table::{cell, millis};
 use crate::clock::{Instant, after, until, within};
-use crate::config::timespan::with_unit;
+use crate::config::timespan::{self, with_unit};
 use crate::push::Image;
 
 pub(super) const HELP: &str = "\
@@ -88,7 +88,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
         let now = context.clock.now();
         let left = until(now, if progress.seen.is_some() { end } else { appear_end });
         let arrived = progress.seen.as_ref().map_or(0, |(push, _)| arrived(&push.custom_status));
-        let hold = left.min(HOLD_MAX);
+        let hold = left.min(hold_max(progress.seen.as_ref(), now));
         let seconds = hold.as_secs() + u64::from(hold.subsec_nanos() > 0);
         let (wait, known) = (seconds.to_string(), arrived.to_string());
         let mut query = vec![("image", image.as_str()), ("wait", &wait), ("for", "everywhere"), ("arrived", &known)];
@@ -170,6 +170,16 @@ fn since(args: &Args, began: Instant) -> Option<String> {
     }
 }
 
+/// How long an answer may be held: no longer than until the push times out, which is told too and is no news to the service.
+fn hold_max(seen: Option<&(Box<Push>, String)>, now: Instant) -> Duration {
+    let waiting = seen.map(|(push, _)| &push.custom_status).filter(|status| status.state == State::Waiting);
+    let deadline = waiting.and_then(|status| status.deadline.parse().ok()).map(|deadline| until(now, deadline));
+    match deadline {
+        Some(left) if !left.is_zero() => HOLD_MAX.min(left + PAUSE_NO_NEWS),
+        Some(_) | None => HOLD_MAX,
+    }
+}
+
 fn passing(text: String) -> Trouble {
     Trouble { kind: Kind::Passing, text }
 }
@@ -216,15 +226,18 @@ fn words(status: &Status, args: &Args) -> String {
     let all = status.regions.len();
     match status.state {
         State::Replicated => {
-            format!("Replicated: all {all} regions have it, the last {} after the first.", millis(status.lag_ms))
+            format!("Replicated: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
         }
         State::Recovered => {
-            format!("Recovered: all {all} regions have it, the last {} after the first.", millis(status.lag_ms))
+            format!("Recovered: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
         }
         State::Superseded => "Superseded: the tag carries another image by now.".to_owned(),
         State::Waiting | State::TimedOut => {
             let (some, missing) = (arrived(status), status.missing.join(", "));
-            format!("Not everywhere within {}: {some} of {all} regions have it, missing {missing}.", span(args.timeout))
+            format!(
+                "Not everywhere within {}: {some} of {all} regions have it, missing {missing}.",
+                timespan::words(args.timeout)
+            )
         }
     }
 }
@@ -243,7 +256,7 @@ fn ended(code: u8, words: &str, document: &str, context: &mut Context) -> ExitCo
 }
 
 fn never_seen(args: &Args, context: &mut Context) -> ExitCode {
-    let within = span(args.appear.min(args.timeout));
+    let within = timespan::words(args.appear.min(args.timeout));
     context.screen.error(&format!(
         "Never seen: no region reported {} within {within}. Registry, repository, tag and digest must be those of the \
          registry's webhooks; `global-webhook list` shows what was reported.",
