@@ -14,6 +14,7 @@ use crate::support::service;
 const HOST: &str = include_str!("../../host.json");
 const IMAGE_PUSH: &str = include_str!("../../ImagePush/function.json");
 const PUSHES: &str = include_str!("../../Pushes/function.json");
+const REGIONS: &str = include_str!("../../Regions/function.json");
 const TIMEOUT_CHECK: &str = include_str!("../../TimeoutCheck/function.json");
 
 fn parse(text: &str) -> Value {
@@ -70,7 +71,7 @@ fn requests_are_forwarded_to_the_built_program_under_its_prefix() {
 #[test]
 fn the_http_functions_have_the_routes_of_the_stand_in_host() {
     let mut routes = Vec::new();
-    for (name, text) in [("ImagePush", IMAGE_PUSH), ("Pushes", PUSHES)] {
+    for (name, text) in [("ImagePush", IMAGE_PUSH), ("Pushes", PUSHES), ("Regions", REGIONS)] {
         let function = parse(text);
         let [trigger, answer] = &function["bindings"].as_array().expect("bindings")[..] else {
             panic!("{name}: {function}")

@@ -39,6 +39,7 @@ mod house_rules;
 mod kills;
 mod neighbours;
 mod notify;
+mod operate;
 mod outage;
 mod queue_contract;
 mod receive;
