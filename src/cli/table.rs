@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::printable;
 use crate::api::State;
@@ -60,8 +60,11 @@ impl Look {
         }
         let words: Vec<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
         table.add_rows(rows);
-        for column in table.column_iter_mut() {
+        for (n, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            if n == 0 {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         let mut words = words.iter().peekable();
         let painted = table.lines().map(|line| {

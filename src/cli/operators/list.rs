@@ -94,7 +94,7 @@ pub(in crate::cli) struct Args {
     /// List all of them
     #[arg(long)]
     all: bool,
-    /// Show lag and id too
+    /// Show lag, digest and id too
     #[arg(long, conflicts_with = "json")]
     wide: bool,
     #[command(flatten)]
@@ -172,9 +172,9 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
 
 /// Titles of the columns of [`rows`].
 pub(super) fn head(wide: bool) -> Vec<&'static str> {
-    let mut head = vec!["state", "image", "digest", "regions", "missing", "told", "opened"];
+    let mut head = vec!["state", "image", "regions", "missing", "told", "opened"];
     if wide {
-        head.extend(["lag", "id"]);
+        head.extend(["lag", "digest", "id"]);
     }
     head
 }
@@ -186,7 +186,6 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
         let mut row = vec![
             table::word(status.state),
             table::image(&status.registry, &status.image),
-            digits(&status.digest),
             format!(
                 "{}/{}",
                 status.regions.len() - status.missing.len().min(status.regions.len()),
@@ -197,7 +196,7 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
             table::time(&push.created_time),
         ];
         if wide {
-            row.extend([millis(status.lag_ms), cell(&push.instance_id)]);
+            row.extend([millis(status.lag_ms), digits(&status.digest), cell(&push.instance_id)]);
         }
         row
     };

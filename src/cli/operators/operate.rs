@@ -5,6 +5,7 @@ use reqwest::Method;
 use super::{Common, Context, Named, Trouble};
 use crate::api::Operated;
 use crate::cli::table::cell;
+use crate::push::Region;
 
 pub(super) const REDELIVER_HELP: &str = "\
 What was confirmed or given up is sent again under the same webhook-id; what waits for its next attempt is sent now.
@@ -77,7 +78,8 @@ pub(in crate::cli) struct ReportArgs {
     #[command(flatten)]
     pub(super) push: Args,
     /// Region that has the image
-    region: String,
+    #[arg(value_parser = Region::parse)]
+    region: Region,
 }
 
 pub(super) async fn redeliver(args: &RedeliverArgs, context: &mut Context) -> Result<(), Trouble> {
@@ -90,7 +92,7 @@ pub(super) async fn terminate(args: &Args, context: &mut Context) -> Result<(), 
 }
 
 pub(super) async fn report(args: &ReportArgs, context: &mut Context) -> Result<(), Trouble> {
-    post(&args.push, "report", &["regions", &args.region], &[], context).await
+    post(&args.push, "report", &["regions", args.region.as_str()], &[], context).await
 }
 
 pub(super) async fn purge(args: &Args, context: &mut Context) -> Result<(), Trouble> {

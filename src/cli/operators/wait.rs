@@ -88,7 +88,9 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
         let now = context.clock.now();
         let left = until(now, if progress.seen.is_some() { end } else { appear_end });
         let arrived = progress.seen.as_ref().map_or(0, |(push, _)| arrived(&push.custom_status));
-        let hold = left.min(hold_max(progress.seen.as_ref(), now));
+        // What was lost is asked at once how things are.
+        let back = progress.lost.is_some();
+        let hold = if back { Duration::ZERO } else { left.min(hold_max(progress.seen.as_ref(), now)) };
         let seconds = hold.as_secs() + u64::from(hold.subsec_nanos() > 0);
         let (wait, known) = (seconds.to_string(), arrived.to_string());
         let mut query = vec![("image", image.as_str()), ("wait", &wait), ("for", "everywhere"), ("arrived", &known)];
@@ -117,7 +119,8 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
                     return end_unreached(args, context, progress, trouble);
                 }
                 if progress.lost.is_none() {
-                    context.screen.note(&format!("{} Trying again until {}.", trouble.text, time(end)));
+                    let why = trouble.text.trim_end_matches('.');
+                    context.screen.note(&format!("{why}; trying again until {}.", time(end)));
                 }
                 progress.lost = Some(trouble.text);
                 context.clock.sleep(pause.min(until(context.clock.now(), end))).await;
@@ -136,7 +139,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
             if left.is_zero() {
                 return Ok(never_seen(args, context));
             }
-            if took < PAUSE_NO_NEWS {
+            if took < PAUSE_NO_NEWS && !back {
                 context.clock.sleep(PAUSE_NO_NEWS.min(left)).await;
             }
             continue;
@@ -148,7 +151,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
             State::Superseded => 5,
             State::Waiting | State::TimedOut if until(context.clock.now(), end).is_zero() => 3,
             State::Waiting | State::TimedOut => {
-                if took < PAUSE_NO_NEWS && self::arrived(status) == arrived {
+                if took < PAUSE_NO_NEWS && !back && self::arrived(status) == arrived {
                     context.clock.sleep(PAUSE_NO_NEWS.min(until(context.clock.now(), end))).await;
                 }
                 continue;

@@ -81,7 +81,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
             Err(trouble) if trouble.kind != Kind::Passing => return Err(trouble),
             Err(trouble) if !lost => {
                 lost = true;
-                context.screen.note(&format!("{} Looking goes on.", trouble.text));
+                context.screen.note(&format!("{}; looking goes on.", trouble.text.trim_end_matches('.')));
                 context.clock.sleep(args.every).await;
                 continue;
             }
