@@ -209,6 +209,7 @@ impl Client {
             (404, _) => {
                 (Kind::Final, format!("{url} is not this service (404); its address is all that stands before /api/."))
             }
+            (409, Some(_)) => (Kind::Final, said),
             (503, _) => (Kind::Passing, format!("{url} cannot do that now (503): {said}")),
             (status @ (408 | 429 | 500..), _) => (Kind::Passing, format!("{url} answered {status}: {said}")),
             (status, _) => (Kind::Final, format!("{url} answered {status}: {said}")),

@@ -87,12 +87,12 @@ Examples:
 /// What all these commands are given.
 #[derive(Debug, Clone, clap::Args)]
 struct Common {
-    #[command(flatten)]
-    connection: Connection,
-
-    /// Print the service's own documents, for programs
+    /// Print the service's own document, for programs
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// What a command works with.
