@@ -115,7 +115,9 @@ pub(super) enum Kind {
     Asked,
     /// The caller: there is no such push, target or region.
     Unknown,
-    /// Somebody has to act: a wrong key, a wrong address.
+    /// Somebody has to act: the address is another service's, or a proxy's whose service is not there just now.
+    Elsewhere,
+    /// Somebody has to act: a wrong key, a push that cannot be removed.
     Final,
 }
 
@@ -206,9 +208,10 @@ impl Client {
             (404, Some("unknown_push" | "unknown_image" | "unknown_target" | "unknown_region")) => {
                 (Kind::Unknown, said)
             }
-            (404, _) => {
-                (Kind::Final, format!("{url} is not this service (404); its address is all that stands before /api/."))
-            }
+            (404, _) => (
+                Kind::Elsewhere,
+                format!("{url} is not this service (404); its address is all that stands before /api/."),
+            ),
             (409, Some(_)) => (Kind::Final, said),
             (503, _) => (Kind::Passing, format!("{url} cannot do that now (503): {said}")),
             (status @ (408 | 429 | 500..), _) => (Kind::Passing, format!("{url} answered {status}: {said}")),

@@ -34,17 +34,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run alone, without a Functions host
+    #[command(after_help = serve::HELP)]
     Serve(serve::Args),
     /// Send ACR-shaped notifications to a running service and follow what becomes of them
+    #[command(after_help = send::HELP)]
     Send(send::Args),
     /// Receive global webhooks and print them
+    #[command(after_help = receiver::HELP)]
     Receive(receiver::Args),
     #[command(flatten)]
     Operators(operators::Command),
 }
 
-/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else, and what [`operators`]
-/// adds.
+/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else. Commands of operators
+/// have more, which their help says.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| key::hide(error).exit());

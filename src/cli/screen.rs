@@ -61,6 +61,8 @@ impl Screen {
     /// A line on the error stream, as progress is told where the output is for a program.
     pub(super) fn note(&mut self, text: &str) {
         self.take_back();
+        // A picture that lines were written below cannot be found again: the next one is drawn anew.
+        self.drawn = 0;
         let _ = writeln!(self.err, "{}", printable(text));
     }
 

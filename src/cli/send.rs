@@ -25,6 +25,18 @@ use webhooks::Reply;
 /// The registry gives up on an answer after this long.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The end of the command's help.
+pub(super) const HELP: &str = "\
+Examples:
+  global-webhook send --scenario simple
+  global-webhook send --scenario timeout --image shop/cart --tag 1.4.2 --no-follow
+  global-webhook send --url https://app.azurewebsites.net --key @key --count 10 --scenario interleaved
+
+Exit codes:
+  0  every push settled as the scenario expects
+  1  one did not, or it did not work
+  2  wrong arguments";
+
 /// Arguments of `send`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {

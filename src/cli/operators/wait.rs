@@ -107,9 +107,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
         let answer = match answer {
             Err(trouble) if trouble.kind == Kind::Unknown => Ok(None),
             // An address that has answered is right; a proxy says so while the service behind it starts.
-            Err(trouble) if trouble.kind == Kind::Final && progress.reached && trouble.text.contains("(404)") => {
-                Err(passing(trouble.text))
-            }
+            Err(trouble) if trouble.kind == Kind::Elsewhere && progress.reached => Err(passing(trouble.text)),
             other => other,
         };
         match answer {
@@ -209,7 +207,7 @@ fn tell(
     new.sort_by_key(|(_, report)| report.lag_ms);
     for (name, report) in new {
         regions.insert(name.clone());
-        let lag = report.lag_ms.filter(|lag| *lag > 0).map(|lag| format!(", {} after the first", millis(lag)));
+        let lag = report.lag_ms.filter(|_| regions.len() > 1).map(|lag| format!(", {} after the first", millis(lag)));
         let how = if report.by_hand { ", reported by hand" } else { "" };
         let count = format!("({} of {})", regions.len(), status.regions.len());
         context.screen.note(&cell(&format!("{name} has it {count}{}{how}", lag.unwrap_or_default())));

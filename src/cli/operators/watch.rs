@@ -98,7 +98,9 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
 
 /// As many lines as there is room for, none of which wraps.
 fn picture(pushes: &[Item], room: usize, look: Look, now: &str) -> Vec<String> {
-    let mut lines = vec![format!("{} pushes at {}; Ctrl-C ends this.", pushes.len(), table::time(now)), String::new()];
+    let width = look.size.map_or(usize::MAX, |(width, _)| usize::from(width));
+    let title = format!("{} pushes at {}; Ctrl-C ends this.", pushes.len(), table::time(now));
+    let mut lines = vec![title.chars().take(width).collect(), String::new()];
     if pushes.is_empty() {
         lines.push("No push fits.".to_owned());
     } else {
