@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{Common, Context, Kind, Trouble};
-use crate::api::{Push, State, Status, time};
-use crate::cli::table::{cell, millis};
+use crate::api::{Push, RegionReport, State, Status, time};
+use crate::cli::screen::Screen;
+use crate::cli::table::millis;
 use crate::clock::{Instant, after, until, within};
 use crate::config::timespan::{self, with_unit};
 use crate::push::Image;
@@ -65,99 +66,191 @@ pub(in crate::cli) struct Args {
 /// How long a push of a tag may have been there before the wait for it began: a build's other steps come between.
 const SINCE: Duration = Duration::from_secs(15 * 60);
 
-/// What is known so far.
-struct Progress {
+/// A wait that is under way, and what it knows.
+struct Wait<'a> {
+    args: &'a Args,
+    context: &'a mut Context,
+    /// From when on pushes count.
+    since: Option<String>,
+    /// When it ends, and when it ends if nothing was seen until then.
+    ends: (Instant, Instant),
     /// The push as last seen, and its document.
-    seen: Option<(Box<Push>, String)>,
+    seen: Option<(Push, String)>,
     /// Whether the service has answered at all.
-    reached: bool,
-    /// Why the last call came to nothing.
-    lost: Option<String>,
-    /// Push and regions that were told of, and whether the service's time-out was.
-    told: (String, BTreeSet<String>, bool),
+    is_reached: bool,
+    /// Whether the last call came to nothing, and how long to pause after the next one that does.
+    is_lost: bool,
+    pause: Duration,
+    told: Told,
+}
+
+/// What was told of a push.
+#[derive(Default)]
+struct Told {
+    push: String,
+    regions: BTreeSet<String>,
+    timed_out: bool,
 }
 
 pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, Trouble> {
     let began = context.clock.now();
-    let (end, appear_end) = (after(began, args.timeout), after(began, args.appear.min(args.timeout)));
-    let since = since(args, began);
-    let image = args.image.to_string();
-    let mut progress = Progress { seen: None, reached: false, lost: None, told: Default::default() };
-    let mut pause = PAUSE.0;
+    let mut wait = Wait {
+        args,
+        context,
+        since: since(args, began),
+        ends: (after(began, args.timeout), after(began, args.appear.min(args.timeout))),
+        seen: None,
+        is_reached: false,
+        is_lost: false,
+        pause: PAUSE.0,
+        told: Told::default(),
+    };
     loop {
-        let now = context.clock.now();
-        let left = until(now, if progress.seen.is_some() { end } else { appear_end });
-        let arrived = progress.seen.as_ref().map_or(0, |(push, _)| arrived(&push.custom_status));
-        // What was lost is asked at once how things are.
-        let back = progress.lost.is_some();
-        let hold = if back { Duration::ZERO } else { left.min(hold_max(progress.seen.as_ref(), now)) };
-        let seconds = hold.as_secs() + u64::from(hold.subsec_nanos() > 0);
-        let (wait, known) = (seconds.to_string(), arrived.to_string());
-        let mut query = vec![("image", image.as_str()), ("wait", &wait), ("for", "everywhere"), ("arrived", &known)];
-        query.extend(since.as_deref().map(|since| ("since", since)));
-        let call = context.client.get_held(&["pushes"], &query, hold);
-        let budget = if left.is_zero() { LAST_LOOK } else { left };
-        let answer = match within(&*context.clock, budget, call).await {
-            Some(answer) => answer.and_then(|answer| Ok(Some((answer.document::<Push>()?, answer.body)))),
+        let (now, before, was_lost) = (wait.context.clock.now(), wait.arrived(), wait.is_lost);
+        let left = until(now, if wait.seen.is_some() { wait.ends.0 } else { wait.ends.1 });
+        match wait.look(now, left).await {
             // The time ended first, and the last look is still to come.
-            None if !left.is_zero() => continue,
-            None => Err(passing(format!("{} did not answer in time.", context.client.shown()))),
-        };
-        let took = until(now, context.clock.now());
-        let answer = match answer {
-            Err(trouble) if trouble.kind == Kind::Unknown => Ok(None),
-            // An address that has answered is right; a proxy says so while the service behind it starts.
-            Err(trouble) if trouble.kind == Kind::Elsewhere && progress.reached => Err(passing(trouble.text)),
-            other => other,
-        };
-        match answer {
-            Err(trouble) if trouble.kind != Kind::Passing => return Err(trouble),
-            Err(trouble) => {
-                if until(context.clock.now(), end).is_zero() {
-                    return end_unreached(args, context, progress, trouble);
+            None => continue,
+            Some(Err(trouble)) => {
+                if let Some(code) = wait.miss(trouble).await? {
+                    return Ok(code);
                 }
-                if progress.lost.is_none() {
-                    let why = trouble.text.trim_end_matches('.');
-                    context.screen.note(&format!("{why}; trying again until {}.", time(end)));
-                }
-                progress.lost = Some(trouble.text);
-                context.clock.sleep(pause.min(until(context.clock.now(), end))).await;
-                pause = (pause * 2).min(PAUSE.1);
                 continue;
             }
-            Ok(seen) => {
-                if progress.lost.take().is_some() {
-                    context.screen.note("The service answers again.");
-                }
-                (progress.reached, pause) = (true, PAUSE.0);
-                progress.seen = seen.map(|(push, document)| (Box::new(push), document));
-            }
+            Some(Ok(seen)) => wait.take(seen),
         }
-        let Some((push, document)) = &progress.seen else {
-            if left.is_zero() {
-                return Ok(never_seen(args, context));
-            }
-            if took < PAUSE_NO_NEWS && !back {
-                context.clock.sleep(PAUSE_NO_NEWS.min(left)).await;
-            }
-            continue;
+        if let Some(code) = wait.end(left) {
+            return Ok(code);
+        }
+        let then = wait.context.clock.now();
+        if !was_lost && wait.arrived() == before && until(now, then) < PAUSE_NO_NEWS {
+            wait.context.clock.sleep(PAUSE_NO_NEWS.min(until(then, wait.ends.0))).await;
+        }
+    }
+}
+
+impl Wait<'_> {
+    /// One call for the push, held until there is news: `None` when the time that is `left` ended before it did. Without any
+    /// time left it is the last one, and short.
+    async fn look(&self, now: Instant, left: Duration) -> Option<Result<Option<(Push, String)>, Trouble>> {
+        // What was lost is asked at once how things are.
+        let hold = if self.is_lost { Duration::ZERO } else { left.min(self.hold_max(now)) };
+        let seconds = (hold.as_secs() + u64::from(hold.subsec_nanos() > 0)).to_string();
+        let (image, known) = (self.args.image.to_string(), self.arrived().to_string());
+        let mut query = vec![("image", image.as_str()), ("wait", &seconds), ("for", "everywhere"), ("arrived", &known)];
+        query.extend(self.since.as_deref().map(|since| ("since", since)));
+        let client = &self.context.client;
+        let budget = if left.is_zero() { LAST_LOOK } else { left };
+        let call = client.get_held(&["pushes"], &query, hold);
+        let Some(answer) = within(&*self.context.clock, budget, call).await else {
+            let text = format!("{} did not answer in time.", client.shown());
+            return left.is_zero().then_some(Err(Trouble { kind: Kind::Passing, text }));
+        };
+        Some(match answer.and_then(|answer| Ok((answer.document::<Push>()?, answer.body))) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(trouble) if trouble.kind == Kind::Unknown => Ok(None),
+            Err(trouble) => Err(trouble),
+        })
+    }
+
+    /// How long an answer may be held: no longer than until the push times out, which is told too and is no news to the
+    /// service.
+    fn hold_max(&self, now: Instant) -> Duration {
+        let waiting =
+            self.seen.iter().map(|(push, _)| &push.custom_status).find(|status| status.state == State::Waiting);
+        let deadline = waiting.and_then(|status| status.deadline.parse().ok()).map(|deadline| until(now, deadline));
+        match deadline {
+            Some(left) if !left.is_zero() => HOLD_MAX.min(left + PAUSE_NO_NEWS),
+            Some(_) | None => HOLD_MAX,
+        }
+    }
+
+    /// How many regions have reported, as far as is known.
+    fn arrived(&self) -> usize {
+        self.seen.as_ref().map_or(0, |(push, _)| arrived(&push.custom_status))
+    }
+
+    /// A call came to nothing: pauses, unless that is the end.
+    async fn miss(&mut self, trouble: Trouble) -> Result<Option<ExitCode>, Trouble> {
+        match trouble.kind {
+            Kind::Passing => {}
+            // An address that has answered is right; a proxy says so while the service behind it starts.
+            Kind::Elsewhere if self.is_reached => {}
+            Kind::Elsewhere | Kind::Asked | Kind::Unknown | Kind::Final => return Err(trouble),
+        }
+        let left = until(self.context.clock.now(), self.ends.0);
+        if left.is_zero() {
+            let Some((push, document)) = self.seen.take() else { return Err(trouble) };
+            let known = words(&push.custom_status, self.args);
+            let text = format!("{known} So it was when the service answered last. {}", trouble.text);
+            return Ok(Some(ended(3, &text, &document, self.context)));
+        }
+        if !self.is_lost {
+            let why = trouble.text.trim_end_matches('.');
+            self.context.screen.note(&format!("{why}; trying again until {}.", time(self.ends.0)));
+        }
+        self.is_lost = true;
+        self.context.clock.sleep(self.pause.min(left)).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Ok(None)
+    }
+
+    /// The service has answered: tells what is new.
+    fn take(&mut self, seen: Option<(Push, String)>) {
+        if self.is_lost {
+            self.context.screen.note("The service answers again.");
+        }
+        (self.is_reached, self.is_lost, self.pause) = (true, false, PAUSE.0);
+        self.seen = seen;
+        if let Some((push, _)) = &self.seen {
+            self.told.tell(push, &mut self.context.screen);
+        }
+    }
+
+    /// The end, if this is one; `left` is the time there was before the last look.
+    fn end(&mut self, left: Duration) -> Option<ExitCode> {
+        let Some((push, document)) = &self.seen else {
+            return left.is_zero().then(|| never_seen(self.args, self.context));
         };
         let status = &push.custom_status;
-        progress.told = tell(push, progress.told, context);
         let code = match status.state {
             State::Replicated | State::Recovered => 0,
             State::Superseded => 5,
-            State::Waiting | State::TimedOut if until(context.clock.now(), end).is_zero() => 3,
-            State::Waiting | State::TimedOut => {
-                if took < PAUSE_NO_NEWS && !back && self::arrived(status) == arrived {
-                    context.clock.sleep(PAUSE_NO_NEWS.min(until(context.clock.now(), end))).await;
-                }
-                continue;
-            }
+            State::Waiting | State::TimedOut if until(self.context.clock.now(), self.ends.0).is_zero() => 3,
+            State::Waiting | State::TimedOut => return None,
         };
-        let words = words(status, args);
-        let document = document.clone();
-        return Ok(ended(code, &words, &document, context));
+        Some(ended(code, &words(status, self.args), document, self.context))
+    }
+}
+
+impl Told {
+    /// Tells what is new, each thing once.
+    fn tell(&mut self, push: &Push, screen: &mut Screen) {
+        let status = &push.custom_status;
+        if self.push != push.instance_id {
+            *self = Self { push: push.instance_id.clone(), ..Self::default() };
+            let all: Vec<&str> = status.regions.keys().map(String::as_str).collect();
+            let words =
+                format!("Push {}, opened {}, waits for {}.", push.instance_id, push.created_time, all.join(", "));
+            screen.note(&words);
+        }
+        let is_new =
+            |(name, report): &(&String, &RegionReport)| report.arrived.is_some() && !self.regions.contains(*name);
+        let mut new: Vec<_> = status.regions.iter().filter(is_new).collect();
+        new.sort_by_key(|(_, report)| report.lag_ms);
+        for (name, report) in new {
+            self.regions.insert(name.clone());
+            let count = self.regions.len();
+            let lag = report.lag_ms.filter(|_| count > 1).map(|lag| format!(", {} after the first", millis(lag)));
+            let how = if report.by_hand { ", reported by hand" } else { "" };
+            let of = status.regions.len();
+            screen.note(&format!("{name} has it ({count} of {of}){}{how}", lag.unwrap_or_default()));
+        }
+        if status.state == State::TimedOut && !self.timed_out {
+            self.timed_out = true;
+            let missing = status.missing.join(", ");
+            screen.note(&format!("The service's own time-out has passed without {missing}; waiting goes on."));
+        }
     }
 }
 
@@ -171,55 +264,9 @@ fn since(args: &Args, began: Instant) -> Option<String> {
     }
 }
 
-/// How long an answer may be held: no longer than until the push times out, which is told too and is no news to the service.
-fn hold_max(seen: Option<&(Box<Push>, String)>, now: Instant) -> Duration {
-    let waiting = seen.map(|(push, _)| &push.custom_status).filter(|status| status.state == State::Waiting);
-    let deadline = waiting.and_then(|status| status.deadline.parse().ok()).map(|deadline| until(now, deadline));
-    match deadline {
-        Some(left) if !left.is_zero() => HOLD_MAX.min(left + PAUSE_NO_NEWS),
-        Some(_) | None => HOLD_MAX,
-    }
-}
-
-fn passing(text: String) -> Trouble {
-    Trouble { kind: Kind::Passing, text }
-}
-
 /// How many of the regions that a push waits for have reported.
 fn arrived(status: &Status) -> usize {
     status.regions.values().filter(|region| region.arrived.is_some()).count()
-}
-
-/// Tells what is new, each thing once, and returns what has been told.
-fn tell(
-    push: &Push,
-    (mut id, mut regions, mut timed_out): (String, BTreeSet<String>, bool),
-    context: &mut Context,
-) -> (String, BTreeSet<String>, bool) {
-    let status = &push.custom_status;
-    if id != push.instance_id {
-        (id, regions, timed_out) = (push.instance_id.clone(), BTreeSet::new(), false);
-        let all: Vec<&str> = status.regions.keys().map(String::as_str).collect();
-        context.screen.note(&cell(&format!("Push {id}, opened {}, waits for {}.", push.created_time, all.join(", "))));
-    }
-    let mut new: Vec<_> =
-        status.regions.iter().filter(|(name, report)| report.arrived.is_some() && !regions.contains(*name)).collect();
-    new.sort_by_key(|(_, report)| report.lag_ms);
-    for (name, report) in new {
-        regions.insert(name.clone());
-        let lag = report.lag_ms.filter(|_| regions.len() > 1).map(|lag| format!(", {} after the first", millis(lag)));
-        let how = if report.by_hand { ", reported by hand" } else { "" };
-        let count = format!("({} of {})", regions.len(), status.regions.len());
-        context.screen.note(&cell(&format!("{name} has it {count}{}{how}", lag.unwrap_or_default())));
-    }
-    if status.state == State::TimedOut && !timed_out {
-        timed_out = true;
-        let missing = status.missing.join(", ");
-        context
-            .screen
-            .note(&cell(&format!("The service's own time-out has passed without {missing}; waiting goes on.")));
-    }
-    (id, regions, timed_out)
 }
 
 /// How it ended, in words.
@@ -246,9 +293,9 @@ fn words(status: &Status, args: &Args) -> String {
 /// The end: words for people, the document for programs.
 fn ended(code: u8, words: &str, document: &str, context: &mut Context) -> ExitCode {
     if code == 0 {
-        context.screen.note(&cell(words));
+        context.screen.note(words);
     } else {
-        context.screen.error(&cell(words));
+        context.screen.error(words);
     }
     if context.json {
         context.show(document, |_| Vec::new());
@@ -264,24 +311,4 @@ fn never_seen(args: &Args, context: &mut Context) -> ExitCode {
         args.image
     ));
     ExitCode::from(4)
-}
-
-/// The time is over and the service cannot be reached: what was known last.
-fn end_unreached(
-    args: &Args,
-    context: &mut Context,
-    progress: Progress,
-    trouble: Trouble,
-) -> Result<ExitCode, Trouble> {
-    match progress.seen {
-        Some((push, document)) => {
-            let words = format!(
-                "{} So it was when the service answered last. {}",
-                words(&push.custom_status, args),
-                trouble.text
-            );
-            Ok(ended(3, &words, &document, context))
-        }
-        None => Err(trouble),
-    }
 }
