@@ -15,6 +15,7 @@ pub mod push;
 pub mod engine;
 
 pub mod clock;
+mod identity;
 pub mod limits;
 mod outgoing;
 
@@ -27,6 +28,8 @@ pub mod api;
 pub mod http;
 pub mod poll;
 pub mod wakes;
+
+pub mod arm;
 
 pub mod backends;
 pub mod cli;

@@ -11,6 +11,7 @@ pub mod send;
 mod serve;
 mod signals;
 mod table;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     Receive(receiver::Args),
     #[command(flatten)]
     Operators(operators::Command),
+    /// Create and check the registry's webhooks, one for each of its regions
+    Webhooks(webhooks::Args),
 }
 
 /// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else. Commands of operators
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
         (Some(Command::Operators(command)), _) => operators::main(command, source),
+        (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();

@@ -288,27 +288,30 @@ async fn the_commands_work_through_the_functions_host() {
 
 #[tokio::test]
 async fn every_command_has_help_with_examples_and_completions_are_read_by_their_shells() {
+    /// The commands that a help lists.
+    fn commands(help: &str) -> Vec<String> {
+        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let named = listed.filter_map(|line| line.split_whitespace().next());
+        named.filter(|command| *command != "help").map(str::to_owned).collect()
+    }
     let help = run("", &["--help"]).await;
-    let commands: Vec<&str> = help
-        .out
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|command| *command != "help")
-        .collect();
-    assert!(commands.len() >= 13 && help.out.contains("Exit codes:"), "{commands:?}");
-    for command in &commands {
-        let help = run("", &[command, "--help"]).await;
-        assert!(help.code == 0 && help.out.contains(&format!("global-webhook {command}")), "{help:?}");
-        assert!(help.out.contains("\nExamples:\n"), "{command}: {}", help.out);
-        assert!(*command == "completions" || help.out.contains("\nExit codes:\n"), "{command}: {}", help.out);
+    let all = commands(&help.out);
+    assert!(all.len() >= 13 && help.out.contains("Exit codes:"), "{all:?}");
+    let mut paths: Vec<Vec<String>> = all.iter().map(|command| vec![command.clone()]).collect();
+    while let Some(path) = paths.pop() {
+        let args: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = run("", &args).await;
+        let within = commands(&help.out);
+        paths.extend(within.iter().map(|command| [path.as_slice(), std::slice::from_ref(command)].concat()));
+        let has = |words: &str| help.out.contains(words);
+        assert!(help.code == 0 && (!within.is_empty() || has("\nExamples:\n")), "{path:?}: {}", help.out);
+        let is_plain = path == ["completions"] || !within.is_empty();
+        assert!(is_plain || has("\nExit codes:"), "{path:?}: {}", help.out);
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run("", &["completions", shell]).await;
         assert_eq!((ended.code, ended.err.as_str()), (0, ""));
-        assert!(commands.iter().all(|command| ended.out.contains(command)), "{shell}: {}", ended.out);
+        assert!(all.iter().all(|command| ended.out.contains(command.as_str())), "{shell}: {}", ended.out);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &ended.out).unwrap();
         // Where the shell is installed it reads what was made for it.
