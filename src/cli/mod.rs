@@ -3,6 +3,7 @@
 
 mod client;
 mod handler;
+mod health;
 mod key;
 mod operators;
 mod receiver;
@@ -14,6 +15,7 @@ mod table;
 mod webhooks;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing::debug;
@@ -24,9 +26,16 @@ use crate::limits;
 /// Port on which the Functions host expects its custom handler.
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 
+/// The package's version, with the commit where whoever built it named one, as `scripts/package` does. A plain build asks no git:
+/// it works from an archive of the source, and a commit that changes no code makes nothing anew.
+static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("GLOBAL_WEBHOOK_COMMIT") {
+    Some(commit) if !commit.is_empty() => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    Some(_) | None => env!("CARGO_PKG_VERSION").to_owned(),
+});
+
 /// One global webhook for a geo-replicated Azure Container Registry.
 #[derive(Parser)]
-#[command(name = "global-webhook", version, after_help = operators::HELP)]
+#[command(name = "global-webhook", version = VERSION.as_str(), after_help = operators::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,6 +56,9 @@ enum Command {
     Operators(operators::Command),
     /// Create and check the registry's webhooks, one for each of its regions
     Webhooks(webhooks::Args),
+    /// Ask a running service whether it is well; the exit code says so
+    #[command(after_help = health::HELP)]
+    Health(health::Args),
 }
 
 /// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else. Commands of operators
@@ -61,6 +73,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Receive(args)), _) => receiver::main(&args),
         (Some(Command::Operators(command)), _) => operators::main(command, source),
         (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
+        (Some(Command::Health(args)), _) => health::main(&args),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();

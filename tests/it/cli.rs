@@ -198,6 +198,20 @@ async fn an_operator_acts_on_a_push() {
         "{regions:?}"
     );
     eventually("it is removed once it owes nothing", LIMIT, async || run(&base, &["purge", &id]).await.code == 0).await;
+    for _ in 0..3 {
+        push(&serve, &Image::new("tools/ci", "1"), &["northeurope"]).await;
+    }
+    push(&serve, &Image::new("shop/till", "1"), &["northeurope", "westus"]).await;
+    eventually("it is given up too", LIMIT, async || {
+        run(&base, &["list", "--status", "exhausted"]).await.out.contains("shop/till")
+    })
+    .await;
+    assert_eq!(run(&base, &["purge", "--until", "1h"]).await.out, "purge: 0 purged\n");
+    let ended = run(&base, &["purge", "--until", "0s", "--json"]).await;
+    assert_eq!((ended.code, &ended.document()["instancesDeleted"]), (0, &json!(1)), "what waits stays: {ended:?}");
+    for args in [vec!["purge"], vec!["purge", &id, "--until", "1h"], vec!["purge", "--until", "x"]] {
+        assert_eq!(run(&base, &args).await.code, 2, "{args:?}");
+    }
     for args in [["show", &id], ["purge", &id], ["redeliver", named], ["terminate", named]] {
         let ended = run(&base, &args).await;
         assert!(ended.code == 4 && ended.err.starts_with("error: "), "{args:?}: {ended:?}");

@@ -8,6 +8,7 @@ pub mod dice;
 pub mod gate;
 pub mod host;
 pub mod http;
+pub mod otlp;
 pub mod ports;
 pub mod recorder;
 pub mod refusing;
