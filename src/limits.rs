@@ -265,7 +265,7 @@ pub const SPILL_NOTED: Duration = Duration::from_secs(120);
 
 /// How long a message that fails is given back as it is, every half a minute. Later it is put back, for a quarter of the time
 /// that it has failed for.
-pub const GIVEN_BACK: Duration = Duration::from_secs(300);
+pub const GIVEN_BACK: Duration = Duration::from_secs(900);
 
 /// Longest wait before a message that has failed for long is tried again.
 pub const PUT_BACK_WAIT_MAX: Duration = Duration::from_secs(3600);
