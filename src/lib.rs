@@ -25,6 +25,7 @@ pub mod service;
 
 pub mod api;
 pub mod http;
+pub mod page;
 pub mod poll;
 pub mod wakes;
 

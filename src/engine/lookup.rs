@@ -1,6 +1,7 @@
 //! What the engine tells of pushes: one, the newest of an image, many, and the regions over a span of time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::news::Listener;
@@ -85,7 +86,8 @@ impl Engine {
 
     /// The regions over the pushes opened from `since` on and before `until`, of the newest
     /// [`REGIONS_COUNTED_MAX`](limits::REGIONS_COUNTED_MAX). Whoever asked in the same words less than
-    /// [`REGIONS_KEPT`](limits::REGIONS_KEPT) ago is told the same again.
+    /// [`REGIONS_KEPT`](limits::REGIONS_KEPT) ago is told the same again, or for
+    /// [`REGIONS_KEPT_LEAST`](limits::REGIONS_KEPT_LEAST) where this process has settled pushes since.
     ///
     /// # Errors
     /// The store could not be read in time.
@@ -94,10 +96,11 @@ impl Engine {
         let mut last = self.summary.lock().await;
         if let Some((asked, at, regions)) = &*last
             && asked == words
-            && clock::until(*at, now) < limits::REGIONS_KEPT
+            && clock::until(*at, now) < if self.outdated.load(Ordering::Relaxed) { limits::REGIONS_KEPT_LEAST } else { limits::REGIONS_KEPT }
         {
             return Ok(Arc::clone(regions));
         }
+        self.outdated.store(false, Ordering::Relaxed);
         let (mut rows, mut unreadable, mut cursor) = (Vec::new(), 0, None);
         let cut = loop {
             let left = limits::REGIONS_COUNTED_MAX - rows.len();

@@ -12,6 +12,7 @@
 //!
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
+mod foresee;
 mod log;
 mod lookup;
 mod news;
@@ -19,6 +20,7 @@ mod regions;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -41,6 +43,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     news: Arc<News>,
     summary: tokio::sync::Mutex<Option<Summary>>,
+    /// Pushes have settled since the summary was made.
+    outdated: AtomicBool,
 }
 
 /// What became of an input.
@@ -97,8 +101,8 @@ impl Engine {
     /// An engine that acts with these hands.
     #[must_use]
     pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
-        let (news, summary) = Default::default();
-        Self { policy: Arc::new(policy), store, notifier, clock, news, summary }
+        let (news, summary, outdated) = Default::default();
+        Self { policy: Arc::new(policy), store, notifier, clock, news, summary, outdated }
     }
 
     /// What the settings say.
@@ -274,6 +278,9 @@ impl Engine {
     fn done(&self, which: &Which, input: &Input, Applied { did, row, claims }: Applied, began: Instant) -> Done {
         self.log(which, input, &did, row.as_deref(), began);
         self.news.tell(which.key().place());
+        if matches!(did, Did::Settled(_) | Did::Late | Did::Recovered | Did::Exhausted) {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
         let job = |claim| row.as_ref().map(|row| Job { row: Arc::clone(row), claim });
         Done { jobs: claims.into_iter().filter_map(job).collect(), did, row }
     }

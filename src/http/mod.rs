@@ -10,6 +10,7 @@ pub mod envelope;
 mod error;
 mod image_push;
 pub mod openapi;
+mod page;
 mod pushes;
 pub mod query;
 mod refused;
@@ -145,6 +146,11 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 web.doors.enter(&request, Door::ImagePush, &*web.clock).await?;
                 image_push::handle(&request, body, &web).await
             }
+            [PREFIX, "dashboard"] => page::shell(&request),
+            [PREFIX, "pushes", "page", ref view @ ..] if *request.method() == Method::GET => {
+                web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
+                page::fragment(&request, view, &web).await
+            }
             [PREFIX, "pushes", ..] => {
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 pushes::handle(&request, &segments[2..], &web).await
@@ -153,7 +159,7 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 pushes::regions(&request, &web).await
             }
-            [.., "imagepush" | "pushes" | "regions"]
+            [.., "imagepush" | "pushes" | "regions" | "dashboard"]
             | [.., "pushes", _]
             | [.., "pushes", _, _]
             | [.., "pushes", _, _, _]
