@@ -96,7 +96,8 @@ impl Engine {
         let mut last = self.summary.lock().await;
         if let Some((asked, at, regions)) = &*last
             && asked == words
-            && clock::until(*at, now) < if self.outdated.load(Ordering::Relaxed) { limits::REGIONS_KEPT_LEAST } else { limits::REGIONS_KEPT }
+            && clock::until(*at, now)
+                < if self.outdated.load(Ordering::Relaxed) { limits::REGIONS_KEPT_LEAST } else { limits::REGIONS_KEPT }
         {
             return Ok(Arc::clone(regions));
         }

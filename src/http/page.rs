@@ -12,12 +12,12 @@ use super::pushes::filter::{self, Members, REGIONS_MEMBERS};
 use super::pushes::{self, find, listed};
 use super::{Web, query};
 use crate::api::{Item, Push, Status};
+use crate::page;
 use crate::page::confirm::{Deed, Question};
 use crate::page::filters::Filters;
 use crate::page::list::Overview;
 use crate::page::push::{Detail, Receiver};
 use crate::page::regions::Summary;
-use crate::page;
 use crate::push::{Input, Notice, Policy, Region, Row};
 use crate::service::Service;
 
@@ -63,12 +63,19 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
     let now = web.clock.now();
     let filters = Filters::read(request.query_string());
     // A person asks for images first.
-    let asked = if filters.get("companions").is_empty() { format!("{}&companions=none", filters.query()) } else { filters.query() };
+    let asked = if filters.get("companions").is_empty() {
+        format!("{}&companions=none", filters.query())
+    } else {
+        filters.query()
+    };
     let list = listed(request, filter::search(&asked, now)?, service).await?;
-    let owing = listed(request, filter::search(&format!("status=waiting,owing&limit={BESIDE_MAX}"), now)?, service).await?;
+    let owing =
+        listed(request, filter::search(&format!("status=waiting,owing&limit={BESIDE_MAX}"), now)?, service).await?;
     let along = match (list.pushes.last(), list.pushes.first()) {
         (Some(oldest), Some(newest)) if filters.get("companions").is_empty() => {
-            let around = |item: &Item, by: chrono::Duration| item.created_time.parse::<crate::clock::Instant>().map_or(now, |at| at + by);
+            let around = |item: &Item, by: chrono::Duration| {
+                item.created_time.parse::<crate::clock::Instant>().map_or(now, |at| at + by)
+            };
             let span = chrono::Duration::minutes(5);
             let mut search = filter::search(&format!("companions=only&limit={BESIDE_MAX}"), now)?;
             (search.since, search.until) = (Some(around(oldest, -span)), Some(around(newest, span)));
@@ -77,7 +84,16 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
         _ => Vec::new(),
     };
     let day = day(service, web).await?;
-    Ok(Overview { now, filters: &filters, list: &list, owing: &owing, along: &along, day: &day, regions: &web.described.regions }.render())
+    Ok(Overview {
+        now,
+        filters: &filters,
+        list: &list,
+        owing: &owing,
+        along: &along,
+        day: &day,
+        regions: &web.described.regions,
+    }
+    .render())
 }
 
 /// The regions over the last 24 hours.
@@ -108,7 +124,8 @@ async fn receivers(row: &Row, service: &Service, web: &Web) -> Result<Vec<Receiv
     let heard = move |policy: &Policy| {
         let notices = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded];
         let of = |target: &crate::push::policy::Target| {
-            let hears = notices.into_iter().filter(|notice| target.hears(*notice, &subject)).map(Notice::word).collect();
+            let hears =
+                notices.into_iter().filter(|notice| target.hears(*notice, &subject)).map(Notice::word).collect();
             (target.name.clone(), hears)
         };
         policy.targets.iter().map(of).collect::<Vec<(String, Vec<&'static str>)>>()
@@ -133,7 +150,12 @@ async fn confirm(request: &HttpRequest, id: &str, service: &Service, web: &Web) 
             let message = "Every region of this push has reported meanwhile; there is nothing to report by hand.";
             return Err(Problem::new(StatusCode::CONFLICT, "nothing_missing", message));
         }
-        _ => return Err(Problem::bad_request("do", "The query member `do` must be one of: redeliver, terminate, report.")),
+        _ => {
+            return Err(Problem::bad_request(
+                "do",
+                "The query member `do` must be one of: redeliver, terminate, report.",
+            ));
+        }
     };
     let input = match (deed, region.clone()) {
         (Deed::Report, Some(region)) => Input::ByHand(region),
@@ -146,5 +168,6 @@ async fn confirm(request: &HttpRequest, id: &str, service: &Service, web: &Web) 
     let push = Item::of(&row, String::new());
     let then = then.as_ref().map(Status::of);
     let region = region.as_ref().map_or("", Region::as_str);
-    Ok(Question { now: web.clock.now(), deed, region, push: &push, then: then.as_ref(), receivers: &receivers }.render())
+    Ok(Question { now: web.clock.now(), deed, region, push: &push, then: then.as_ref(), receivers: &receivers }
+        .render())
 }

@@ -42,7 +42,9 @@ impl Question<'_> {
         let id = &self.push.instance_id;
         let image = words::foreign(&status.image);
         let (heading, post, stay, go, danger) = match self.deed {
-            Deed::Redeliver => (html! { "Redeliver " (image) }, format!("{id}/redeliver"), "Cancel", html! { "Send now" }, false),
+            Deed::Redeliver => {
+                (html! { "Redeliver " (image) }, format!("{id}/redeliver"), "Cancel", html! { "Send now" }, false)
+            }
             Deed::Terminate => {
                 let told = self.told().count();
                 let go = html! { "End it" @if told > 0 { " and tell " (words::count(told, "receiver", "receivers")) } };
@@ -50,7 +52,13 @@ impl Question<'_> {
             }
             Deed::Report => {
                 let go = html! { "Report " (self.region) };
-                (html! { "Report a region of " (image) " by hand" }, format!("{id}/regions/{}", self.region), "Cancel", go, false)
+                (
+                    html! { "Report a region of " (image) " by hand" },
+                    format!("{id}/regions/{}", self.region),
+                    "Cancel",
+                    go,
+                    false,
+                )
             }
         };
         let changed = format!("{} {}", self.push.last_updated_time, self.region);
@@ -83,7 +91,9 @@ impl Question<'_> {
     fn consequences(&self) -> Markup {
         let before = self.push.status.notifications.as_deref().unwrap_or_default();
         let then = self.then.and_then(|then| then.notifications.as_deref()).unwrap_or_default();
-        let owed = |n: &&Notification| before.iter().any(|b| b.state == DeliveryState::Owed && (&b.target, &b.notice) == (&n.target, &n.notice));
+        let owed = |n: &&Notification| {
+            before.iter().any(|b| b.state == DeliveryState::Owed && (&b.target, &b.notice) == (&n.target, &n.notice))
+        };
         let dropped: Vec<_> = then.iter().filter(|n| n.state == DeliveryState::Overtaken).filter(owed).collect();
         let plain = |n: &&Notification| self.format(&n.target) == "acr";
         let told: Vec<&str> = self.told().filter(|n| !plain(n)).map(|n| n.target.as_str()).collect();
@@ -114,7 +124,8 @@ impl Question<'_> {
             DeliveryState::Owed => 1,
             DeliveryState::Confirmed | DeliveryState::Overtaken => 2,
         });
-        let time = |at: &Option<String>| at.as_deref().map(|at| words::time(at, Form::Short, self.now)).unwrap_or_default();
+        let time =
+            |at: &Option<String>| at.as_deref().map(|at| words::time(at, Form::Short, self.now)).unwrap_or_default();
         html! {
             fieldset {
                 legend { "To" }
@@ -167,7 +178,9 @@ impl Question<'_> {
             "azurecr.io" => format!("{name}.{}.geo.azurecr.io", self.region),
             _ => status.registry.clone(),
         });
-        let pull = server.map(|server| format!("{server}/{}@{}", status.repository, status.digest)).filter(|pull| words::is_one_word(pull));
+        let pull = server
+            .map(|server| format!("{server}/{}@{}", status.repository, status.digest))
+            .filter(|pull| words::is_one_word(pull));
         html! {
             label.field { "Region"
                 select name="region" data-ask="" { @for region in &status.missing { option value=(region) selected[region == self.region] { (region) } } }

@@ -28,8 +28,13 @@ impl Filters {
     /// Reads the members of a query, without those of the host.
     #[must_use]
     pub fn read(query: &str) -> Self {
-        let members = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()));
-        Self(members.filter(|(name, value)| !value.is_empty() && !matches!(name.as_str(), "code" | "clientid")).collect())
+        let members = form_urlencoded::parse(query.as_bytes())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()));
+        Self(
+            members
+                .filter(|(name, value)| !value.is_empty() && !matches!(name.as_str(), "code" | "clientid"))
+                .collect(),
+        )
     }
 
     /// The value of a member, or nothing.

@@ -80,7 +80,9 @@ impl Overview<'_> {
             images.min_by_key(|push| apart(push, companion)).map(|push| push.instance_id.clone())
         };
         let of_image = |companion: &&Item| {
-            is_of(image, companion) && apart(image, companion) <= ALONG_MS && nearest(companion).as_ref() == Some(&image.instance_id)
+            is_of(image, companion)
+                && apart(image, companion) <= ALONG_MS
+                && nearest(companion).as_ref() == Some(&image.instance_id)
         };
         if image.status.companion { Vec::new() } else { self.along.iter().filter(of_image).cloned().collect() }
     }

@@ -62,7 +62,9 @@ impl Cell {
                 State::Waiting => Self::Open,
                 State::Superseded => Self::Let,
                 State::Replicated => Self::Known,
-                State::TimedOut | State::Recovered if report.before.is_some() && status.recovered.is_some() => Self::Known,
+                State::TimedOut | State::Recovered if report.before.is_some() && status.recovered.is_some() => {
+                    Self::Known
+                }
                 State::TimedOut | State::Recovered => Self::Missing,
             };
         };
@@ -198,7 +200,7 @@ impl Frame<'_> {
                         @if companions > 0 {
                             " · "
                             button.plain type="button" aria-expanded="false" data-fold=(push.instance_id) {
-                                "+ " (companions) " along with it"
+                                "+ " (companions) " along"
                             }
                         }
                     }
@@ -281,7 +283,8 @@ fn outcome(push: &Item) -> Markup {
     let status = &push.status;
     let regions = status.regions.len();
     let in_time = status.regions.values().filter(|r| r.arrived.is_some() && !r.late).count();
-    let took = |end: &Option<String>| words::span(end.as_deref().map_or(0, |end| words::between(&push.created_time, end)));
+    let took =
+        |end: &Option<String>| words::span(end.as_deref().map_or(0, |end| words::between(&push.created_time, end)));
     html! {
         (state(status.state))
         small {
@@ -306,6 +309,7 @@ fn told(status: &Status) -> Markup {
     }
     let of = |state: DeliveryState| notifications.iter().filter(move |n| n.state == state);
     let mut confirmed: Vec<&str> = of(DeliveryState::Confirmed).map(|n| n.target.as_str()).collect();
+    confirmed.sort_unstable();
     confirmed.dedup();
     html! {
         ul {

@@ -64,7 +64,8 @@ struct Fragment<'a> {
 /// A view as it is sent.
 fn fragment(about: &Fragment, body: &Markup) -> String {
     let now = crate::api::time(about.now);
-    html! { article data-view=(about.view) data-title=(about.title) data-now=(now) data-busy=(about.busy) { (body) } }.into_string()
+    html! { article data-view=(about.view) data-title=(about.title) data-now=(now) data-busy=(about.busy) { (body) } }
+        .into_string()
 }
 
 #[cfg(test)]
@@ -73,7 +74,10 @@ mod tests {
 
     #[test]
     fn style_and_script_stand_in_the_page_as_the_policy_names_them() {
-        assert!(shell().contains(&format!("<style>{STYLE}</style>")) && shell().contains(&format!("<script>{SCRIPT}</script>")));
+        assert!(
+            shell().contains(&format!("<style>{STYLE}</style>"))
+                && shell().contains(&format!("<script>{SCRIPT}</script>"))
+        );
         for text in [STYLE, SCRIPT] {
             assert!(!text.contains("</s") && !text.contains("<!--"), "it would end its element");
         }

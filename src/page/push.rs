@@ -46,11 +46,8 @@ struct Action {
 fn actions(status: &Status) -> [Action; 3] {
     let waits = status.state == State::Waiting;
     let nobody = status.notifications.as_ref().is_none_or(Vec::is_empty);
-    let redeliver = if waits {
-        Some("Nobody was told yet.")
-    } else {
-        nobody.then_some("No receiver is told of this push.")
-    };
+    let redeliver =
+        if waits { Some("Nobody was told yet.") } else { nobody.then_some("No receiver is told of this push.") };
     [
         Action { name: "redeliver", words: "Redeliver…", why_not: redeliver },
         Action {
@@ -126,7 +123,9 @@ impl Detail<'_> {
             @if have == 0 { "No region has it." } @else { (words::count(have, "region has", "regions have")) " it"
                 @if let Some(last) = last { " since " (words::time(last, Form::Short, self.now)) } "." }
         };
-        let took = |end: &Option<String>| words::span(end.as_deref().map_or(0, |end| words::between(&self.push.created_time, end)));
+        let took = |end: &Option<String>| {
+            words::span(end.as_deref().map_or(0, |end| words::between(&self.push.created_time, end)))
+        };
         let ended = self.push.output.as_ref().is_some_and(|output| output.terminated);
         let of = |severity, bold, rest| Verdict::new(severity, "", bold, rest);
         let mut all = vec![match status.state {
@@ -226,8 +225,7 @@ impl Detail<'_> {
                             td.muted { "not told" }
                             td.muted { @match &receiver.hears[..] {
                                 [] => "hears nothing of such a push",
-                                hears if self.status().state == State::Waiting => { "hears when it is " (words::names(&hears.iter().map(|w| words::spoken(w)).collect::<Vec<_>>(), 4)) },
-                                hears => { "hears only when it is " (words::names(&hears.iter().map(|w| words::spoken(w)).collect::<Vec<_>>(), 4)) }
+                                hears => { "hears only when it is " (words::spoken(&hears.join(" or "))) }
                             } } }
                     }
                 }
@@ -272,7 +270,9 @@ impl Detail<'_> {
     fn facts(&self) -> Markup {
         let (push, status) = (self.push, self.status());
         let pull = format!("{}/{}", status.registry, status.image);
-        let same_tag = status.tag.as_ref().map(|tag| Filters::default().with("repository", &status.repository).with("tag", tag).with("companions", "all"));
+        let same_tag = status.tag.as_ref().map(|tag| {
+            Filters::default().with("repository", &status.repository).with("tag", tag).with("companions", "all")
+        });
         html! {
             dl.facts {
                 dt { "Digest" } dd { (words::word(&status.digest, "digest")) }

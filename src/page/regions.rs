@@ -8,7 +8,8 @@ use super::{Fragment, fragment, verdict};
 use crate::api::{Condition, RegionSummary, Regions, Slice};
 use crate::clock::Instant;
 
-const SPANS: [(&str, &str); 5] = [("1h", "1 hour"), ("", "24 hours"), ("3d", "3 days"), ("7d", "7 days"), ("30d", "30 days")];
+const SPANS: [(&str, &str); 5] =
+    [("1h", "1 hour"), ("", "24 hours"), ("3d", "3 days"), ("7d", "7 days"), ("30d", "30 days")];
 
 /// Of the drawing of arrivals: width and height of its field.
 const FIELD: (f64, f64) = (400.0, 84.0);
@@ -116,7 +117,10 @@ impl Summary<'_> {
         let silent = (region.condition == Condition::Silent).then(|| region.last_seen.as_deref()).flatten();
         let told = format!(
             "{}: half of the arrivals within {}, 95 of 100 within {}, {} missing",
-            region.region, words::lag(region.lag_p50_ms.unwrap_or(0)), words::lag(region.lag_p95_ms.unwrap_or(0)), region.missing
+            region.region,
+            words::lag(region.lag_p50_ms.unwrap_or(0)),
+            words::lag(region.lag_p95_ms.unwrap_or(0)),
+            region.missing
         );
         html! {
             svg viewBox="0 0 446 100" width="446" height="100" role="img" aria-label=(told) {
@@ -145,27 +149,37 @@ impl Summary<'_> {
     /// How far into the span an instant is, from 0 to 1.
     fn part(&self, at: &str) -> f64 {
         let share = |ms: i64| f64::from(i32::try_from(ms / 1000).unwrap_or(i32::MAX));
-        (share(words::between(&self.regions.since, at)) / share(words::between(&self.regions.since, &self.regions.until)).max(1.0)).clamp(0.0, 1.0)
+        (share(words::between(&self.regions.since, at))
+            / share(words::between(&self.regions.since, &self.regions.until)).max(1.0))
+        .clamp(0.0, 1.0)
     }
 
     /// Names of some instants of the span.
     fn ticks(&self) -> Vec<(f64, String)> {
-        let Some((since, until)) = words::instant(&self.regions.since).zip(words::instant(&self.regions.until)) else { return Vec::new() };
+        let Some((since, until)) = words::instant(&self.regions.since).zip(words::instant(&self.regions.until)) else {
+            return Vec::new();
+        };
         let span = until - since;
         let form = if span > chrono::Duration::hours(49) { "%-d %b" } else { "%H:%M" };
-        [0.1, 0.3, 0.5, 0.7, 0.9].into_iter().zip([1, 3, 5, 7, 9]).map(|(part, tenths)| (part, (since + span / 10 * tenths).format(form).to_string())).collect()
+        [0.1, 0.3, 0.5, 0.7, 0.9]
+            .into_iter()
+            .zip([1, 3, 5, 7, 9])
+            .map(|(part, tenths)| (part, (since + span / 10 * tenths).format(form).to_string()))
+            .collect()
     }
 }
 
 /// Where a lag stands in a field: tenths of a second at the bottom, minutes at the top.
 fn y(ms: i64) -> f64 {
     let seconds = f64::from(i32::try_from(ms.max(0)).unwrap_or(i32::MAX)) / 1000.0;
-    FIELD.1 - 4.0 - (1.0 + seconds * 4.0).ln() / (1.0_f64 + 4.0 * 300.0).ln() * (FIELD.1 - 8.0)
+    (FIELD.1 - 4.0 - (1.0 + seconds * 4.0).ln() / (1.0_f64 + 4.0 * 300.0).ln() * (FIELD.1 - 8.0)).max(2.0)
 }
 
 /// From the half to 95 of 100, and on to the slowest.
 fn range(region: &RegionSummary) -> Markup {
-    let (Some(p50), Some(p95), Some(max)) = (region.lag_p50_ms, region.lag_p95_ms, region.lag_max_ms) else { return html! { span.muted { "–" } } };
+    let (Some(p50), Some(p95), Some(max)) = (region.lag_p50_ms, region.lag_p95_ms, region.lag_max_ms) else {
+        return html! { span.muted { "–" } };
+    };
     let x = |ms: i64| 6.0 + (FIELD.1 - 4.0 - y(ms)) / (FIELD.1 - 8.0) * 158.0;
     let told = format!("p50 {}, p95 {}, max {}", words::lag(p50), words::lag(p95), words::lag(max));
     let slow = region.condition == Condition::Slow;

@@ -23,7 +23,8 @@ const LANE: i64 = 30;
 const TOP: i64 = 49;
 
 /// Instants that the axes name, in seconds.
-const NAMED: [i64; 14] = [1, 5, 15, 30, 60, 120, 300, 900, 3600, 4 * 3600, 86_400, 3 * 86_400, 10 * 86_400, 30 * 86_400];
+const NAMED: [i64; 14] =
+    [1, 5, 15, 30, 60, 120, 300, 900, 3600, 4 * 3600, 86_400, 3 * 86_400, 10 * 86_400, 30 * 86_400];
 
 /// One half's scale: seconds count first, and minutes and hours later.
 struct Scale {
@@ -70,7 +71,8 @@ pub(super) fn draw(push: &Push, now: Instant) -> Markup {
     let cut = if status.settled.is_some() { CUT } else { 1000.0 };
     let left = Scale { from: LEFT, to: cut - 12.0, longest: seconds(end) };
     let after = |text: &str| since_opened(text) - end;
-    let open_end = status.notifications.iter().flatten().any(|n| n.state == DeliveryState::Owed) || status.state == State::TimedOut;
+    let open_end = status.notifications.iter().flatten().any(|n| n.state == DeliveryState::Owed)
+        || status.state == State::TimedOut;
     let last = events(status).into_iter().map(after).chain(open_end.then_some(present - end)).max().unwrap_or(0);
     let right = Scale { from: cut + 12.0, to: RIGHT - 40.0, longest: seconds(last.max(30_000)) * 1.1 };
     let drawing = Drawing { push, status, left, right, end, present, cut, open_end };
@@ -94,7 +96,8 @@ pub(super) fn draw(push: &Push, now: Instant) -> Markup {
 /// Everything that the right half shows.
 fn events(status: &Status) -> Vec<&str> {
     let notifications = status.notifications.iter().flatten();
-    let told = notifications.flat_map(|n| n.failed.iter().map(|f| f.at.as_str()).chain(n.at.as_deref()).chain(n.not_before.as_deref()));
+    let told = notifications
+        .flat_map(|n| n.failed.iter().map(|f| f.at.as_str()).chain(n.at.as_deref()).chain(n.not_before.as_deref()));
     told.chain(status.regions.values().filter(|r| r.late || r.by_hand).filter_map(|r| r.arrived.as_deref())).collect()
 }
 
@@ -114,8 +117,12 @@ struct Drawing<'a> {
 impl<'a> Drawing<'a> {
     /// The regions with a line of their own; how many share one, and between which lags they are.
     fn lanes(&self) -> (Vec<(&'a str, Cell)>, Option<(usize, i64, i64)>) {
-        let mut all: Vec<(&str, Cell, Option<i64>)> =
-            self.status.regions.iter().map(|(name, r)| (name.as_str(), Cell::of(self.status, name, None), r.lag_ms)).collect();
+        let mut all: Vec<(&str, Cell, Option<i64>)> = self
+            .status
+            .regions
+            .iter()
+            .map(|(name, r)| (name.as_str(), Cell::of(self.status, name, None), r.lag_ms))
+            .collect();
         // By arrival; those that never came last.
         all.sort_by_key(|(name, _, lag)| (lag.unwrap_or(i64::MAX), *name));
         let mut more = None;
@@ -215,24 +222,33 @@ impl<'a> Drawing<'a> {
             }
             let at = one.at.as_deref().map_or(0, since);
             match one.state {
-                DeliveryState::Confirmed => chips.push((self.right.x(at), "p-ok", one.status.map_or("ok".into(), |s| s.to_string()))),
+                DeliveryState::Confirmed => {
+                    chips.push((self.right.x(at), "p-ok", one.status.map_or("ok".into(), |s| s.to_string())))
+                }
                 DeliveryState::Exhausted => chips.push((self.right.x(at) + 30.0, "p-bad", "given up".into())),
                 DeliveryState::Overtaken => chips.push((self.right.x(at), "p-wait", "dropped".into())),
                 DeliveryState::Owed => {
                     let next = one.not_before.as_deref().unwrap_or_default();
-                    let shown = if one.lease_until.is_some() { "now".into() } else { words::instant(next).map_or(String::new(), |at| at.format("%H:%M").to_string()) };
+                    let shown = if one.lease_until.is_some() {
+                        "now".into()
+                    } else {
+                        words::instant(next).map_or(String::new(), |at| at.format("%H:%M").to_string())
+                    };
                     chips.push((self.right.x(since(next)), "p-wait", shown));
                 }
             }
         }
         // Side by side, in their order, where they would lie upon each other.
         let mut free = self.cut + 16.0;
-        let chips: Vec<_> = chips.into_iter().map(|(x, class, text)| {
-            let width = 12.0 + 7.0 * f64::from(u32::try_from(text.chars().count()).unwrap_or(1));
-            let from = (x - width / 2.0).max(free);
-            free = from + width + 3.0;
-            (from, width, class, text)
-        }).collect();
+        let chips: Vec<_> = chips
+            .into_iter()
+            .map(|(x, class, text)| {
+                let width = 12.0 + 7.0 * f64::from(u32::try_from(text.chars().count()).unwrap_or(1));
+                let from = (x - width / 2.0).max(free);
+                free = from + width + 3.0;
+                (from, width, class, text)
+            })
+            .collect();
         html! {
             text.strong x="0" y=(y + 4) { (short(target)) }
             path.lane d=(format!("M{} {y}H{RIGHT}", n(self.cut + 12.0))) {}

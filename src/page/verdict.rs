@@ -74,7 +74,9 @@ pub(super) fn list(verdicts: &[Verdict]) -> Markup {
 
 /// What is to be said of everything.
 pub(super) fn of(day: &Regions, owing: &List, list: &List) -> Vec<Verdict> {
-    let mut all: Vec<Verdict> = regions(day).into_iter().map(|verdict| verdict.to("?view=regions", "Regions")).collect();
+    // Who is not told comes before who is slow.
+    let mut all = refusing(owing);
+    all.extend(regions(day).into_iter().map(|verdict| verdict.to("?view=regions", "Regions")));
     let tally = day.tally.clone().unwrap_or_default();
     if tally.exhausted > 0 {
         let targets = words::names(&tally.exhausted_targets, 3);
@@ -85,7 +87,6 @@ pub(super) fn of(day: &Regions, owing: &List, list: &List) -> Vec<Verdict> {
         let rest = html! { (gave_up) " given up in 24 h. Nobody tries again but you." };
         all.push(Verdict::new(Severity::Bad, title, bold, rest).to(link, "What was given up"));
     }
-    all.extend(refusing(owing));
     let waiting = owing.pushes.iter().filter(|p| p.status.state == State::Waiting && !p.status.companion).count();
     all.sort_by_key(|verdict| verdict.severity);
     all.truncate(SENTENCES_MAX);
@@ -101,7 +102,9 @@ fn well(day: &Regions, list: &List, waiting: usize) -> Verdict {
     let last = list.pushes.iter().find(|p| p.status.state == State::Replicated);
     let bold = match (day.pushes, waiting) {
         (0, _) => html! { "Nothing was pushed in the last 24 hours, and nothing is owed." },
-        (_, 0) => html! { @if reporting == day.regions.len() { "All " (reporting) " regions report" } @else { (reporting) " of " (day.regions.len()) " regions report" } ", and nothing is owed." },
+        (_, 0) => {
+            html! { @if reporting == day.regions.len() { "All " (reporting) " regions report" } @else { (reporting) " of " (day.regions.len()) " regions report" } ", and nothing is owed." }
+        }
         (_, n) => html! { "All is well so far: " (words::count(n, "push waits", "pushes wait")) " for its regions." },
     };
     let rest = html! {

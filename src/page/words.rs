@@ -103,9 +103,7 @@ fn is_hidden(c: char) -> bool {
 
 /// A text of strangers as plain text, for places that hold no markup.
 pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_hidden(c) { format!("[U+{:04X}]", u32::from(c)) } else { c.to_string() })
-        .collect()
+    text.chars().map(|c| if is_hidden(c) { format!("[U+{:04X}]", u32::from(c)) } else { c.to_string() }).collect()
 }
 
 /// A text of strangers, kept from steering what stands around it.
