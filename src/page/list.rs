@@ -173,7 +173,7 @@ impl Overview<'_> {
         let count = words::count(self.list.pushes.len(), "push", "pushes");
         html! {
             p.pages.small data-part="pages" {
-                span.muted { (count) @if self.filters.get("cursor").is_empty() { ", newest first" } @else { ", older ones" } }
+                @if !self.list.pushes.is_empty() { span.muted { (count) @if self.filters.get("cursor").is_empty() { ", newest first" } @else { ", older ones" } } }
                 @if !self.filters.get("cursor").is_empty() { a href=(self.filters.with("cursor", "").link()) { "Newest" } }
                 @if let Some(next) = &self.list.next { a href=(self.filters.with("cursor", next).link()) { "Older" } }
             }

@@ -73,7 +73,7 @@ function wanted() {
 async function load(how) {
   const mine = ++turn, address = wanted();
   clearTimeout(timer);
-  const slow = how === "refresh" ? 0 : setTimeout(() => mine === turn && bones(), 300);
+  const slow = how === "refresh" ? 0 : setTimeout(() => mine === turn && bones(how), 300);
   let answer = null, text = "", error = null;
   try {
     answer = await call(address);
@@ -96,10 +96,12 @@ async function load(how) {
   show(article, how);
   soon(article.dataset.busy === "true" ? 5000 : 30000);
 }
-function bones() {
+function bones(how) {
+  const at = how === "filter" && $("[data-part=table]", main) || main;
   main.setAttribute("aria-busy", "true");
+  raw.delete(at);
   const loading = Object.assign(document.createElement("p"), { className: "sr", textContent: "Loading" });
-  main.replaceChildren(loading, ...Array.from({ length: 9 }, () => Object.assign(document.createElement("span"), { className: "bone" })));
+  at.replaceChildren(loading, ...Array.from({ length: 9 }, () => Object.assign(document.createElement("span"), { className: "bone" })));
 }
 function notice(at, bold, rest, bad) {
   const box = document.createElement("div"), text = document.createElement("p"), strong = document.createElement("b");
@@ -122,6 +124,7 @@ function trouble(answer, error) {
   const since = shown(new Date(away).toISOString(), "short"), seen = read ? `You see what was read at ${shown(new Date(read + ahead).toISOString(), "short")}. ` : "";
   const storage = error?.code === "storage_unavailable";
   const kept = storage ? "Webhooks that are accepted meanwhile are kept and applied later. " : "";
+  document.title = `▲ ${storage ? "storage away" : "no answer"} · ${location.host}`;
   notice($("#trouble"), `${storage ? "Storage has been away" : answer ? "The service has been too busy" : "The service has not answered"} since ${since}.`, `${seen}${kept}Trying again every 5 s.`);
   main.querySelectorAll(".bone").forEach((bone) => bone.remove());
 }

@@ -106,8 +106,10 @@ impl Detail<'_> {
             @match action.why_not {
                 None => { button type="button" data-confirm=(address) { (action.words) } },
                 Some(reason) => {
-                    button type="button" aria-disabled="true" aria-describedby=(why) title=(reason) { (action.words) }
-                    span.sr id=(why) { (reason) }
+                    span.why {
+                        button type="button" aria-disabled="true" aria-describedby=(why) { (action.words) }
+                        span.sr id=(why) { (reason) }
+                    }
                 }
             }
         }
@@ -222,7 +224,7 @@ impl Detail<'_> {
                     @for n in notifications { (self.notification(n)) }
                     @for receiver in untold {
                         tr { th scope="row" { (receiver.name) small { (receiver.format) } }
-                            td.muted { "not told" }
+                            td.muted.nowrap { "not told" }
                             td.muted { @match &receiver.hears[..] {
                                 [] => "hears nothing of such a push",
                                 hears => { "hears only when it is " (words::spoken(&hears.join(" or "))) }

@@ -119,7 +119,11 @@ fn well(day: &Regions, list: &List, waiting: usize) -> Verdict {
 /// What is to be said of regions: the silent ones, then the slow ones.
 pub(super) fn regions(day: &Regions) -> Vec<Verdict> {
     let of = |condition| day.regions.iter().filter(move |region| region.condition == condition).collect::<Vec<_>>();
-    let names = |all: &[&RegionSummary]| words::names(&all.iter().map(|r| r.region.as_str()).collect::<Vec<_>>(), 4);
+    let names = |all: &[&RegionSummary]| {
+        let mut names: Vec<&str> = all.iter().map(|r| r.region.as_str()).collect();
+        names.sort_unstable();
+        words::names(&names, 4)
+    };
     let mut all = Vec::new();
     match &of(Condition::Silent)[..] {
         [] => {}
