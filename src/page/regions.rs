@@ -91,7 +91,7 @@ impl Summary<'_> {
                         Condition::Ok if region.arrivals == 0 => { span.state.muted { "no report" } }
                         Condition::Ok => { span.state.ok { (words::icon("check")) "as usual" } }
                     }
-                    @if region.missed_in_a_row > 0 { small { "missed the last " (words::count(region.missed_in_a_row, "push", "pushes")) } }
+                    @if region.missed_in_a_row > 0 { small { "missed the last " @if region.missed_in_a_row > 1 { (region.missed_in_a_row) " pushes" } @else { "push" } } }
                     @if region.waiting > 0 { small { (words::count(region.waiting, "push waits", "pushes wait")) " for it" } }
                 }
                 td.drawn role="cell" { (self.arrivals(region)) }
@@ -114,7 +114,7 @@ impl Summary<'_> {
         let (width, height) = FIELD;
         let count = f64::from(u32::try_from(region.trend.len().max(1)).unwrap_or(1));
         let x = |slice: usize| (f64::from(u32::try_from(slice).unwrap_or(0)) + 0.5) * width / count;
-        let silent = (region.condition == Condition::Silent).then(|| region.last_seen.as_deref()).flatten();
+        let silent = (region.condition == Condition::Silent).then_some(region.last_seen.as_deref()).flatten();
         let told = format!(
             "{}: half of the arrivals within {}, 95 of 100 within {}, {} missing",
             region.region,

@@ -101,6 +101,9 @@ fn events(status: &Status) -> Vec<&str> {
     told.chain(status.regions.values().filter(|r| r.late || r.by_hand).filter_map(|r| r.arrived.as_deref())).collect()
 }
 
+/// How many regions share a line, and the lags of the first and the last of them.
+type Others = (usize, i64, i64);
+
 struct Drawing<'a> {
     push: &'a Push,
     status: &'a Status,
@@ -116,7 +119,7 @@ struct Drawing<'a> {
 
 impl<'a> Drawing<'a> {
     /// The regions with a line of their own; how many share one, and between which lags they are.
-    fn lanes(&self) -> (Vec<(&'a str, Cell)>, Option<(usize, i64, i64)>) {
+    fn lanes(&self) -> (Vec<(&'a str, Cell)>, Option<Others>) {
         let mut all: Vec<(&str, Cell, Option<i64>)> = self
             .status
             .regions
