@@ -15,6 +15,7 @@ pub mod push;
 pub mod engine;
 
 pub mod clock;
+mod identity;
 pub mod limits;
 mod outgoing;
 
@@ -28,6 +29,8 @@ pub mod http;
 pub mod page;
 pub mod poll;
 pub mod wakes;
+
+pub mod arm;
 
 pub mod backends;
 pub mod cli;

@@ -14,6 +14,7 @@ mod bare_storage;
 mod footprint;
 mod images;
 mod latency;
+mod lists;
 mod load;
 mod process;
 mod receiver;
@@ -82,6 +83,9 @@ fn main() {
     runtime.block_on(async {
         if wanted("requests") {
             requests::per_push(effort);
+        }
+        if wanted("lists") {
+            lists::pages(effort).await;
         }
         if wanted("arrivals-embedded") {
             arrivals::embedded(effort).await;

@@ -7,6 +7,7 @@ mod receiver;
 pub mod send;
 mod serve;
 mod signals;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Command {
     Send(send::Args),
     /// Receive global webhooks and print them
     Receive(receiver::Args),
+    /// Create and check the registry's webhooks, one for each of its regions
+    Webhooks(webhooks::Args),
 }
 
 /// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Serve(args)), _) => serve::main(args, source),
         (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
+        (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();

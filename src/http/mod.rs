@@ -18,7 +18,6 @@ mod timeout_check;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -27,7 +26,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::StreamExt;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::Instrument;
 
 use crate::clock::Clock;
@@ -54,7 +53,7 @@ pub struct Web {
     described: Described,
     clock: Arc<dyn Clock>,
     doors: Doors,
-    ending: AtomicBool,
+    ending: watch::Sender<bool>,
     refused: Refused,
 }
 
@@ -63,17 +62,23 @@ impl Web {
     /// people; and the clock by which an arrival is received.
     #[must_use]
     pub fn new(service: Result<Service, String>, described: Described, clock: Arc<dyn Clock>, doors: Doors) -> Self {
-        Self { service, described, clock, doors, ending: AtomicBool::new(false), refused: Refused::default() }
+        Self { service, described, clock, doors, ending: watch::Sender::new(false), refused: Refused::default() }
     }
 
     /// Says that this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
     pub fn end(&self) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.ending.send_replace(true);
     }
 
     /// Whether it is.
     fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Relaxed)
+        *self.ending.borrow()
+    }
+
+    /// Ends when this process is about to.
+    async fn until_ending(&self) {
+        // The sender lives as long as this.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// The clock by which an arrival is received.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use utoipa::OpenApi;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::api::{List, Operated, Purged, Push, Refusal, Regions};
 
@@ -27,10 +27,63 @@ pub fn document() -> utoipa::openapi::OpenApi {
         license(name = "MIT", identifier = "MIT")
     ),
     paths(pushes, push, purge, terminate, redeliver, report, regions),
+    components(schemas(Companions, Until, Action)),
     security(("header" = []), ("query" = []), ()),
     modifiers(&Keys)
 )]
 struct Description;
+
+/// What `GET /api/pushes` finds.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "carries the description")]
+enum Found {
+    /// A page of pushes.
+    List(List),
+    /// The newest push of an image.
+    Push(Box<Push>),
+}
+
+/// What clients push along with images.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "carries the description")]
+enum Companions {
+    /// Listed like all others.
+    All,
+    /// Left out.
+    None,
+    /// Alone.
+    Only,
+}
+
+/// What is waited for.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "carries the description")]
+enum Until {
+    /// The push has settled, as whatever.
+    Settled,
+    /// Every region has it; waiting goes on after a time-out.
+    Everywhere,
+}
+
+/// What happened in the registry.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "carries the description")]
+enum Action {
+    /// An image or an artifact was pushed.
+    Push,
+    /// A chart was pushed.
+    ChartPush,
+    /// An image was deleted.
+    Delete,
+    /// A chart was deleted.
+    ChartDelete,
+    /// An image was pushed into quarantine.
+    Quarantine,
+}
 
 /// How a key is given.
 struct Keys;
@@ -51,25 +104,25 @@ impl utoipa::Modify for Keys {
     get,
     path = "/api/pushes",
     params(
-        ("status" = Option<String>, Query, description = "Any of these, comma-separated: waiting, replicated, timed_out, recovered, superseded, owing, exhausted"),
-        ("registry" = Option<String>, Query, description = "Pattern for the registry's login server"),
-        ("repository" = Option<String>, Query, description = "Pattern for the repository; `*` stays within one path segment, `**` crosses them"),
-        ("tag" = Option<String>, Query, description = "Pattern for the tag"),
+        ("status" = Option<String>, Query, pattern = r"^((waiting|replicated|timed_out|recovered|superseded|owing|exhausted)(,(?!$)|$))*$", description = "Any of these, comma-separated: waiting, replicated, timed_out, recovered, superseded, owing, exhausted"),
+        ("registry" = Option<String>, Query, max_length = 255, description = "Pattern for the registry's login server"),
+        ("repository" = Option<String>, Query, max_length = 255, description = "Pattern for the repository; `*` stays within one path segment, `**` crosses them"),
+        ("tag" = Option<String>, Query, max_length = 255, description = "Pattern for the tag"),
         ("digest" = Option<String>, Query, description = "Digest, or how it begins"),
-        ("region" = Option<String>, Query, description = "Only pushes that wait for this region, miss it, or had it late"),
-        ("companions" = Option<String>, Query, description = "What clients push along with images: all, none or only"),
-        ("since" = Option<String>, Query, description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
-        ("until" = Option<String>, Query, description = "Opened before this instant, or longer ago"),
+        ("region" = Option<String>, Query, pattern = r"^[a-z0-9]{0,64}$", description = "Only pushes that wait for this region, miss it, or had it late"),
+        ("companions" = Option<Companions>, Query, description = "What clients push along with images"),
+        ("since" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
+        ("until" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "Opened before this instant, or longer ago"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most pushes of the page; 50"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
-        ("image" = Option<String>, Query, description = "registry/repository:tag@digest; not with the filters above but `since`"),
+        ("image" = Option<String>, Query, pattern = r"^$|^[a-z0-9]{1,9}\.azurecr\.io/[a-z0-9]{1,9}(:[a-z0-9]{1,9})?@sha256:[0-9a-f]{1,64}$", description = "registry/repository:tag@digest; not with the filters above but `since`"),
         ("wait" = Option<u16>, Query, minimum = 0, maximum = 200, description = "With `image`: seconds that the answer is held until the push has settled"),
-        ("for" = Option<String>, Query, description = "With `image`: settled, or everywhere, which goes on waiting after a time-out"),
+        ("for" = Option<Until>, Query, description = "With `image`: what is waited for"),
         ("arrived" = Option<u8>, Query, minimum = 0, maximum = 100, description = "With `image`: answer as soon as another number of regions than this has reported"),
-        ("action" = Option<String>, Query, description = "With `image`: push, chart_push, delete, chart_delete or quarantine")
+        ("action" = Option<Action>, Query, description = "With `image`: what happened in the registry")
     ),
     responses(
-        (status = 200, description = "A page of pushes; with `image`, the push, which has settled", content((List = "application/json"), (Push = "application/json"))),
+        (status = 200, description = "A page of pushes; with `image`, the push, which has settled", body = Found),
         (status = 202, description = "With `image`: the push, which has not settled", body = Push),
         (status = 400, description = "The query cannot be used", body = Refusal),
         (status = 401, description = "The key is missing or wrong", body = Refusal),
@@ -156,7 +209,7 @@ fn redeliver() {}
     path = "/api/pushes/{id}/regions/{region}",
     params(
         ("id" = String, Path, description = "Name of the push"),
-        ("region" = String, Path, description = "Region that has the image")
+        ("region" = String, Path, pattern = r"^[a-z0-9]{1,64}$", description = "Region that has the image")
     ),
     responses(
         (status = 202, description = "What was done", body = Operated),
@@ -175,8 +228,8 @@ fn report() {}
     get,
     path = "/api/regions",
     params(
-        ("since" = Option<String>, Query, description = "An instant (RFC 3339), or so long ago: 90m, 24h, 3d; 24h"),
-        ("until" = Option<String>, Query, description = "An instant, or so long ago")
+        ("since" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "An instant (RFC 3339), or so long ago: 90m, 24h, 3d; 24h"),
+        ("until" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "An instant, or so long ago")
     ),
     responses(
         (status = 200, description = "The regions", body = Regions),

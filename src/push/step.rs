@@ -191,7 +191,7 @@ impl Report<'_> {
         if applied || (seen.repeated.is_some_and(|last| received <= last) && !in_time) {
             return Did::Duplicate.unchanged();
         }
-        if seen.by_hand && seen.id.is_empty() && !row.is_purged() {
+        if seen.by_hand && seen.id.is_empty() && !in_time && !row.is_purged() {
             return self.told_before(row);
         }
         if received > row.repeats_until() {

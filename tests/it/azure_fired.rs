@@ -14,7 +14,7 @@ use global_webhook::store::azure::parts::{Entry, Inbox as _, Queue as _, Record,
 use global_webhook::store::azure::queue::TimerQueue;
 use global_webhook::store::azure::table::Table;
 use global_webhook::store::azure::{AzureStore, Names};
-use global_webhook::store::{Applied, Decide, Failure};
+use global_webhook::store::{Applied, Decide, Failure, Search, Store as _};
 
 use crate::raw::Raw;
 use crate::samples::{asking, id, open, owing, row, settled};
@@ -247,6 +247,19 @@ async fn upkeep_looks_after_what_owes_something_and_nothing_else() {
     let text = received[0].text.clone().unwrap();
     assert_eq!(app.store.fired(&text, &app).await, Ok("walked"));
     assert_eq!(app.store.fired(&text, &app).await, Ok("older"), "one walk at a time");
+    // What owes something for longer than a list goes back is on a page of its own.
+    let since = Some(app.clock.now() + chrono::Duration::seconds(60));
+    let owe = Search { owing: true, since, ..Search::all(1, None) };
+    let first = app.store.list(&owe).await.unwrap();
+    let (mut cursor, mut older) = (first.next, first.rows);
+    while let Some(next) = cursor {
+        assert!(app.store.is_cursor(&next));
+        let page = app.store.list(&Search { cursor: Some(next), ..owe.clone() }).await.unwrap();
+        older.extend(page.rows);
+        cursor = page.next;
+    }
+    older.sort_by_key(|row| row.id != far.id);
+    assert_eq!(older.into_iter().map(|row| row.id).collect::<Vec<_>>(), [far.id.clone(), due.id.clone()]);
     app.queue.disarm(&received[0].handle).await.unwrap();
     assert_eq!(app.looked(), [(due.id.clone(), Did::Claimed)]);
     let after = [app.record(&far).await, app.record(&done).await];

@@ -3,7 +3,7 @@
 use global_webhook::limits;
 use global_webhook::push::{Row, Subject};
 use global_webhook::store::azure::Names;
-use global_webhook::store::azure::parts::{Entry, Expected, Failure, Put, Record, Rows as _};
+use global_webhook::store::azure::parts::{Entry, Expected, Failure, Put, Record, Rows as _, Span};
 use global_webhook::store::azure::table::Table;
 
 use crate::raw::Raw;
@@ -89,6 +89,10 @@ async fn every_call_is_one_request() {
     one("moved");
     rows.entries(100, None).await.unwrap();
     one("entries");
+    rows.openings(Span::default(), 100, None).await.unwrap();
+    one("openings");
+    rows.newest_at(record.row.id.key.place(), None).await.unwrap().unwrap();
+    one("newest_at");
     rows.put_note("upkeep", "{}", None).await.unwrap();
     one("put_note");
     rows.notes("upkeep").await.unwrap();

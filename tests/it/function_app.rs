@@ -15,6 +15,7 @@ const HOST: &str = include_str!("../../host.json");
 const IMAGE_PUSH: &str = include_str!("../../ImagePush/function.json");
 const DASHBOARD: &str = include_str!("../../Dashboard/function.json");
 const PUSHES: &str = include_str!("../../Pushes/function.json");
+const REGIONS: &str = include_str!("../../Regions/function.json");
 const TIMEOUT_CHECK: &str = include_str!("../../TimeoutCheck/function.json");
 
 fn parse(text: &str) -> Value {
@@ -81,7 +82,7 @@ fn the_page_is_for_everybody_and_its_fragments_fit_the_operators_route() {
 #[test]
 fn the_http_functions_have_the_routes_of_the_stand_in_host() {
     let mut routes = Vec::new();
-    for (name, text) in [("ImagePush", IMAGE_PUSH), ("Pushes", PUSHES)] {
+    for (name, text) in [("ImagePush", IMAGE_PUSH), ("Pushes", PUSHES), ("Regions", REGIONS)] {
         let function = parse(text);
         let [trigger, answer] = &function["bindings"].as_array().expect("bindings")[..] else {
             panic!("{name}: {function}")

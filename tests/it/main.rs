@@ -18,6 +18,10 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arm;
+mod arm_deliveries;
+mod arm_troubles;
+mod arm_waits;
 mod azure_faults;
 mod azure_fired;
 mod azure_queue;
@@ -39,6 +43,7 @@ mod house_rules;
 mod kills;
 mod neighbours;
 mod notify;
+mod operate;
 mod outage;
 mod page;
 mod page_acts;
@@ -53,6 +58,7 @@ mod scenarios;
 mod seeds;
 mod send;
 mod service;
+mod stand_in_arm;
 mod stand_in_host;
 mod stand_in_queue;
 mod store_contract;

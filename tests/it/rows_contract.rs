@@ -6,7 +6,7 @@ use std::sync::Arc;
 use global_webhook::push::PushId;
 use global_webhook::store::azure::Names;
 use global_webhook::store::azure::parts::{
-    Entry, Expected, Handle, Put, Record, Rows, Ticket, TimerRef, Version, Versioned,
+    Entry, Expected, Handle, Put, Record, Rows, Span, Ticket, TimerRef, Version, Versioned,
 };
 use global_webhook::store::azure::table::Table;
 
@@ -175,6 +175,40 @@ async fn entries(rows: &dyn Rows, limit: usize) -> Vec<Entry> {
     }
 }
 
+async fn openings_say_what_was_pushed_within_a_span(rows: Arc<dyn Rows>) {
+    let subject = |n: i64| record(id(&n.to_string(), 1), "{}").row.subject.clone();
+    for n in 0..9 {
+        let entry = Entry { at: instant(n), push: id(&n.to_string(), 1) };
+        // Entries without a subject come of reminders.
+        rows.index(&entry, (n % 2 == 0).then(|| subject(n)).as_ref()).await.unwrap();
+    }
+    let seen = async |span: Span| {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let (page, next) = rows.openings(span, 2, cursor.as_deref()).await.unwrap();
+            all.extend(page);
+            cursor = next;
+            if cursor.is_none() {
+                return all;
+            }
+        }
+    };
+    let all = seen(Span::default()).await;
+    let of: Vec<_> = all.iter().map(|opening| (opening.at, opening.push.clone(), opening.subject.clone())).collect();
+    let right = (0..9).rev().map(|n| (instant(n), id(&n.to_string(), 1), (n % 2 == 0).then(|| subject(n))));
+    assert_eq!(of, right.collect::<Vec<_>>());
+    let within = async |since: Option<i64>, until: Option<i64>| {
+        let span = Span { since: since.map(instant), until: until.map(instant) };
+        seen(span).await.iter().map(|opening| opening.at).collect::<Vec<_>>()
+    };
+    assert_eq!(within(Some(3), Some(6)).await, [5, 4, 3].map(instant));
+    assert_eq!(within(Some(8), None).await, [instant(8)]);
+    assert_eq!(within(None, Some(1)).await, [instant(0)]);
+    assert!(within(Some(6), Some(3)).await.is_empty());
+    let (after, _) = rows.openings(Span::default(), 100, Some(&all[6].cursor)).await.unwrap();
+    assert_eq!(after, all[7..]);
+}
+
 async fn the_index_is_newest_first_whatever_the_page(rows: Arc<dyn Rows>) {
     assert_eq!(rows.entries(10, None).await.unwrap(), (Vec::new(), None));
     let mut all = Vec::new();
@@ -266,6 +300,7 @@ macro_rules! rows_contract {
             a_record_is_removed_only_at_its_version
             when_the_tag_moved_is_told
             the_index_is_newest_first_whatever_the_page
+    openings_say_what_was_pushed_within_a_span
             a_page_may_begin_behind_an_entry_that_is_gone
             notes_are_kept_by_name
             a_note_changes_against_its_version

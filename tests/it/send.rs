@@ -22,7 +22,7 @@ struct Cli {
 }
 
 /// A clock whose waits cost nothing.
-struct Fast(Mutex<Instant>);
+pub struct Fast(pub Mutex<Instant>);
 
 #[async_trait]
 impl Clock for Fast {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use global_webhook::clock::{Clock as _, Instant, SystemClock};
-use global_webhook::push::{Answer, Change, Decision, Did, Question, Row};
+use global_webhook::push::{Answer, Change, Decision, Did, PushId, Question, Row, Subject};
+use global_webhook::store::search::Test;
 use global_webhook::store::{Search, Store};
 
-use crate::samples::{asking, content, decided, id, instant, row, settled, with_digest};
+use crate::samples::{asking, content, decided, id, instant, purged, row, settled, with_digest};
 use crate::store_contract::{in_every_store, listed, named, push, put};
 
 async fn the_list_is_newest_first_whatever_the_page(store: Arc<dyn Store>) {
@@ -130,10 +131,87 @@ async fn an_answer_counts_what_is_there_when_the_step_is_applied(store: Arc<dyn 
     assert_eq!(applied.row.unwrap().rule.as_deref(), Some("true"));
 }
 
+/// Ids of everything that a search finds, page by page.
+async fn all_of(store: &dyn Store, search: Search) -> Vec<PushId> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let page = store.list(&Search { cursor, ..search.clone() }).await.unwrap();
+        assert!(page.rows.len() <= search.limit && page.unreadable == 0);
+        all.extend(named(&page).into_iter().map(|(id, _)| id));
+        cursor = page.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+    panic!("the list has no end");
+}
+
+async fn a_search_finds_what_it_asks_for(store: Arc<dyn Store>) {
+    let recent = recent();
+    let mut all = Vec::new();
+    for n in 0..30 {
+        let plain = row(id(&format!("push {n}"), 1), recent(n), "{}");
+        let repository = if n % 3 == 0 { "shop/cart" } else { "shop/web" };
+        let row = Row { subject: Subject { repository: repository.into(), ..plain.subject.clone() }, ..plain };
+        put(&*store, &row).await;
+        // Those of even number settle and owe nothing.
+        if n % 2 == 0 {
+            put(&*store, &settled(row.clone(), Vec::new())).await;
+        }
+        all.push(row.id);
+    }
+    let ids = |wanted: fn(usize) -> bool| {
+        all.iter().enumerate().rev().filter(|(n, _)| wanted(*n)).map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    for limit in [1, 4, 30, 1000] {
+        let any = Search::all(limit, None);
+        assert_eq!(all_of(&*store, any.clone()).await, ids(|_| true));
+        let cart: Test<Subject> = Arc::new(|subject| subject.repository == "shop/cart");
+        let carts = Search { subject: Some(Arc::clone(&cart)), ..any.clone() };
+        assert_eq!(all_of(&*store, carts).await, ids(|n| n % 3 == 0), "pages of {limit}");
+        let done: Test<Row> = Arc::new(|row| row.settled().is_some());
+        let done = Search { row: Some(done), ..any.clone() };
+        assert_eq!(all_of(&*store, done).await, ids(|n| n % 2 == 0), "pages of {limit}");
+        let span = Search { since: Some(recent(5)), until: Some(recent(9)), ..any.clone() };
+        assert_eq!(all_of(&*store, span).await, ids(|n| (5..9).contains(&n)), "pages of {limit}");
+        let owing = Search { owing: true, subject: Some(cart), since: Some(recent(4)), ..any };
+        assert_eq!(all_of(&*store, owing).await, ids(|n| n % 2 == 1 && n % 3 == 0 && n >= 4), "pages of {limit}");
+    }
+    for cursor in ["", "nonsense", "\0"] {
+        assert!(!store.is_cursor(cursor), "{cursor:?}");
+    }
+    let next = store.list(&Search::all(1, None)).await.unwrap().next.unwrap();
+    assert!(store.is_cursor(&next));
+}
+
+async fn the_newest_of_a_place_is_found_whatever_its_content(store: Arc<dyn Store>) {
+    let recent = recent();
+    let place = content("shop/cart:v1", "A", 1).key.place().to_owned();
+    assert_eq!(store.newest_at(&place, None).await.unwrap(), None);
+    for (digest, round, opened) in [("A", 1, 0), ("B", 1, 10), ("A", 2, 20), ("C", 1, 15)] {
+        put(&*store, &row(content("shop/cart:v1", digest, round), recent(opened), "{}")).await;
+    }
+    put(&*store, &row(content("elsewhere", "A", 1), recent(30), "{}")).await;
+    let newest = async |since: Option<i64>| {
+        let found = store.newest_at(&place, since.map(&recent)).await.unwrap();
+        found.map(|row| (row.id.clone(), row.opened))
+    };
+    let second = (content("shop/cart:v1", "A", 2), recent(20));
+    assert_eq!(newest(None).await, Some(second.clone()));
+    assert_eq!(newest(Some(20)).await, Some(second.clone()));
+    assert_eq!(newest(Some(21)).await, None);
+    // One that was purged is no push any more.
+    let gone = purged(row(second.0, second.1, ""), recent(31));
+    put(&*store, &gone).await;
+    assert_eq!(newest(None).await, Some((content("shop/cart:v1", "C", 1), recent(15))));
+}
+
 in_every_store! {
     the_list_is_newest_first_whatever_the_page
     a_page_stays_while_pushes_come_and_go
     a_foreign_cursor_begins_at_the_newest
     a_question_is_answered
+    a_search_finds_what_it_asks_for
+    the_newest_of_a_place_is_found_whatever_its_content
     an_answer_counts_what_is_there_when_the_step_is_applied
 }

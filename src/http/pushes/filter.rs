@@ -9,6 +9,7 @@ use crate::http::error::Problem;
 use crate::limits;
 use crate::push::{Delivery, Region, Row, Subject};
 use crate::store::Search;
+use crate::store::search::Test;
 
 /// Pushes of one page when `limit` does not say otherwise, and at most.
 const PAGE: (usize, usize) = (50, 1000);
@@ -148,7 +149,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
             (statuses.is_empty() || statuses.iter().any(|status| has(row, status)))
                 && region.as_ref().is_none_or(|region| lacked(row, region))
         };
-        Arc::new(test) as Arc<dyn Fn(&Row) -> bool + Send + Sync>
+        Arc::new(test) as Test<Row>
     });
     Ok(Search {
         limit: members.number("limit", (1, PAGE.1))?.unwrap_or(PAGE.0),
@@ -162,7 +163,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
 }
 
 /// The test that members about the image come to.
-fn subject(members: &Members) -> Result<Option<Arc<dyn Fn(&Subject) -> bool + Send + Sync>>, Problem> {
+fn subject(members: &Members) -> Result<Option<Test<Subject>>, Problem> {
     let [registry, repository, tag] = ["registry", "repository", "tag"].map(|name| members.pattern(name));
     let (registry, repository, tag) = (registry?, repository?, tag?);
     let digest = members.get("digest").map(str::to_owned);

@@ -115,19 +115,13 @@ async fn purge(id: &str, service: &Service) -> Result<HttpResponse, Problem> {
 
 async fn operate(request: &HttpRequest, id: &str, input: Input, service: &Service) -> Result<HttpResponse, Problem> {
     let Done { did, row, .. } = service.apply(named(id, service).await?, input).await?;
-    let missing = match did {
-        Did::UnknownTarget => Some((
-            "unknown_target",
-            "This push has no notification for a target of that name; its status lists those there are.",
-        )),
-        Did::UnknownRegion => Some((
-            "unknown_region",
-            "This push does not wait for a region of that name; its status lists those it waits for.",
-        )),
-        _ => None,
-    };
-    if let Some((code, message)) = missing {
-        return Err(Problem::new(StatusCode::NOT_FOUND, code, message));
+    if did == Did::UnknownTarget {
+        let message = "This push has no notification for a target of that name; its status lists those there are.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_target", message));
+    }
+    if did == Did::UnknownRegion {
+        let message = "This push does not wait for a region of that name; its status lists those it waits for.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_region", message));
     }
     let row = row.ok_or_else(Problem::unknown_push)?;
     let address = push_url(request, &row.id.to_string());

@@ -4,14 +4,13 @@
 //! - *Woken at once* by what this process does to the push. What other processes do is seen at the next look at the row; looks
 //!   come after [`WAIT_LOOK_MIN`](limits::WAIT_LOOK_MIN) at first and at most [`WAIT_LOOK_MAX`](limits::WAIT_LOOK_MAX) apart.
 //! - *Bounded.* So many wait, for so long, and each costs a task of the web server and no thread.
+//! - *The end of this process* is answered at once, so that the caller asks the next one.
 //! - *Storage that is away* ends no wait; what cannot be read at the end is told as such.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::future::select;
-use futures_util::pin_mut;
 use tokio::sync::Semaphore;
 
 use super::filter::{IMAGE_MEMBERS, Members};
@@ -112,9 +111,11 @@ pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) 
         if left.is_zero() || web.is_ending() || matches!(&found, Ok(Some(row)) if wanted.is_news(row)) {
             break found?;
         }
-        let sleep = web.clock.sleep(pause.min(left));
-        pin_mut!(heard, sleep);
-        select(heard, sleep).await;
+        tokio::select! {
+            () = heard => {}
+            () = web.clock.sleep(pause.min(left)) => {}
+            () = web.until_ending() => {}
+        }
         pause = (pause * 3 / 2).min(limits::WAIT_LOOK_MAX);
     };
     let row = found.ok_or_else(Problem::unknown_image)?;

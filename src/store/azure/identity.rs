@@ -13,12 +13,12 @@ use azure_core::auth::{AccessToken, Secret, TokenCredential};
 use azure_core::error::{Error, ErrorKind};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use serde::Deserialize;
 use tokio::task::AbortHandle;
 
 use super::connection::{connection_trouble, io};
 use crate::clock::{self, Clock, Instant};
 use crate::config::storage::Identity;
+use crate::identity::{self, Token, Trouble};
 use crate::outgoing::Outgoing;
 
 /// A token is renewed this long before its end.
@@ -27,14 +27,8 @@ const RENEW_EARLY: Duration = Duration::from_secs(5 * 60);
 /// A token with less than this left is not used any more: clocks differ.
 const TOKEN_LEFT_MIN: Duration = Duration::from_secs(30);
 
-/// Time of one request for a token.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// After a failed renewal the endpoint is left alone for this long, as long as the old token serves.
 const RENEW_PAUSE: Duration = Duration::from_secs(30);
-
-/// Largest answer that is read, in bytes; a token has about 2 KiB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The one resource that both services accept tokens for.
 const RESOURCE: &str = "https://storage.azure.com";
@@ -71,16 +65,9 @@ impl std::fmt::Debug for ManagedIdentity {
     }
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: String,
-    /// Seconds since 1970, as text or as a number.
-    expires_on: serde_json::Value,
-}
-
 impl ManagedIdentity {
     pub(super) fn new(identity: Identity, clock: Arc<dyn Clock>) -> Self {
-        let (client, state) = (Outgoing::new(client), Mutex::default());
+        let (client, state) = (Outgoing::new(identity::client), Mutex::default());
         Self(Arc::new(Inner { identity, client, clock, state }))
     }
 
@@ -120,40 +107,30 @@ impl Inner {
     }
 
     async fn ask(&self) -> azure_core::Result<Kept> {
-        let mut query = vec![("api-version", "2019-08-01"), ("resource", RESOURCE)];
-        if let Some(id) = &self.identity.client_id {
-            query.push(("client_id", id));
-        }
-        let client = self.client.client().await.map_err(io)?;
-        let request =
-            client.get(&self.identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &self.identity.header);
-        let mut answer = request.send().await.map_err(connection_trouble)?;
-        let status = answer.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(connection_trouble)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(io("the answer is too large"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !status.is_success() {
-            let status = StatusCode::try_from(status.as_u16()).map_err(|_| io("a status that does not exist"))?;
-            return Err(ErrorKind::http_response(status, None).into_error());
-        }
-        let odd = || Error::message(ErrorKind::DataConversion, "not a token");
-        let Answer { access_token, expires_on } = serde_json::from_slice(&body).map_err(|_| odd())?;
-        let seconds = expires_on.as_str().map_or_else(|| expires_on.as_i64(), |text| text.parse().ok());
-        let ends = seconds.and_then(|s| Instant::from_timestamp(s, 0)).ok_or_else(odd)?;
+        let Token { secret, ends } = identity::ask(&self.client, &self.identity, RESOURCE).await.map_err(trouble)?;
         let expires_on = azure_core::date::parse_rfc3339(&ends.to_rfc3339()).map_err(|_| odd())?;
-        let token = AccessToken::new(Secret::new(access_token), expires_on);
+        let token = AccessToken::new(Secret::new(secret), expires_on);
         let renew_at = (ends - RENEW_EARLY).max(clock::after(self.clock.now(), RENEW_PAUSE));
         Ok(Kept { token, ends, renew_at })
     }
 }
 
-/// The endpoint is on this machine; a proxy would only lose the request.
-fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()
+fn odd() -> Error {
+    Error::message(ErrorKind::DataConversion, "not a token")
+}
+
+/// What went wrong, as the crates tell what may be tried again from what may not.
+fn trouble(trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Client(why) => io(why),
+        Trouble::Connection(error) => connection_trouble(error),
+        Trouble::TooLarge => io("the answer is too large"),
+        Trouble::Status(status) => match StatusCode::try_from(status) {
+            Ok(status) => ErrorKind::http_response(status, None).into_error(),
+            Err(_) => io("a status that does not exist"),
+        },
+        Trouble::Odd => odd(),
+    }
 }
 
 #[async_trait]

@@ -1,11 +1,11 @@
 //! Questions about many pushes: a walk over the time index, and reads of the rows that may belong to the answer.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tracing::error;
 
+use super::entity::parse_index_key;
 use super::parts::{Opening, Span};
 use super::{AzureStore, Failure};
 use crate::clock::Instant;
@@ -15,6 +15,18 @@ use crate::store::{Page, Search};
 
 /// Rows read at the same time for one page.
 const READS_AT_ONCE: usize = 16;
+
+/// Begins the cursor of a page of pushes that owe something for longer than the list goes back.
+const OLDER: &str = "older-";
+
+fn parse_older(cursor: &str) -> Option<usize> {
+    cursor.strip_prefix(OLDER)?.parse().ok()
+}
+
+/// Whether a text may be a cursor of this store's own.
+pub(super) fn is_cursor(text: &str) -> bool {
+    parse_index_key(text).is_some() || parse_older(text).is_some()
+}
 
 /// A row that was looked for.
 enum Found {
@@ -31,6 +43,9 @@ impl AzureStore {
     pub(super) async fn search(&self, search: &Search) -> Result<Page, Failure> {
         let limit = search.limit.clamp(1, 1000);
         let span = Span { since: search.since, until: search.until };
+        if let Some(begin) = search.cursor.as_deref().and_then(parse_older) {
+            return self.older(search, limit, begin).await;
+        }
         let mut page = Page { next: search.cursor.clone(), ..Page::default() };
         let (mut looked_at, mut passed_over, mut bytes) = (0, 0, 0);
         loop {
@@ -75,8 +90,14 @@ impl AzureStore {
             }
             let enough = looked_at >= limits::LIST_LOOKED_AT_MAX || passed_over >= limits::LIST_PASSED_OVER_MAX;
             if page.next.is_none() {
-                if search.owing {
-                    self.add_older(search, limit, &mut page).await?;
+                let room = limit - page.rows.len();
+                if search.owing && search.since.is_some() && room > 0 {
+                    let older = self.older(search, room, 0).await?;
+                    page.rows.extend(older.rows);
+                    page.unreadable += older.unreadable;
+                    page.next = older.next;
+                } else if search.owing && search.since.is_some() {
+                    page.next = Some(format!("{OLDER}0"));
                 }
                 return Ok(page);
             }
@@ -86,26 +107,30 @@ impl AzureStore {
         }
     }
 
-    /// Pushes that owe something for longer than the span goes back, as far as upkeep has met them.
-    async fn add_older(&self, search: &Search, limit: usize, page: &mut Page) -> Result<(), Failure> {
-        let known: BTreeSet<PushId> = page.rows.iter().map(|row| row.id.clone()).collect();
-        let older = self.owing().await?.into_iter().filter(|push| !known.contains(push));
-        let older: Vec<Opening> =
-            older.map(|push| Opening { at: Instant::MIN_UTC, push, subject: None, cursor: String::new() }).collect();
+    /// Pushes that owe something for longer than the span goes back, as far as upkeep has met them: a page from the `begin`-th on.
+    async fn older(&self, search: &Search, limit: usize, begin: usize) -> Result<Page, Failure> {
+        let mut known = self.owing().await?;
+        known.sort();
+        known.dedup();
+        let opening = |push: &PushId| {
+            let push = push.clone();
+            Opening { at: Instant::MIN_UTC, push, subject: None, cursor: String::new() }
+        };
+        let asked: Vec<Opening> = known.iter().skip(begin).take(limit).map(opening).collect();
         let anytime = Search { since: None, ..search.clone() };
-        let old = |row: &Row| search.since.is_some_and(|since| row.opened < since) && anytime.lists(row);
-        for piece in older.chunks(READS_AT_ONCE) {
-            for found in self.rows_of(piece).await? {
-                if let Found::Row(row) = found
-                    && old(&row)
-                    && page.rows.len() < limit
-                {
-                    page.rows.push(*row);
-                }
+        let mut page = Page::default();
+        for found in self.rows_of(&asked).await? {
+            match found {
+                // The younger ones were on the pages before.
+                Found::Row(row) if !search.spans(row.opened) && anytime.lists(&row) => page.rows.push(*row),
+                Found::Row(_) | Found::Nothing => {}
+                Found::Unreadable => page.unreadable += 1,
             }
         }
         page.rows.sort_by_key(|row| std::cmp::Reverse(row.opened));
-        Ok(())
+        let end = begin + asked.len();
+        page.next = (end < known.len()).then(|| format!("{OLDER}{end}"));
+        Ok(page)
     }
 
     async fn rows_of(&self, openings: &[Opening]) -> Result<Vec<Found>, Failure> {

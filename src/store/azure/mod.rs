@@ -135,7 +135,7 @@ impl Store for AzureStore {
     }
 
     fn is_cursor(&self, text: &str) -> bool {
-        entity::parse_index_key(text).is_some()
+        lists::is_cursor(text)
     }
 
     async fn prepare(&self) -> Health {

@@ -122,7 +122,8 @@ impl HostOptions {
             serves: Serves::Http,
             routes: vec![
                 Route::new("ImagePush", &["GET", "POST"]),
-                Route::new("pushes/{id?}/{operation?}", &["GET", "POST", "DELETE"]),
+                Route::new("pushes/{id?}/{operation?}/{argument?}", &["GET", "POST", "DELETE"]),
+                Route::new("regions", &["GET"]),
             ],
             key: None,
             queue: None,

@@ -1,0 +1,366 @@
+//! What has to be done so that each region of the registry has the webhook that is wanted: pure, without a call.
+//!
+//! Guarantees: a webhook that does not carry our tag is never changed or deleted, whatever its name; nor is one of another set.
+//! No secret is part of a change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Url;
+
+use super::registry::Registry;
+use super::secret::Secret;
+use super::webhooks::{Callback, Webhook};
+use crate::push::Region;
+
+/// Name and value of the tag that our webhooks carry.
+pub const TAG: (&str, &str) = ("managed-by", "acr-global-webhook");
+
+/// Header of a webhook that the Functions host takes its key from.
+pub const KEY_HEADER: &str = "x-functions-key";
+
+/// Longest name of a webhook, in bytes.
+const NAME_BYTES_MAX: usize = 50;
+
+/// The webhooks of one service: those with our tag that are called by its prefix and a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set(String);
+
+impl Set {
+    /// The set whose names begin with `prefix`.
+    ///
+    /// # Errors
+    /// Names cannot begin like that.
+    pub fn of(prefix: &str) -> Result<Self, String> {
+        let plain = prefix.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain || !(3..=20).contains(&prefix.len()) {
+            return Err("a webhook's name begins with 3 to 20 letters and digits".into());
+        }
+        Ok(Self(prefix.to_owned()))
+    }
+
+    /// How the names begin.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the webhook for `region`.
+    #[must_use]
+    pub fn name(&self, region: &Region) -> String {
+        let mut name = format!("{}{region}", self.0);
+        name.truncate(NAME_BYTES_MAX);
+        name
+    }
+
+    /// Whether the webhook is one of this set: it has our tag, and its name ends in its own region or in one of the registry's.
+    /// Names of sets whose prefixes begin alike are told apart by that.
+    #[must_use]
+    pub fn has(&self, webhook: &Webhook, registry: &Registry) -> bool {
+        let own = Region::parse(&webhook.location).ok();
+        let mut regions = registry.regions().chain(&own);
+        is_tagged(webhook) && regions.any(|region| self.name(region).eq_ignore_ascii_case(&webhook.name))
+    }
+}
+
+fn is_tagged(webhook: &Webhook) -> bool {
+    webhook.tags.iter().any(|(name, value)| name.eq_ignore_ascii_case(TAG.0) && value == TAG.1)
+}
+
+/// The tags of a webhook that is made, beside those that somebody else gave to the one before it.
+#[must_use]
+pub fn tags(before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut tags = before.clone();
+    tags.retain(|name, _| !name.eq_ignore_ascii_case(TAG.0));
+    tags.insert(TAG.0.to_owned(), TAG.1.to_owned());
+    tags
+}
+
+/// What is wanted of all webhooks alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Address of ImagePush, without `region`.
+    pub url: Url,
+    /// What opens it, sent as [`KEY_HEADER`]; `None` if nothing does, or it stands in the URL.
+    pub key: Option<Secret>,
+    /// Which images; empty for all.
+    pub scope: String,
+    /// On what.
+    pub actions: BTreeSet<String>,
+}
+
+impl Template {
+    /// What must not be shown: the key, and what may be one in the URL.
+    pub fn secrets(&self) -> impl Iterator<Item = String> {
+        let key = self.key.iter().map(|key| key.reveal().to_owned());
+        key.chain(self.url.query_pairs().map(|(_, value)| value.into_owned()))
+    }
+}
+
+/// The webhook wanted for a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its region.
+    pub region: Region,
+    /// Its name.
+    pub name: String,
+    /// Where it sends to, region included.
+    pub uri: Secret,
+    /// The headers it sends.
+    pub headers: BTreeMap<String, Secret>,
+    /// Which images; empty for all.
+    pub scope: String,
+    /// On what.
+    pub actions: BTreeSet<String>,
+    /// Its replica is still being made.
+    pub waits: bool,
+}
+
+/// One webhook for each region of the registry.
+#[must_use]
+pub fn wanted(template: &Template, set: &Set, registry: &Registry) -> Vec<Wanted> {
+    let each = registry.replicas.iter().map(|replica| {
+        let mut uri = template.url.clone();
+        uri.query_pairs_mut().append_pair("region", replica.region.as_str());
+        Wanted {
+            region: replica.region.clone(),
+            name: set.name(&replica.region),
+            uri: Secret::new(uri.into()),
+            headers: template.key.iter().map(|key| (KEY_HEADER.to_owned(), key.clone())).collect(),
+            scope: template.scope.clone(),
+            actions: template.actions.clone(),
+            waits: replica.is_new,
+        }
+    });
+    each.collect()
+}
+
+/// What is to be done with one webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The webhook's name.
+    pub name: String,
+    /// The region it is in, or will be.
+    pub region: String,
+    /// What.
+    pub kind: Kind,
+}
+
+/// See [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// There is none yet.
+    Create {
+        /// The region's replica has to be complete first.
+        waits: bool,
+    },
+    /// It is there, and differs.
+    Update(Vec<Difference>),
+    /// It is in a region that cannot be changed: delete it and make it anew.
+    Replace {
+        /// Where it is.
+        location: String,
+    },
+    /// Delete it.
+    Delete,
+    /// The registry has no replica in its region.
+    Orphan,
+    /// It is as it should be.
+    Unchanged,
+    /// Its name is wanted, and it is not ours. Nothing can be done.
+    Taken,
+    /// It is not of this set.
+    Foreign {
+        /// It has our tag: another set's.
+        is_tagged: bool,
+    },
+}
+
+impl Kind {
+    /// Whether something is done.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Update(_) | Self::Replace { .. } | Self::Delete => true,
+            Self::Orphan | Self::Unchanged | Self::Taken | Self::Foreign { .. } => false,
+        }
+    }
+}
+
+/// How a webhook differs from what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The URL, in the parts that may be shown: see [`shown`].
+    Url {
+        /// As it is.
+        from: String,
+        /// As it is wanted.
+        to: String,
+    },
+    /// What of the URL may not be shown.
+    UrlSecret,
+    /// A header: its name, and what becomes of its value.
+    Header(String, Turn),
+    /// URL and headers may not be read, and are written anew.
+    Unreadable,
+    /// Which images.
+    Scope {
+        /// As it is.
+        from: String,
+        /// As it is wanted.
+        to: String,
+    },
+    /// On what.
+    Actions {
+        /// As it is.
+        from: BTreeSet<String>,
+        /// As it is wanted.
+        to: BTreeSet<String>,
+    },
+    /// It is not enabled.
+    Status(String),
+    /// A change of it failed, or is not complete.
+    State(String),
+}
+
+impl Difference {
+    /// Whether something is taken away. That a PATCH does that, with a header or a scope, is not promised; a PUT does.
+    #[must_use]
+    pub fn empties(&self) -> bool {
+        match self {
+            Self::Header(_, Turn::Removed) | Self::Unreadable => true,
+            Self::Scope { to, .. } => to.is_empty(),
+            Self::Header(_, Turn::Added | Turn::Changed)
+            | Self::Url { .. }
+            | Self::UrlSecret
+            | Self::Actions { .. }
+            | Self::Status(_)
+            | Self::State(_) => false,
+        }
+    }
+}
+
+/// What becomes of a value that is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There was none.
+    Added,
+    /// There was another one.
+    Changed,
+    /// There shall be none.
+    Removed,
+}
+
+/// Compares what is wanted with what is there. First one change for each wanted webhook, in their order, then one for each
+/// other webhook. With `prune` orphans are deleted.
+#[must_use]
+pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registry, prune: bool) -> Vec<Change> {
+    let named = |name: &str| actual.iter().find(|webhook| webhook.name.eq_ignore_ascii_case(name));
+    let wants = |webhook: &Webhook| wanted.iter().any(|one| one.name.eq_ignore_ascii_case(&webhook.name));
+    let each = wanted.iter().map(|one| {
+        let kind = match named(&one.name) {
+            None => Kind::Create { waits: one.waits },
+            Some(webhook) if !is_tagged(webhook) => Kind::Taken,
+            Some(webhook) if webhook.location != one.region.as_str() => {
+                Kind::Replace { location: webhook.location.clone() }
+            }
+            Some(webhook) => match differences(one, webhook) {
+                none if none.is_empty() => Kind::Unchanged,
+                some => Kind::Update(some),
+            },
+        };
+        Change { name: one.name.clone(), region: one.region.to_string(), kind }
+    });
+    let rest = actual.iter().filter(|webhook| !wants(webhook)).map(|webhook| {
+        let kind = match (set.has(webhook, registry), prune) {
+            (true, true) => Kind::Delete,
+            (true, false) => Kind::Orphan,
+            (false, _) => Kind::Foreign { is_tagged: is_tagged(webhook) },
+        };
+        Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
+    });
+    each.chain(rest).collect()
+}
+
+/// Deletes the webhooks of the set; with `url` only those that send to it, whatever their query, as far as that may be read.
+#[must_use]
+pub fn removal(actual: &[Webhook], set: &Set, registry: &Registry, url: Option<&Url>) -> Vec<Change> {
+    let sends_there = |webhook: &Webhook| match (&webhook.callback, url) {
+        (_, None) => true,
+        (Callback::Read { uri, .. }, Some(url)) => {
+            let there = Url::parse(uri.reveal()).ok();
+            there.is_some_and(|there| there.origin() == url.origin() && there.path() == url.path())
+        }
+        (Callback::NotRead | Callback::Unreadable, Some(_)) => false,
+    };
+    let each = actual.iter().map(|webhook| {
+        let kind = match set.has(webhook, registry) {
+            true if sends_there(webhook) => Kind::Delete,
+            true => Kind::Foreign { is_tagged: true },
+            false => Kind::Foreign { is_tagged: is_tagged(webhook) },
+        };
+        Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
+    });
+    each.collect()
+}
+
+fn differences(wanted: &Wanted, webhook: &Webhook) -> Vec<Difference> {
+    let mut all = Vec::new();
+    match &webhook.callback {
+        Callback::NotRead | Callback::Unreadable => all.push(Difference::Unreadable),
+        Callback::Read { uri, headers } => {
+            if *uri != wanted.uri {
+                let (from, to) = (shown(uri.reveal()), shown(wanted.uri.reveal()));
+                all.push(if from == to { Difference::UrlSecret } else { Difference::Url { from, to } });
+            }
+            let of = |headers: &BTreeMap<String, Secret>, name: &str| {
+                headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+            };
+            for (name, value) in &wanted.headers {
+                match of(headers, name) {
+                    None => all.push(Difference::Header(name.clone(), Turn::Added)),
+                    Some(there) if there != *value => all.push(Difference::Header(name.clone(), Turn::Changed)),
+                    Some(_) => {}
+                }
+            }
+            let extra = headers.keys().filter(|name| of(&wanted.headers, name).is_none());
+            all.extend(extra.map(|name| Difference::Header(name.clone(), Turn::Removed)));
+        }
+    }
+    if full_scope(&webhook.scope) != full_scope(&wanted.scope) {
+        all.push(Difference::Scope { from: webhook.scope.clone(), to: wanted.scope.clone() });
+    }
+    if webhook.actions != wanted.actions {
+        all.push(Difference::Actions { from: webhook.actions.clone(), to: wanted.actions.clone() });
+    }
+    if webhook.status != "enabled" {
+        all.push(Difference::Status(webhook.status.clone()));
+    }
+    if !webhook.state.is_empty() && !webhook.state.eq_ignore_ascii_case("Succeeded") {
+        all.push(Difference::State(webhook.state.clone()));
+    }
+    all
+}
+
+/// A scope in its long form: to the registry `repository` alone means its tag `latest`.
+fn full_scope(scope: &str) -> String {
+    if scope.is_empty() || scope.contains(':') { scope.to_owned() } else { format!("{scope}:latest") }
+}
+
+/// A URL as it may be shown: every value of its query but the region's may be a key.
+#[must_use]
+pub fn shown(uri: &str) -> String {
+    let Ok(mut url) = Url::parse(uri) else { return "(no URL)".to_owned() };
+    let pairs: Vec<String> = url
+        .query_pairs()
+        .map(|(name, value)| if name == "region" { format!("region={value}") } else { format!("{name}=…") })
+        .collect();
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if pairs.is_empty() { url.into() } else { format!("{url}?{}", pairs.join("&")) }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,284 @@
+//! `webhooks`: gives each region of a registry the webhook that this service needs, by Azure Resource Manager.
+//!
+//! Guarantees: nothing is changed before it was shown; nothing that is not tagged as ours is touched; what is done already is
+//! not done again, so that a command that was killed is run again; no key is printed. A command that takes longer than
+//! `--timeout` ends, and says so.
+
+mod args;
+mod carry_out;
+mod show;
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use reqwest::Url;
+
+use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs, Who};
+use super::{complain, printable};
+use crate::arm::plan::{self, Change, Kind, Set, Template};
+use crate::arm::registry::{self, Id, Registry};
+use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
+use crate::arm::{Client, Credential, Error, Secret};
+use crate::clock::{self, SystemClock};
+use crate::config::Source;
+use crate::config::storage::Identity;
+
+/// The code of `plan --check` when something would be done.
+const CHANGES: u8 = 3;
+
+/// Longest scope, in bytes: far more than a repository's name may have.
+const SCOPE_BYTES_MAX: usize = 1024;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Arguments that passed their checks.
+struct Task {
+    client: Client,
+    registry: Result<Id, String>,
+    subscription: Option<String>,
+    group: Option<String>,
+    set: Set,
+    aim: Aim,
+    timeout: Duration,
+    json: bool,
+}
+
+enum Aim {
+    Plan { template: Template, prune: bool, check: bool },
+    Apply { template: Template, prune: bool, yes: bool },
+    Remove { url: Option<Url>, yes: bool },
+}
+
+pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
+    let task = match Task::of(args, environment) {
+        Ok(task) => task,
+        Err(why) => {
+            complain(&format!("error: {}", printable(&why)));
+            return ExitCode::from(2);
+        }
+    };
+    let ended = super::runtime().map_err(|e| Error::Odd(format!("No runtime could be started: {e}.")));
+    match ended.and_then(|runtime| runtime.block_on(task.run())) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("error: {}", printable(&error.to_string())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Task {
+    fn of(args: Args, environment: &Source) -> Result<Self, String> {
+        let (place, aim) = match args.command {
+            Command::Plan(PlanArgs { place, wanted, check }) => {
+                let (template, prune) = template(wanted, environment)?;
+                (place, Aim::Plan { template, prune, check })
+            }
+            Command::Apply(ApplyArgs { place, wanted, yes }) => {
+                let (template, prune) = template(wanted, environment)?;
+                (place, Aim::Apply { template, prune, yes })
+            }
+            Command::Remove(RemoveArgs { place, url, yes }) => {
+                let url = url.as_deref().map(address).transpose()?;
+                (place, Aim::Remove { url, yes })
+            }
+        };
+        let is_asked = matches!(aim, Aim::Apply { yes: false, .. } | Aim::Remove { yes: false, .. });
+        if is_asked && (place.json || !std::io::stdin().is_terminal()) {
+            return Err("nobody is there to confirm what will be done: give --yes, after a look at it".into());
+        }
+        let set = Set::of(&place.prefix).map_err(|why| format!("--prefix: {why}"))?;
+        let is_id = place.registry.starts_with('/');
+        if is_id && (place.subscription.is_some() || place.resource_group.is_some()) {
+            return Err("--registry is an id, which names subscription and resource group already".into());
+        }
+        let wrong = |why: String| format!("--registry {why}");
+        let registry = match is_id {
+            true => Ok(place.registry.parse::<Id>().map_err(wrong)?),
+            false => Err(registry::name(&place.registry).map_err(wrong)?.to_owned()),
+        };
+        let subscription = registry.as_ref().ok().map(|id| id.subscription.clone()).or(place.subscription);
+        let credential = credential(place.credential, place.client_id, subscription.clone(), environment)?;
+        let notice = |text: &str| complain(&printable(text));
+        let client = Client::new(place.cloud, place.arm_endpoint.as_ref(), credential, Arc::new(SystemClock), notice)
+            .map_err(|why| format!("--arm-endpoint: {why}"))?;
+        if let Aim::Plan { template, .. } | Aim::Apply { template, .. } = &aim {
+            template.secrets().for_each(|secret| client.hide(&secret));
+        }
+        let (group, timeout, json) = (place.resource_group, place.timeout, place.json);
+        Ok(Self { client, registry, subscription, group, set, aim, timeout, json })
+    }
+
+    async fn run(&self) -> Result<ExitCode, Error> {
+        let (registry, actual, changes) = self.in_time(self.look()).await?;
+        let shown = show::Shown { registry: &registry, set: &self.set, changes: &changes };
+        let (template, yes) = match &self.aim {
+            Aim::Plan { template, check, .. } => {
+                shown.print(Some(template), self.json, None);
+                let differs = changes.iter().any(|change| change.kind.is_change() || change.kind == Kind::Taken);
+                return Ok(if *check && differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
+            }
+            Aim::Apply { template, yes, .. } => (Some(template), *yes),
+            Aim::Remove { yes, .. } => (None, *yes),
+        };
+        if !self.json {
+            shown.print(template, false, None);
+        }
+        let taken = changes.iter().any(|change| change.kind == Kind::Taken);
+        if taken || !changes.iter().any(|change| change.kind.is_change()) {
+            if self.json {
+                shown.print(template, true, Some(&[]));
+            }
+            if taken {
+                complain(
+                    "error: Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with \
+                     --prefix.",
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !yes && !show::confirmed() {
+            complain("Nothing was done.");
+            return Ok(ExitCode::FAILURE);
+        }
+        let (wanted, is_json) = (self.wanted(&registry), self.json);
+        let results = self
+            .in_time(async {
+                Ok(carry_out::all(&self.client, &registry, &wanted, &actual, &changes, |line| {
+                    if is_json { complain(line) } else { show::line(line) }
+                })
+                .await)
+            })
+            .await?;
+        if self.json {
+            shown.print(template, true, Some(&results));
+        }
+        Ok(show::ending(&results))
+    }
+
+    fn wanted(&self, registry: &Registry) -> Vec<plan::Wanted> {
+        match &self.aim {
+            Aim::Plan { template, .. } | Aim::Apply { template, .. } => plan::wanted(template, &self.set, registry),
+            Aim::Remove { .. } => Vec::new(),
+        }
+    }
+
+    /// What is there, and what is to be done.
+    async fn look(&self) -> Result<(Registry, Vec<Webhook>, Vec<Change>), Error> {
+        let id = match &self.registry {
+            Ok(id) => id.clone(),
+            Err(name) => {
+                registry::find(&self.client, name, self.subscription.as_deref(), self.group.as_deref()).await?
+            }
+        };
+        let registry = registry::read(&self.client, &id).await?;
+        let (client, set) = (&self.client, &self.set);
+        let (actual, changes) = match &self.aim {
+            Aim::Plan { prune, .. } => {
+                let actual = webhooks::read(client, &registry, set).await?;
+                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
+                (actual, changes)
+            }
+            Aim::Apply { prune, .. } => {
+                let actual = webhooks::settled(client, &registry, set).await?;
+                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
+                (actual, changes)
+            }
+            Aim::Remove { url, .. } => {
+                let actual = webhooks::settled(client, &registry, set).await?;
+                let changes = plan::removal(&actual, set, &registry, url.as_ref());
+                (actual, changes)
+            }
+        };
+        Ok((registry, actual, changes))
+    }
+
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        clock::within(&SystemClock, self.timeout, call).await.unwrap_or_else(|| {
+            Err(Error::Slow(
+                "The time of --timeout is over. What was begun may still be done by Azure; run the command again to see.".into(),
+            ))
+        })
+    }
+}
+
+/// What is wanted, and whether orphans go.
+fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), String> {
+    let url = address(&args.url)?;
+    let coded = url.query_pairs().find(|(name, _)| name == "code").map(|(_, code)| code.into_owned());
+    let given = match args.key {
+        Some(text) => Some(super::key::parse(&text).map_err(|why| format!("--key: {why}"))?),
+        None if args.no_key || coded.is_some() => None,
+        None => environment.get(KEY_VARIABLE).map(str::to_owned),
+    };
+    let key = match (given, coded) {
+        (Some(_), Some(_)) => return Err("the URL has a key already (`code`); leave that or --key out".into()),
+        (Some(key), None) => {
+            super::key::check(&key).map(|()| Some(key)).map_err(|why| format!("{KEY_VARIABLE}: {why}"))?
+        }
+        (None, Some(code)) if code.is_empty() => return Err("--url: its `code` is empty".into()),
+        (None, None) if !args.no_key => {
+            return Err(format!(
+                "which key opens the service? Give --key @FILE or {KEY_VARIABLE}, or --no-key if it asks for none"
+            ));
+        }
+        (None, _) => None,
+    };
+    let scope = args.scope;
+    if scope.len() > SCOPE_BYTES_MAX || !scope.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("--scope is `repository:*`, `repository:tag` or `repository`, without blanks".into());
+    }
+    let name = |action: &Action| action.to_possible_value().map(|value| value.get_name().to_owned());
+    let actions: BTreeSet<String> = args.actions.iter().filter_map(name).collect();
+    Ok((Template { url, key: key.map(Secret::new), scope, actions }, args.prune))
+}
+
+/// Reads the address of ImagePush. No fault repeats it: a key may stand in it.
+fn address(text: &str) -> Result<Url, String> {
+    let wrong = |why: &str| {
+        format!("--url {why}; it is the address of ImagePush, such as https://app.azurewebsites.net/api/ImagePush")
+    };
+    let url = Url::parse(text.trim()).map_err(|_| wrong("is no URL"))?;
+    if url.scheme() != "https" {
+        return Err(wrong("does not begin with https://, and the registry would send the key in the clear"));
+    }
+    if url.path() == "/" {
+        return Err(wrong("has no path"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(wrong("holds more than host, path and query"));
+    }
+    if url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("region")) {
+        return Err(wrong("has a region already, which is added for each webhook"));
+    }
+    Ok(url)
+}
+
+fn credential(
+    who: Who,
+    client_id: Option<String>,
+    subscription: Option<String>,
+    environment: &Source,
+) -> Result<Credential, String> {
+    let offered = environment.get("IDENTITY_ENDPOINT").zip(environment.get("IDENTITY_HEADER"));
+    match (who, offered) {
+        (Who::ManagedIdentity, None) => Err("there is no managed identity here: Azure sets IDENTITY_ENDPOINT and \
+             IDENTITY_HEADER once the app has one"
+            .into()),
+        (Who::ManagedIdentity | Who::Auto, Some((endpoint, header))) => {
+            Url::parse(endpoint).map_err(|_| "IDENTITY_ENDPOINT is no URL; Azure sets it, leave it alone")?;
+            let client_id = client_id.or_else(|| environment.get("AZURE_CLIENT_ID").map(str::to_owned));
+            Ok(Credential::Managed(Identity { client_id, endpoint: endpoint.to_owned(), header: header.to_owned() }))
+        }
+        (Who::Cli | Who::Auto, _) => Ok(Credential::Cli { subscription }),
+    }
+}

@@ -1,0 +1,312 @@
+//! What is planned and what was done, in words for an administrator who has never seen this project, and as JSON.
+//!
+//! Names, tags and messages come from strangers: none of them can move the cursor or begin a line of its own.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn};
+use crate::arm::registry::{Registry, Replica};
+use crate::cli::printable;
+
+/// Longest text of a stranger that is shown, in characters: a long URL.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// Most webhooks of others that are named.
+const OTHERS_MAX: usize = 10;
+
+/// What became of one change.
+pub(super) struct Result {
+    pub(super) change: Change,
+    /// Why it was not done.
+    pub(super) error: Option<String>,
+}
+
+/// A registry and what is planned for it.
+pub(super) struct Shown<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) set: &'a Set,
+    pub(super) changes: &'a [Change],
+}
+
+impl Shown<'_> {
+    /// Prints it; `template` is what is wanted, if not nothing, and `results` what was done, if anything could have been.
+    pub(super) fn print(&self, template: Option<&Template>, is_json: bool, results: Option<&[Result]>) {
+        line(&if is_json { format!("{:#}", self.json(results)) } else { self.text(template) });
+    }
+
+    fn text(&self, template: Option<&Template>) -> String {
+        let Registry { id, sku, home, replicas } = self.registry;
+        let mut text = format!(
+            "Registry {} ({}, subscription {}, resource group {})\n",
+            one_line(&id.name),
+            one_line(sku),
+            one_line(&id.subscription),
+            one_line(&id.group)
+        );
+        let others: Vec<String> = replicas.iter().filter(|replica| replica.region != *home).map(named).collect();
+        text += &match others.len() {
+            0 => format!("It has one region: {home}.\n"),
+            _ => format!("Its home region is {home}; its replicas are in {}.\n", others.join(", ")),
+        };
+        if let Some(template) = template {
+            let regions: Vec<&str> = self.registry.regions().map(crate::push::Region::as_str).collect();
+            let url = plan::shown(template.url.as_str());
+            let and = if url.contains('?') { '&' } else { '?' };
+            text += &format!(
+                "Each region shall have one webhook, which sends to {}{and}region=<region>.\n\
+                 The service there must wait for the same regions: WebhookRegions={}\n",
+                one_line(&url),
+                regions.join(",")
+            );
+        }
+        let rows: Vec<&Change> =
+            self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. })).collect();
+        if !rows.is_empty() {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_header(["REGION", "WEBHOOK", "WHAT WILL BE DONE"]);
+            for change in rows {
+                table.add_row([one_line(&change.region), one_line(&change.name), words(change, template.is_none())]);
+            }
+            let table = table.to_string();
+            let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
+            text += &format!("\n{}\n\n", lines.join("\n"));
+        }
+        text += &self.others();
+        text += &self.summary();
+        text
+    }
+
+    /// The webhooks that nothing is done with.
+    fn others(&self) -> String {
+        let of = |tagged: bool| {
+            let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { is_tagged: tagged });
+            named.map(|change| one_line(&change.name)).collect::<Vec<_>>()
+        };
+        let mut text = String::new();
+        for (names, why) in [
+            (of(false), "not made by this command, and left alone"),
+            (of(true), "of another service (--prefix, --url), and left alone"),
+        ] {
+            if names.is_empty() {
+                continue;
+            }
+            let shown = names.iter().take(OTHERS_MAX).cloned().collect::<Vec<_>>().join(", ");
+            let more = names.len().saturating_sub(OTHERS_MAX);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            text += &format!("Other webhooks, {why}: {shown}{more}.\n");
+        }
+        text
+    }
+
+    fn summary(&self) -> String {
+        let counts = self.counts();
+        if self.changes.iter().any(|change| change.kind == Kind::Taken) {
+            return "Names are taken: nothing will be done.".into();
+        }
+        let some: Vec<String> =
+            [("create", "to create"), ("update", "to change"), ("replace", "to replace"), ("delete", "to delete")]
+                .iter()
+                .filter_map(|(action, words)| counts.get(*action).map(|count| format!("{count} {words}")))
+                .collect();
+        if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
+    }
+
+    fn counts(&self) -> serde_json::Map<String, Value> {
+        let mut counts = serde_json::Map::new();
+        for change in self.changes {
+            let count = counts.entry(action(&change.kind)).or_insert(json!(0));
+            *count = json!(count.as_u64().unwrap_or(0) + 1);
+        }
+        counts
+    }
+
+    fn json(&self, results: Option<&[Result]>) -> Value {
+        let changes: Vec<Value> = self.changes.iter().map(change_json).collect();
+        let replica = |replica: &Replica| json!({ "region": replica.region, "ready": !replica.is_new, "syncing": replica.is_syncing });
+        let Registry { id, sku, home, replicas } = self.registry;
+        let mut json = json!({
+            "registry": { "id": id.to_string(), "name": id.name, "sku": sku, "home": home },
+            "regions": replicas.iter().map(replica).collect::<Vec<_>>(),
+            "prefix": self.set.prefix(),
+            "changes": changes,
+            "counts": self.counts(),
+            "changed": self.changes.iter().any(|change| change.kind.is_change()),
+        });
+        if let Some(results) = results {
+            let result = |result: &Result| {
+                let Change { name, region, kind } = &result.change;
+                json!({ "name": name, "region": region, "action": action(kind), "done": result.error.is_none(), "error": result.error })
+            };
+            json["results"] = results.iter().map(result).collect();
+        }
+        json
+    }
+}
+
+fn named(replica: &Replica) -> String {
+    match (replica.is_new, replica.is_syncing) {
+        (true, _) => format!("{} (still being made)", replica.region),
+        (false, true) => format!("{} (still copying)", replica.region),
+        (false, false) => replica.region.to_string(),
+    }
+}
+
+/// What is done with a webhook, one thing a line.
+fn words(change: &Change, is_removal: bool) -> String {
+    match &change.kind {
+        Kind::Create { waits: false } => "create".into(),
+        Kind::Create { waits: true } => "create, once the replica there is complete".into(),
+        Kind::Update(differences) => {
+            let each: Vec<String> = differences.iter().map(difference).collect();
+            format!("change\n  {}", each.join("\n  "))
+        }
+        Kind::Replace { location } => format!(
+            "replace: it is in {}, which cannot be changed\n(deleted and made anew; a push in that moment is not reported)",
+            one_line(location)
+        ),
+        Kind::Delete if is_removal => "delete".into(),
+        Kind::Delete => "delete: the registry has no replica there".into(),
+        Kind::Orphan => "nothing: an orphan, since the registry has no replica there\n(--prune deletes it)".into(),
+        Kind::Unchanged => "nothing: it is as it should be".into(),
+        Kind::Taken => {
+            let (name, value) = plan::TAG;
+            format!(
+                "NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone"
+            )
+        }
+        Kind::Foreign { .. } => "nothing: left alone".into(),
+    }
+}
+
+fn difference(difference: &Difference) -> String {
+    let all = |scope: &str| if scope.is_empty() { "all images".to_owned() } else { one_line(scope) };
+    let list = |actions: &BTreeSet<String>| {
+        let all: Vec<String> = actions.iter().map(|action| one_line(action)).collect();
+        if all.is_empty() { "nothing".into() } else { all.join(", ") }
+    };
+    match difference {
+        Difference::Url { from, to } => {
+            format!("URL: from {}\n       to   {}", one_line(from), one_line(to))
+        }
+        Difference::UrlSecret => "key in the URL: is another one (neither is shown)".into(),
+        Difference::Header(name, turn) => {
+            let name = one_line(name);
+            let is_key = name.eq_ignore_ascii_case(plan::KEY_HEADER);
+            let what = if is_key { format!("key (header {name})") } else { format!("header {name}") };
+            match turn {
+                Turn::Added => format!("{what}: is missing"),
+                Turn::Changed => format!("{what}: is another one (neither is shown)"),
+                Turn::Removed => format!("{what}: will be removed"),
+            }
+        }
+        Difference::Unreadable => "URL and key: may differ; you may not read them".into(),
+        Difference::Scope { from, to } => format!("scope: from {} to {}", all(from), all(to)),
+        Difference::Actions { from, to } => format!("actions: from {} to {}", list(from), list(to)),
+        Difference::Status(from) => format!("status: from {} to enabled", one_line(from)),
+        Difference::State(from) => format!("state: from {} to complete", one_line(from)),
+    }
+}
+
+fn action(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Create { .. } => "create",
+        Kind::Update(_) => "update",
+        Kind::Replace { .. } => "replace",
+        Kind::Delete => "delete",
+        Kind::Orphan => "orphan",
+        Kind::Unchanged => "unchanged",
+        Kind::Taken => "taken",
+        Kind::Foreign { .. } => "foreign",
+    }
+}
+
+fn change_json(change: &Change) -> Value {
+    let mut json = json!({ "name": change.name, "region": change.region, "action": action(&change.kind) });
+    match &change.kind {
+        Kind::Update(differences) => json["differences"] = differences.iter().map(difference_json).collect(),
+        Kind::Replace { location } => json["location"] = json!(location),
+        Kind::Create { .. } | Kind::Delete | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => {}
+    }
+    json
+}
+
+/// A property and its values; for one that is not shown what becomes of it.
+fn difference_json(difference: &Difference) -> Value {
+    match difference {
+        Difference::Url { from, to } => json!({ "property": "url", "from": from, "to": to }),
+        Difference::UrlSecret => json!({ "property": "urlSecret", "secret": "changed" }),
+        Difference::Header(name, turn) => {
+            let turn = match turn {
+                Turn::Added => "added",
+                Turn::Changed => "changed",
+                Turn::Removed => "removed",
+            };
+            json!({ "property": "header", "name": name, "secret": turn })
+        }
+        Difference::Unreadable => json!({ "property": "urlAndHeaders", "secret": "unknown" }),
+        Difference::Scope { from, to } => json!({ "property": "scope", "from": from, "to": to }),
+        Difference::Actions { from, to } => json!({ "property": "actions", "from": from, "to": to }),
+        Difference::Status(from) => json!({ "property": "status", "from": from, "to": "enabled" }),
+        Difference::State(from) => json!({ "property": "provisioningState", "from": from, "to": "Succeeded" }),
+    }
+}
+
+impl Result {
+    pub(super) fn line(&self) -> String {
+        let (name, region) = (one_line(&self.change.name), one_line(&self.change.region));
+        match (&self.error, &self.change.kind) {
+            (Some(error), _) => printable(&format!("{region}: {name} NOT DONE: {error}")),
+            (None, Kind::Create { .. }) => format!("{region}: {name} created."),
+            (None, Kind::Update(_)) => format!("{region}: {name} changed."),
+            (None, Kind::Replace { .. }) => format!("{region}: {name} replaced."),
+            (None, Kind::Delete) => format!("{region}: {name} deleted."),
+            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. }) => {
+                format!("{region}: {name} left.")
+            }
+        }
+    }
+}
+
+/// Says how it went; the exit code.
+pub(super) fn ending(results: &[Result]) -> ExitCode {
+    let failed = results.iter().filter(|result| result.error.is_some()).count();
+    if failed == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let all = results.len();
+    super::complain(&format!(
+        "error: {failed} of {all} changes were not made. Run the command again once the reason is gone: it goes on from here."
+    ));
+    ExitCode::FAILURE
+}
+
+/// Asks whoever sits at the terminal.
+pub(super) fn confirmed() -> bool {
+    let mut error = std::io::stderr();
+    let _ = write!(error, "Do this? Only `yes` does it: ");
+    let _ = error.flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
+/// Prints lines. Whoever has closed the other end does not want to hear of it.
+pub(super) fn line(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{}", printable(text));
+    let _ = out.flush();
+}
+
+/// A stranger's text as one short line.
+fn one_line(text: &str) -> String {
+    let mut text: String = printable(text).chars().map(|c| if c == '\n' { '\u{fffd}' } else { c }).collect();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! One request for a token of the app's managed identity, at the endpoint that App Service and Functions offer to the app.
+//!
+//! Who asks keeps and renews what it got: a storage that is asked all the time does that otherwise than a command that ends.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::clock::Instant;
+use crate::config::storage::Identity;
+use crate::outgoing::Outgoing;
+
+/// Time of one request for a token.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read, in bytes; a token has about 2 KiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A token and its end.
+pub(crate) struct Token {
+    pub(crate) secret: String,
+    pub(crate) ends: Instant,
+}
+
+/// Why there is no token. None holds a word of the answer, which may be secret.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// No client can be set up on this machine.
+    Client(&'static str),
+    /// The exchange failed.
+    Connection(reqwest::Error),
+    /// The answer has more than [`ANSWER_BYTES_MAX`].
+    TooLarge,
+    /// The endpoint refused.
+    Status(u16),
+    /// The answer is no token.
+    Odd,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    /// Seconds since 1970, as text or as a number.
+    expires_on: serde_json::Value,
+}
+
+/// Asks once for a token that `resource` accepts.
+pub(crate) async fn ask(client: &Outgoing, identity: &Identity, resource: &str) -> Result<Token, Trouble> {
+    let mut query = vec![("api-version", "2019-08-01"), ("resource", resource)];
+    if let Some(id) = &identity.client_id {
+        query.push(("client_id", id));
+    }
+    let client = client.client().await.map_err(Trouble::Client)?;
+    let request = client.get(&identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &identity.header);
+    let mut answer = request.send().await.map_err(Trouble::Connection)?;
+    let status = answer.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(Trouble::Connection)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(Trouble::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if !status.is_success() {
+        return Err(Trouble::Status(status.as_u16()));
+    }
+    let Answer { access_token, expires_on } = serde_json::from_slice(&body).map_err(|_| Trouble::Odd)?;
+    let ends = seconds(&expires_on).and_then(|s| Instant::from_timestamp(s, 0)).ok_or(Trouble::Odd)?;
+    Ok(Token { secret: access_token, ends })
+}
+
+/// Seconds since 1970, which issuers of tokens give as text or as a number.
+pub(crate) fn seconds(value: &serde_json::Value) -> Option<i64> {
+    value.as_str().map_or_else(|| value.as_i64(), |text| text.parse().ok())
+}
+
+/// A client for [`ask`]. The endpoint is on this machine; a proxy would only lose the request.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()
+}
