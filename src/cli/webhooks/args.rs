@@ -102,7 +102,7 @@ pub(super) struct PlaceArgs {
     #[arg(long)]
     pub(super) arm_endpoint: Option<Url>,
     /// Longest time for the whole command, such as 90s or 15m, without the time for your answer
-    #[arg(long, default_value = "15m", value_parser = crate::cli::send::parse_duration)]
+    #[arg(long, default_value = "15m", value_parser = crate::config::timespan::with_unit)]
     pub(super) timeout: Duration,
     /// Print JSON for scripts in place of the table
     #[arg(long)]
