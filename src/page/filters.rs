@@ -78,7 +78,12 @@ impl Filters {
             @if let Some(digest) = of("digest") { " with the digest " b { (words::foreign(digest)) } }
             @if let Some(status) = of("status") { " that is " b { (words::spoken(&words::plain(status))) } }
             @if let Some(region) = of("region") { " that " b { (words::foreign(region)) } " lacks or had late" }
-            @if let Some(since) = of("since") { " in the last " b { (words::foreign(since)) } }
+            @if let Some(since) = of("since") {
+                @match SPANS.iter().find(|(value, _)| *value == since) {
+                    Some((_, span)) => { " in the last " b { (span) } },
+                    None => { " since " b { (words::foreign(since)) } }
+                }
+            }
         }
     }
 

@@ -130,7 +130,7 @@ impl Overview<'_> {
         html! {
             div data-part="notices" {
                 @if unreadable > 0 {
-                    div.notice role="status" { (words::icon("warn"))
+                    div.notice { (words::icon("warn"))
                         p { b { (words::count(unreadable, "push is", "pushes are")) " left out: " } "what is stored of them cannot be read. The log names them in its ERROR lines." }
                     }
                 }

@@ -22,7 +22,7 @@ const takeKey = () => {
 };
 takeKey();
 const call = (path, options = {}) => fetch(new URL(path, root), {
-  ...options, cache: "no-store", redirect: "error", credentials: "omit", signal: AbortSignal.timeout(20000),
+  ...options, cache: "no-store", redirect: "error", signal: AbortSignal.timeout(20000),
   headers: key ? { "x-functions-key": key } : {},
 });
 const reason = async (answer) => { try { return (await answer.json()).error; } catch { return { code: "", message: `The service answered ${answer.status}.` }; } };
@@ -125,7 +125,9 @@ function trouble(answer, error) {
   const storage = error?.code === "storage_unavailable";
   const kept = storage ? "Webhooks that are accepted meanwhile are kept and applied later. " : "";
   document.title = `▲ ${storage ? "storage away" : "no answer"} · ${location.host}`;
-  notice($("#trouble"), `${storage ? "Storage has been away" : answer ? "The service has been too busy" : "The service has not answered"} since ${since}.`, `${seen}${kept}Trying again every 5 s.`);
+  const what = `${storage ? "Storage has been away" : answer ? "The service has been too busy" : "The service has not answered"} since ${since}.`;
+  write($("#news"), what);
+  notice($("#trouble"), what, `${seen}${kept}Trying again every 5 s.`);
   main.querySelectorAll(".bone").forEach((bone) => bone.remove());
 }
 

@@ -61,7 +61,7 @@ pub(super) fn render(style: &str, script: &str) -> String {
                         button #forget type="button" hidden { "Forget the key" }
                     }
                 }
-                div.trouble #trouble role="status" {}
+                div.trouble #trouble {}
                 p.sr #news role="status" aria-live="polite" {}
                 button.new #new type="button" hidden {}
                 main #main tabindex="-1" {

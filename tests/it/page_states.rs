@@ -6,9 +6,15 @@ use futures_util::future::join_all;
 use reqwest::Client;
 
 use crate::page::{FOUR, page, pairs, serve, settings};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, Tab};
 use crate::support::history::{History, confirmed};
 use crate::support::service::{Image, Serve};
+
+/// Loads the page anew.
+async fn reload(tab: &Tab) {
+    tab.value("window.before = true; setTimeout(() => location.reload())").await;
+    tab.until("!window.before && document.readyState === 'complete'").await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_asked_for_and_stands_in_no_address() {
@@ -35,11 +41,11 @@ async fn a_key_is_asked_for_and_stands_in_no_address() {
     tab.shows(".verdict", "Nothing was pushed in the last 24 hours").await;
     tab.picture("empty").await;
     // Kept for the tab until it is forgotten.
-    tab.value("location.reload()").await;
+    reload(&tab).await;
     tab.shows("[data-part=table]", "Nothing pushed yet").await;
     tab.click("#forget").await;
     tab.shows("dialog[open]", "Key wanted").await;
-    tab.value("location.reload()").await;
+    reload(&tab).await;
     tab.shows("dialog[open]", "Key wanted").await;
     // A link may bring it, after the sign that no browser sends on.
     let tab = browser.tab(1200, 800).await;
@@ -95,9 +101,10 @@ async fn a_service_that_is_away_leaves_what_is_shown_and_comes_back_by_itself() 
     let Some(browser) = Browser::get() else { return };
     let settings = settings(1, 1);
     let mut serve = serve(&pairs(&settings), &[], async |history| {
-        let image = Image::new("shop/cart", "1.4.0");
         let lags = FOUR.map(|region| (region, 1000));
-        history.push(&image, history.ago(600), &lags, &confirmed).await;
+        for (tag, ago) in [("1.3.9", 900), ("1.4.0", 600)] {
+            history.push(&Image::new("shop/cart", tag), history.ago(ago), &lags, &confirmed).await;
+        }
     })
     .await;
     serve.caller().post(FOUR[0], Image::new("shop/cart", "1.4.2").notification()).await.expect("an answer");
@@ -110,8 +117,15 @@ async fn a_service_that_is_away_leaves_what_is_shown_and_comes_back_by_itself() 
     tab.shows(".trouble", "You see what was read at").await;
     tab.shows(".matrix", "shop/cart:1.4.2").await;
     tab.picture("away").await;
+    // Meanwhile a row is damaged.
+    let rows = rusqlite::Connection::open(serve.folder().join("store.db")).unwrap();
+    let damaged = rows.execute("UPDATE pushes SET body = '{' WHERE slot = (SELECT min(slot) FROM pushes)", []).unwrap();
+    drop(rows);
     serve.kill_and_restart().await;
     tab.until("document.querySelector('.trouble').innerText === '' && !document.querySelector('main.stale')").await;
+    assert_eq!(damaged, 1);
+    tab.shows("[data-part=notices]", "1 push is left out").await;
+    tab.picture("row-left-out").await;
     assert_eq!(tab.value("document.activeElement.value").await, "half a wo", "what was typed is kept");
 }
 

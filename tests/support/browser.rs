@@ -218,7 +218,12 @@ impl Tab {
 
     /// Waits until what a selector finds first holds a text.
     pub async fn shows(&self, selector: &str, text: &str) {
-        self.until(&format!("document.querySelector({})?.innerText.includes({})", json!(selector), json!(text))).await;
+        self.until(&format!(
+            "(e => e.innerText ?? e.textContent)(document.querySelector({})).includes({})",
+            json!(selector),
+            json!(text)
+        ))
+        .await;
     }
 
     /// Clicks where what a selector finds first is.
