@@ -217,6 +217,9 @@ impl Detail<'_> {
     fn told(&self) -> Markup {
         let notifications = self.status().notifications.as_deref().unwrap_or_default();
         let untold = self.receivers.iter().filter(|r| notifications.iter().all(|n| n.target != r.name));
+        if notifications.is_empty() && self.receivers.is_empty() {
+            return html! { p.none { "The settings name no receiver, so nobody is told." } };
+        }
         html! {
             table {
                 thead { tr { th scope="col" { "Receiver" } th scope="col" { "State" } th scope="col" { "Attempts" } } }

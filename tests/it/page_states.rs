@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Client;
+use tokio::task::spawn_blocking;
 
 use crate::page::{FOUR, page, pairs, serve, settings};
+use crate::proxy::Proxy;
+use crate::support::azurite::azurite;
 use crate::support::browser::{Browser, Tab};
 use crate::support::history::{History, confirmed};
+use crate::support::host::{Host, HostOptions, Route, Serves};
 use crate::support::service::{Image, Serve};
 
 /// Loads the page anew.
@@ -130,6 +134,32 @@ async fn a_service_that_is_away_leaves_what_is_shown_and_comes_back_by_itself() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_the_functions_host_it_says_since_when_storage_is_away() {
+    let Some(browser) = Browser::get() else { return };
+    let (tables, queues) = spawn_blocking(|| (azurite().tables(), azurite().queues())).await.expect("Azurite");
+    let tables = Proxy::to(tables).await;
+    let account = azurite().account_at(tables.port(), queues.port());
+    let settings = [("WebhookRegions", "a,b"), ("AzureWebJobsStorage", account.as_str())];
+    let mut options = HostOptions::spawned(&settings).only(Serves::Http).key("key-of-the-function");
+    options.routes.push(Route::new("dashboard", &["GET"]).anonymous());
+    let host = Host::start(options).await;
+    let tab = browser.tab(1200, 800).await;
+    tab.open(&format!("{}/api/dashboard", host.base_url())).await;
+    tab.shows("dialog[open]", "Key wanted").await;
+    tab.insert("key-of-the-function").await;
+    tab.press("Enter").await;
+    tab.shows("[data-part=table]", "Nothing pushed yet").await;
+    tables.lose(0, usize::MAX);
+    tab.press("r").await;
+    tab.shows(".trouble", "Storage has been away since").await;
+    tab.shows(".trouble", "Webhooks that are accepted meanwhile are kept and applied later.").await;
+    tab.shows("[data-part=table]", "Nothing pushed yet").await;
+    tab.picture("storage-away").await;
+    tables.lose(0, 0);
+    tab.until("document.querySelector('.trouble').textContent === ''").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_forty_regions_those_that_lack_it_are_named() {
     let Some(browser) = Browser::get() else { return };
     let regions: Vec<String> = (1..=40).map(|n| format!("region{n:02}")).collect();
@@ -198,6 +228,49 @@ async fn ten_thousand_pushes_are_no_slower_to_look_at() {
     for took in [first, filtered, older] {
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_settles_is_news_and_moves_nobody_who_reads() {
+    let Some(browser) = Browser::get() else { return };
+    let settings = [("WebhookRegions", "northeurope,westus"), ("WebhookTimeout", "0:0:3")];
+    let serve = serve(&settings, &[], async |history| {
+        for n in 0..60_i64 {
+            let image = Image::new("shop/web", &format!("1.{n}"));
+            history.push(&image, history.ago(9000 - n * 60), &[(FOUR[0], 0), (FOUR[1], 900)], &confirmed).await;
+        }
+    })
+    .await;
+    let tab = page(&browser, &serve).await;
+    tab.shows(
+        ".verdict",
+        "All 2 regions report, and nothing is owed. The last push, shop/web:1.59, was everywhere after 0.9 s",
+    )
+    .await;
+    tab.picture("all-well").await;
+    // The countdown asks by itself when it is over.
+    let caller = serve.caller();
+    caller.post(FOUR[0], Image::new("shop/cart", "1.4.2").notification()).await.expect("an answer");
+    tab.press("r").await;
+    tab.shows("tr.waiting .out", "left").await;
+    tab.until("document.querySelector('#news').textContent === 'shop/cart:1.4.2 timed out, missing westus'").await;
+    tab.shows("tr.timed_out td[data-region=westus]", "missing").await;
+    tab.shows(".verdict", "westus has been silent for 1 h 31 min").await;
+    tab.until("document.title.startsWith('✕ westus silent')").await;
+    // Whoever has scrolled is asked.
+    tab.value("scrollTo(0, 900)").await;
+    let top = "document.querySelector('.matrix tbody th > a').textContent";
+    caller.post(FOUR[0], Image::new("shop/cart", "1.4.3").notification()).await.expect("an answer");
+    tab.press("r").await;
+    tab.shows("#new", "1 new push").await;
+    assert_eq!(tab.value(top).await, "shop/cart:1.4.2");
+    assert_eq!(tab.value("scrollY").await, 900);
+    tab.click("#new").await;
+    tab.until(&format!("{top} === 'shop/cart:1.4.3' && scrollY === 0")).await;
+    // And who pauses is left alone.
+    tab.click("#pause").await;
+    tab.shows("#fresh", "Paused at").await;
+    assert_eq!(tab.said(), Vec::<String>::new());
 }
 
 /// Nine in ten are from the time when there was one region.
