@@ -107,7 +107,10 @@ async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<
     let (since, until, words) = Members::read(request.query_string(), REGIONS_MEMBERS)?.window(now)?;
     let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
     let filters = Filters::read(request.query_string());
-    Ok(Summary { now, filters: &filters, regions: &regions, registry: service.registry() }.render())
+    // Commands for people name the registry of the newest push where none is set.
+    let newest = listed(request, filter::search("limit=1", now)?, service).await?.pushes.pop();
+    let registry = service.registry().or(newest.as_ref().map(|newest| newest.status.registry.as_str()));
+    Ok(Summary { now, filters: &filters, regions: &regions, registry }.render())
 }
 
 async fn push(id: &str, service: &Service, web: &Web) -> Result<String, Problem> {

@@ -99,9 +99,12 @@ impl Question<'_> {
         let told: Vec<&str> = self.told().filter(|n| !plain(n)).map(|n| n.target.as_str()).collect();
         let state = self.then.map_or(String::new(), |then| words::spoken(then.state.word()));
         html! {
-            @for n in self.told().filter(plain) { li { (n.target) " gets the image as a plain push " b { "and may roll it out" } "." } }
-            @if !told.is_empty() { li { (words::names(&told, 5)) @if told.len() == 1 { " is" } @else { " are" } " told that it is " (state) "." } }
-            @if self.told().count() == 0 && self.then.is_some_and(|then| then.state != self.push.status.state) { li { "No receiver is told of that." } }
+            @for n in self.told().filter(plain)
+                { li { (n.target) " gets the image as a plain push " b { "and may roll it out" } "." } }
+            @if !told.is_empty() { li { (words::names(&told, 5)) @if told.len() == 1 { " is" } @else { " are" }
+                " told that it is " (state) "." } }
+            @if self.told().count() == 0 && self.then.is_some_and(|then| then.state != self.push.status.state)
+                { li { "No receiver is told of that." } }
             @for n in dropped { li { "What " (n.target) " is owed, that it " (words::spoken(&n.notice)) ", is dropped." } }
         }
     }
@@ -136,7 +139,8 @@ impl Question<'_> {
                             DeliveryState::Owed if n.lease_until.is_some() => " · an attempt is under way already",
                             DeliveryState::Owed => { " · owed; tries now instead of at " (time(&n.not_before)) },
                             DeliveryState::Confirmed => { " · confirmed " (time(&n.at)) "; would get it twice" },
-                            DeliveryState::Exhausted => { " · exhausted: " (words::foreign(n.reason.as_deref().unwrap_or_default())) },
+                            DeliveryState::Exhausted => { " · exhausted: "
+                                (words::foreign(n.reason.as_deref().unwrap_or_default())) },
                             DeliveryState::Overtaken => " · dropped, and stays so",
                         } } }
                     }
@@ -164,7 +168,8 @@ impl Question<'_> {
                         li { "It settles now as " b { (words::spoken(then.state.word())) } ", as if the deadline had passed"
                             @if then.state == State::TimedOut { ", missing " (words::names(&status.missing, 5)) } "." }
                         (self.consequences())
-                        @if then.state == State::TimedOut { li { "If the missing regions report later, it recovers, and that is told too." } }
+                        @if then.state == State::TimedOut
+                            { li { "If the missing regions report later, it recovers, and that is told too." } }
                         li { "It cannot be undone. By itself the wait ends in " (words::left(&status.deadline)) "." }
                     }
                 }
@@ -183,16 +188,20 @@ impl Question<'_> {
             .filter(|pull| words::is_one_word(pull));
         html! {
             label.field { "Region"
-                select name="region" data-ask="" { @for region in &status.missing { option value=(region) selected[region == self.region] { (region) } } }
+                select name="region" data-ask=""
+                    { @for region in &status.missing { option value=(region) selected[region == self.region] { (region) } } }
             }
-            p { "You say that " b { (self.region) } " holds this image. Look first: pull it by digest from that region. The registry's plain address may answer from another one." }
+            p { "You say that " b { (self.region) }
+                " holds this image. Look first: pull it by digest from that region. The registry's plain address may answer from another one." }
             @if let Some(pull) = pull { (words::command(&format!("docker pull {pull}"))) }
             p { "What will happen:" }
             ul {
                 @match self.then {
                     None => { li { "Nothing: the region has reported meanwhile." } },
-                    Some(then) if then.state == status.state => { li { "It goes on missing " (words::names(&then.missing, 5)) "; nobody is told of this." } },
-                    Some(then) => { li { "With that every region has it, so it becomes " b { (words::spoken(then.state.word())) } "." } }
+                    Some(then) if then.state == status.state =>
+                        { li { "It goes on missing " (words::names(&then.missing, 5)) "; nobody is told of this." } },
+                    Some(then) => { li { "With that every region has it, so it becomes " b
+                        { (words::spoken(then.state.word())) } "." } }
                 }
                 (self.consequences())
                 li { "It stays on record as reported by hand. It cannot be taken back." }

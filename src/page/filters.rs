@@ -93,18 +93,22 @@ impl Filters {
         html! {
             form.filters method="get" role="search" aria-label="Filter pushes" data-part="filters" {
                 label.wide { "Repository"
-                    input name="repository" type="search" value=(self.get("repository")) placeholder="shop/cart or shop/**" autocomplete="off" spellcheck="false" aria-keyshortcuts="/";
+                    input name="repository" type="search" value=(self.get("repository"))
+                        placeholder="shop/cart or shop/**" autocomplete="off" spellcheck="false" aria-keyshortcuts="/";
                 }
                 label { "Tag"
-                    input name="tag" type="search" value=(self.get("tag")) placeholder="1.4.*" autocomplete="off" spellcheck="false";
+                    input name="tag" type="search" value=(self.get("tag")) placeholder="1.4.*" autocomplete="off"
+                        spellcheck="false";
                 }
                 label { "Status" (choice("status", &STATUSES, self.get("status"))) }
                 label { "Missing or late in" (choice("region", &regions.collect::<Vec<_>>(), self.get("region"))) }
                 label { "Since" (choice("since", &SPANS, self.get("since"))) }
                 button { "Filter" }
-                label.choice { input type="checkbox" name="companions" value="all" checked[self.get("companions") == "all"]; span { "with what came along" } }
+                label.choice { input type="checkbox" name="companions" value="all"
+                    checked[self.get("companions") == "all"]; span { "with what came along" } }
                 span data-part="clear" { @if !self.are_none() { a.button href="?" { "Clear" } } }
-                @for (name, value) in self.0.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str())) { input type="hidden" name=(name) value=(value); }
+                @for (name, value) in self.0.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str()))
+                    { input type="hidden" name=(name) value=(value); }
             }
         }
     }

@@ -109,7 +109,8 @@ impl Overview<'_> {
                 div { dt { "Waiting now" } dd { a href=(of("waiting").link()) { (waiting.len()) (more) }
                     @if !awaited.is_empty() { "for " (words::names(&awaited, 3)) } } }
                 div { dt { "Timed out in 24 h" } dd { a href=(of("timed_out").with("since", "24h").link()) { (tally.timed_out) }
-                    @if tally.recovered > 0 { a.second href=(of("recovered").with("since", "24h").link()) { "and " (tally.recovered) " that recovered" } } } }
+                    @if tally.recovered > 0 { a.second href=(of("recovered").with("since", "24h").link())
+                        { "and " (tally.recovered) " that recovered" } } } }
                 div { dt { "Slowest region in 24 h" } dd {
                     @if let Some(region) = slowest {
                         a href="?view=regions" { (region.region) }
@@ -118,7 +119,8 @@ impl Overview<'_> {
                 } }
                 div { dt { "Owed" } dd { a href=(of("owing").with("companions", "all").link()) { (owed_count) (more) }
                     @if !owed.is_empty() { "to " (words::names(&owed, 3)) } } }
-                div { dt { "Exhausted in 24 h" } dd { a href=(of("exhausted").with("companions", "all").with("since", "24h").link()) { (tally.exhausted) }
+                div { dt { "Exhausted in 24 h" } dd
+                    { a href=(of("exhausted").with("companions", "all").with("since", "24h").link()) { (tally.exhausted) }
                     @if !tally.exhausted_targets.is_empty() { "for " (words::names(&tally.exhausted_targets, 3)) } } }
             }
         }
@@ -131,11 +133,13 @@ impl Overview<'_> {
             div data-part="notices" {
                 @if unreadable > 0 {
                     div.notice { (words::icon("warn"))
-                        p { b { (words::count(unreadable, "push is", "pushes are")) " left out: " } "what is stored of them cannot be read. The log names them in its ERROR lines." }
+                        p { b { (words::count(unreadable, "push is", "pushes are")) " left out: " }
+                            "what is stored cannot be read. The log has an ERROR line for each." }
                     }
                 }
                 @if self.day.cut {
-                    p.small.muted { "The numbers of 24 h count the newest " (self.day.pushes) " pushes, since " (words::time(&self.day.since, Form::Short, self.now)) "." }
+                    p.small.muted { "The numbers of 24 h count the newest " (self.day.pushes) " pushes, since "
+                        (words::time(&self.day.since, Form::Short, self.now)) "." }
                 }
             }
         }
@@ -143,7 +147,8 @@ impl Overview<'_> {
 
     fn nothing(&self) -> Markup {
         if self.list.next.is_some() {
-            return html! { h2 { "None so far" } p { "No push" (self.filters.told()) " among those looked at; older ones may be." } };
+            return html! { h2 { "None so far" } p
+            { "No push" (self.filters.told()) " among those looked at; older ones may be." } };
         }
         if self.filters.are_none() && self.list.unreadable == 0 {
             return html! {
@@ -163,7 +168,8 @@ impl Overview<'_> {
             p { "No push" (self.filters.told()) "." }
             p {
                 a href="?" { "Clear the filters" }
-                @if let Some(wider) = wider { ", or " a href=(self.filters.with("repository", &wider).link()) { "look for names with " (words::foreign(repository)) " in them" } }
+                @if let Some(wider) = wider { ", or " a href=(self.filters.with("repository", &wider).link())
+                    { "look for names with " (words::foreign(repository)) " in them" } }
                 "."
             }
         }
@@ -173,7 +179,9 @@ impl Overview<'_> {
         let count = words::count(self.list.pushes.len(), "push", "pushes");
         html! {
             p.pages.small data-part="pages" {
-                @if !self.list.pushes.is_empty() { span.muted { (count) @if self.filters.get("cursor").is_empty() { ", newest first" } @else { ", older ones" } } }
+                @if !self.list.pushes.is_empty()
+                    { span.muted { (count) @if self.filters.get("cursor").is_empty() { ", newest first" } @else
+                        { ", older ones" } } }
                 @if !self.filters.get("cursor").is_empty() { a href=(self.filters.with("cursor", "").link()) { "Newest" } }
                 @if let Some(next) = &self.list.next { a href=(self.filters.with("cursor", next).link()) { "Older" } }
             }

@@ -314,7 +314,9 @@ fn told(status: &Status) -> Markup {
     html! {
         ul {
             @for n in of(DeliveryState::Exhausted) {
-                li.bad { (words::icon("cross")) span { (n.target) " exhausted: " (words::foreign(n.reason.as_deref().unwrap_or_default())) ", " (attempts(n.attempts)) } }
+                li.bad { (words::icon("cross")) span
+                    { (n.target) " exhausted: " (words::foreign(n.reason.as_deref().unwrap_or_default())) ", "
+                        (attempts(n.attempts)) } }
             }
             @for n in of(DeliveryState::Owed) {
                 li.warn[n.last_error.is_some()].wait[n.last_error.is_none()] { (words::icon("wait")) span { (owed(n)) } }

@@ -4,7 +4,7 @@
 //! Guarantees
 //! - *Nothing from elsewhere.* Style and script are named in the page's policy by their hashes; there are no style attributes, no
 //!   handlers in markup, and no other origin.
-//! - *Text of strangers is text.* `maud` escapes it, [`words`] keeps it from steering what stands around it.
+//! - *Text of strangers is text.* `maud` escapes it, and `words` keeps it from steering what stands around it.
 //! - *The same data is the same markup*, whatever the time: what counts down or up is filled in by the script.
 
 pub mod confirm;

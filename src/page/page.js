@@ -31,7 +31,10 @@ const reason = async (answer) => { try { return (await answer.json()).error; } c
 let ahead = 0;
 const now = () => Date.now() + ahead;
 const two = (n) => String(n).padStart(2, "0");
-const clock = (seconds) => seconds >= 3600 ? `${Math.floor(seconds / 3600)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}` : `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
+const clock = (seconds) => {
+  const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60);
+  return hours ? `${hours}:${two(minutes % 60)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+};
 const span = (ms) => {
   const s = Math.max(0, Math.floor(ms / 1000)), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
   return d > 1 ? `${d} d` : h ? `${h} h${m % 60 ? ` ${m % 60} min` : ""}` : m ? `${m} min` : `${s} s`;
@@ -133,7 +136,10 @@ function trouble(answer, error) {
 
 // Showing: parts of a view, rows of a table and cells of a row are replaced where the service's markup differs.
 const raw = new WeakMap();
-const mark = (element) => { raw.set(element, element.outerHTML); for (const part of all("[data-part], [data-keyed] > tr, [data-keyed] > tr > *", element)) raw.set(part, part.outerHTML); };
+const mark = (element) => {
+  const parts = all("[data-part], [data-keyed] > tr, [data-keyed] > tr > *", element);
+  for (const part of [element, ...parts]) raw.set(part, part.outerHTML);
+};
 function swap(old, next) {
   const text = next.outerHTML;
   if (raw.get(old) === text) return;
@@ -199,7 +205,8 @@ function show(article, how) {
 function shownNow(article, news) {
   document.title = `${article.dataset.title} · ${location.host}`;
   write($("#fresh"), `${paused ? "Paused at" : "Fresh as of"} ${shown(article.dataset.now, "short")} ${zone || "local time"}`);
-  for (const a of all("nav [data-for]")) a.dataset.for === (article.dataset.view === "regions" ? "regions" : "list") ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
+  const here = article.dataset.view === "regions" ? "regions" : "list";
+  for (const a of all("nav [data-for]")) a.dataset.for === here ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
   if (news) write($("#news"), news);
   tell();
 }
@@ -299,7 +306,14 @@ dialogs.ask.addEventListener("close", () => {
   main.replaceChildren(button);
 });
 dialogs.ask.addEventListener("submit", (event) => { event.preventDefault(); key = $("#key").value; tab.set("key", key); load($("article", main) ? "refresh" : "whole"); });
-$("#forget").onclick = () => { key = null; tab.set("key", null); $("#key").value = ""; read = null; $("#forget").hidden = true; main.replaceChildren(); load("whole"); };
+$("#forget").onclick = () => {
+  [key, read] = [null, null];
+  tab.set("key", null);
+  $("#key").value = "";
+  $("#forget").hidden = true;
+  main.replaceChildren();
+  load("whole");
+};
 
 // Switches, kept by the browser.
 const themes = ["auto", "light", "dark"];
@@ -309,7 +323,12 @@ $("#theme").onclick = () => wear(themes[(themes.indexOf($("#theme").textContent.
 const name = () => write($("#zone"), zone || "local");
 name();
 $("#zone").onclick = () => { zone = zone ? undefined : "UTC"; browser.set("zone", zone ? "UTC" : "local"); name(); tell(); };
-$("#pause").onclick = () => { paused = !paused; $("#pause").setAttribute("aria-pressed", paused); write($("#fresh"), $("#fresh").textContent.replace(/^(Paused at|Fresh as of)/, paused ? "Paused at" : "Fresh as of")); if (!paused) load("refresh"); };
+$("#pause").onclick = () => {
+  paused = !paused;
+  $("#pause").setAttribute("aria-pressed", paused);
+  write($("#fresh"), $("#fresh").textContent.replace(/^(Paused at|Fresh as of)/, paused ? "Paused at" : "Fresh as of"));
+  if (!paused) load("refresh");
+};
 $("#keyed").checked = browser.get("keys") !== "off";
 $("#keyed").onchange = () => browser.set("keys", $("#keyed").checked ? "on" : "off");
 $("#keys").onclick = () => dialogs.help.showModal();
@@ -317,7 +336,11 @@ $(".skip").onclick = (event) => { event.preventDefault(); main.focus(); };
 document.addEventListener("keydown", (event) => {
   if (!$("#keyed").checked || event.ctrlKey || event.metaKey || event.altKey || all("dialog[open]").length) return;
   const typing = event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea");
-  if (event.key === "Escape") { if (typing) typing.blur(); else if (/[?&](push|view)=/.test(location.search)) depth > 0 ? history.back() : go("?", "whole"); return; }
+  if (event.key === "Escape") {
+    if (typing) typing.blur();
+    else if (/[?&](push|view)=/.test(location.search)) depth > 0 ? history.back() : go("?", "whole");
+    return;
+  }
   if (typing) return;
   const links = all(".matrix tbody tr:not([hidden]) th > a", main), at = links.findIndex((link) => link.closest("tr").contains(document.activeElement));
   const to = { j: Math.min(at + 1, links.length - 1), k: Math.max(at - 1, 0) }[event.key];

@@ -87,7 +87,8 @@ impl Detail<'_> {
                 div.scroll tabindex="0" role="region" aria-label="Time-line, scrolls sideways" {
                     div data-part="timeline" { (timeline::draw(self.push, self.now)) }
                 }
-                p.small.muted { "Left: from the first webhook to settling. Right: after it. Each half counts seconds first and minutes later." }
+                p.small.muted
+                    { "Left: from the first webhook to settling. Right: after it. Each half counts seconds first and minutes later." }
             }
             div.columns {
                 section.panel.flush { h2 { "Regions" } div data-part="regions" { (self.regions()) } }
@@ -144,12 +145,14 @@ impl Detail<'_> {
             State::Replicated => of(
                 Severity::Ok,
                 html! { "Everywhere after " (words::span(status.lag_ms)) "." },
-                html! { (words::count(have, "region", "regions")) @if let Some(last) = last { ", the last at " (words::time(last, Form::Short, self.now)) } "." },
+                html! { (words::count(have, "region", "regions")) @if let Some(last) = last
+                { ", the last at " (words::time(last, Form::Short, self.now)) } "." },
             ),
             State::Recovered => of(
                 Severity::Warn,
                 html! { "Everywhere at last, after " (took(&status.recovered)) "." },
-                html! { "It had timed out without " (words::names(self.push.output.as_ref().map_or(&[][..], |o| &o.missing), 5)) "." },
+                html! { "It had timed out without "
+                (words::names(self.push.output.as_ref().map_or(&[][..], |o| &o.missing), 5)) "." },
             ),
             State::Superseded => of(
                 Severity::Ok,
@@ -169,7 +172,8 @@ impl Detail<'_> {
                 DeliveryState::Owed if n.last_error.is_some() => all.push(of(
                     Severity::Warn,
                     html! { (n.target) " has not been told:" },
-                    html! { (cause) @if let (Some(at), None) = (&n.not_before, &n.lease_until) { ". Next try at " (words::time(at, Form::Short, self.now)) ", in " (words::left(at)) } "." },
+                    html! { (cause) @if let (Some(at), None) = (&n.not_before, &n.lease_until)
+                    { ". Next try at " (words::time(at, Form::Short, self.now)) ", in " (words::left(at)) } "." },
                 )),
                 DeliveryState::Owed | DeliveryState::Confirmed | DeliveryState::Overtaken => {}
             }
@@ -191,19 +195,24 @@ impl Detail<'_> {
                         tr {
                             th scope="row" { (name)
                                 @if report.repeats > 0 { small { (words::count(report.repeats as usize, "repeat", "repeats"))
-                                    @if let Some(at) = &report.last_repeat { ", last " (words::time(at, Form::Short, self.now)) } } }
-                                @if let Some(before) = &report.before { small { "reported this image before, " (words::time(before, Form::Short, self.now)) } }
-                                @if report.arrived.is_none() && let Some(seen) = usual(name).and_then(|r| r.last_seen.as_deref()) {
+                                    @if let Some(at) = &report.last_repeat
+                                        { ", last " (words::time(at, Form::Short, self.now)) } } }
+                                @if let Some(before) = &report.before
+                                    { small { "reported this image before, " (words::time(before, Form::Short, self.now)) } }
+                                @if report.arrived.is_none() && let Some(seen) =
+                                    usual(name).and_then(|r| r.last_seen.as_deref()) {
                                     small { "last heard of " (words::time(seen, Form::Short, self.now)) ", for another push" }
                                 }
                             }
-                            td.n { @match &report.arrived { Some(at) => (words::time(at, Form::Exact, self.now)), None => { span.muted { "–" } } } }
+                            td.n { @match &report.arrived { Some(at) => (words::time(at, Form::Exact, self.now)), None
+                                => { span.muted { "–" } } } }
                             td.n { (matrix::boxed(cell)) }
                         }
                     }
                     @for (name, report) in &status.unawaited {
                         tr { th scope="row" { (name) small { "reported, but is not waited for" } }
-                            td.n { @if let Some(at) = &report.arrived { (words::time(at, Form::Exact, self.now)) } } td.n { (matrix::boxed(Cell::None)) } }
+                            td.n { @if let Some(at) = &report.arrived { (words::time(at, Form::Exact, self.now)) } }
+                                td.n { (matrix::boxed(Cell::None)) } }
                     }
                 }
             }
@@ -254,8 +263,11 @@ impl Detail<'_> {
                     span.state.(class) { (words::icon(icon)) (n.state.word()) }
                     small { "that it is " (words::spoken(&n.notice)) }
                     @if n.state == DeliveryState::Owed {
-                        small { @if let Some(until) = &n.lease_until { "attempt under way, until " (words::time(until, Form::Short, self.now)) }
-                            @else if let Some(at) = &n.not_before { "try " (n.attempts + 1) " of " (self.attempts_max) " at " (words::time(at, Form::Short, self.now)) } }
+                        small { @if let Some(until) = &n.lease_until
+                            { "attempt under way, until " (words::time(until, Form::Short, self.now)) }
+                            @else if let Some(at) = &n.not_before
+                                { "try " (n.attempts + 1) " of " (self.attempts_max) " at "
+                                    (words::time(at, Form::Short, self.now)) } }
                     } @else if let Some(at) = &n.at { small { (words::time(at, Form::Short, self.now)) } }
                 }
                 td {
@@ -264,7 +276,9 @@ impl Detail<'_> {
                     @if !n.failed.is_empty() {
                         details data-keep=(format!("failed {} {}", n.target, n.notice)) {
                             summary { (n.failed.len()) " failed, last: " (first(n).unwrap_or_default()) }
-                            ol.plain { @for f in &n.failed { li { (f.attempt) ". " (words::time(&f.at, Form::Short, self.now)) " · " (words::foreign(&f.reason)) } } }
+                            ol.plain { @for f in &n.failed
+                                { li { (f.attempt) ". " (words::time(&f.at, Form::Short, self.now)) " · "
+                                    (words::foreign(&f.reason)) } } }
                         }
                     }
                 }
@@ -274,7 +288,8 @@ impl Detail<'_> {
 
     fn facts(&self) -> Markup {
         let (push, status) = (self.push, self.status());
-        let pull = format!("{}/{}", status.registry, status.image);
+        let registry = Some(&status.registry).filter(|registry| !registry.is_empty());
+        let pull = registry.map_or_else(|| status.image.clone(), |registry| format!("{registry}/{}", status.image));
         let same_tag = status.tag.as_ref().map(|tag| {
             Filters::default().with("repository", &status.repository).with("tag", tag).with("companions", "all")
         });
@@ -283,16 +298,21 @@ impl Detail<'_> {
                 dt { "Digest" } dd { (words::word(&status.digest, "digest")) }
                 dt { "Image" } dd { (words::word(&pull, "image")) }
                 dt { "Opened" } dd { (words::time(&push.created_time, Form::Full, self.now)) }
-                dt { "Deadline" } dd { (words::time(&status.deadline, Form::Short, self.now)) ", after " (words::span(words::between(&push.created_time, &status.deadline))) }
-                @if let Some(output) = &push.output { dt { "Settled" } dd { (words::time(&output.settled, Form::Short, self.now)) ", after " (words::span(output.duration_ms)) @if output.terminated { ", by an operator" } } }
-                dt { "Rule" } dd { @match &status.rule { Some(rule) => (words::foreign(rule)), None => "none: the regions of the settings" } }
+                dt { "Deadline" } dd { (words::time(&status.deadline, Form::Short, self.now)) ", after "
+                    (words::span(words::between(&push.created_time, &status.deadline))) }
+                @if let Some(output) = &push.output
+                    { dt { "Settled" } dd { (words::time(&output.settled, Form::Short, self.now)) ", after "
+                        (words::span(output.duration_ms)) @if output.terminated { ", by an operator" } } }
+                dt { "Rule" } dd { @match &status.rule { Some(rule) => (words::foreign(rule)), None =>
+                    "none: the regions of the settings" } }
                 @if status.action != "push" { dt { "Action" } dd { (words::foreign(&status.action)) } }
                 dt { "Push id" } dd { (words::word(&push.instance_id, "push id")) }
                 @if let Some(n) = status.notifications.iter().flatten().last() { dt { "webhook-id" } dd { code { (n.id) } } }
                 @if status.round > 1 { dt { "Round" } dd { (status.round) ": this content was pushed before" } }
                 dt { "See also" } dd {
                     @if let Some(same) = same_tag { a href=(same.link()) { "pushes of this tag" } ", " }
-                    a href=(Filters::default().with("repository", &status.repository).with("companions", "only").link()) { "what came along" }
+                    a href=(Filters::default().with("repository", &status.repository).with("companions",
+                        "only").link()) { "what came along" }
                 }
             }
         }

@@ -22,7 +22,7 @@ pub struct Summary<'a> {
     pub filters: &'a Filters,
     /// The regions over the span asked for.
     pub regions: &'a Regions,
-    /// Name of the registry, where one stands for all webhooks.
+    /// Login server of the registry, as far as it is known.
     pub registry: Option<&'a str>,
 }
 
@@ -31,7 +31,8 @@ impl Summary<'_> {
     #[must_use]
     pub fn render(&self) -> String {
         let verdicts = verdict::regions(self.regions);
-        let registry = self.registry.map_or("<registry>", |server| server.split('.').next().unwrap_or(server));
+        let registry = self.registry.and_then(|server| server.split('.').next()).filter(|name| words::is_one_word(name));
+        let registry = registry.unwrap_or("<registry>");
         let silent = self.regions.regions.iter().filter(|r| r.condition == Condition::Silent).take(2);
         let rows = self.regions.regions.iter();
         let body = html! {
@@ -39,7 +40,8 @@ impl Summary<'_> {
                 div {
                     h1.sr { "Regions" }
                     @if verdicts.is_empty() {
-                        ul.verdict data-part="verdict" { li { span.ok { (words::icon("check")) } p { b { "No region is silent or slow." } } } }
+                        ul.verdict data-part="verdict"
+                            { li { span.ok { (words::icon("check")) } p { b { "No region is silent or slow." } } } }
                     } @else { (verdict::list(&verdicts)) }
                     div data-part="commands" {
                         @for region in silent {
@@ -61,15 +63,18 @@ impl Summary<'_> {
                         th scope="col" role="columnheader" { b { "Region" } "worst first" }
                         th scope="col" role="columnheader" { b { "Lag over time" } "half and slowest of each slice; ✕ missing" }
                         th scope="col" role="columnheader" { b { "p50 to p95, max" } "behind the first region" }
-                        @for name in ["p50", "p95", "max", "Arrivals", "Missing", "Late", "Last seen"] { th.n scope="col" role="columnheader" { (name) } }
+                        @for name in ["p50", "p95", "max", "Arrivals", "Missing", "Late", "Last seen"]
+                            { th.n scope="col" role="columnheader" { (name) } }
                     } }
                     tbody role="rowgroup" data-keyed="" { @for region in rows { (self.row(region)) } }
                 }
             }
             p.small.muted data-part="pages" {
-                (words::count(self.regions.pushes, "push", "pushes")) " since " (words::time(&self.regions.since, Form::Short, self.now)) ". "
+                (words::count(self.regions.pushes, "push", "pushes")) " since "
+                    (words::time(&self.regions.since, Form::Short, self.now)) ". "
                 @if self.regions.cut { "Older ones of this time were too many to count. " }
-                @if self.regions.unreadable > 0 { (self.regions.unreadable) " are left out, since what is stored of them cannot be read. " }
+                @if self.regions.unreadable > 0
+                    { (self.regions.unreadable) " are left out, since what is stored of them cannot be read. " }
                 "A region is silent when the newest pushes that settled never reached it, and slow when one report in twenty comes 10 s or more after the first region's and three times as late as with most."
             }
         };
@@ -86,12 +91,16 @@ impl Summary<'_> {
                 th.say scope="row" role="rowheader" {
                     a href=(lacking) { b { (region.region) } }
                     @match region.condition {
-                        Condition::Silent => { span.state.bad { (words::icon("stop")) "silent " @if let Some(seen) = &region.last_seen { (words::since(seen)) } } }
+                        Condition::Silent => { span.state.bad
+                            { (words::icon("stop")) "silent " @if let Some(seen) = &region.last_seen
+                                { (words::since(seen)) } } }
                         Condition::Slow => { span.state.warn { (words::icon("warn")) "slow" } }
                         Condition::Ok if region.arrivals == 0 => { span.state.muted { "no report" } }
                         Condition::Ok => { span.state.ok { (words::icon("check")) "as usual" } }
                     }
-                    @if region.missed_in_a_row > 0 { small { "missed the last " @if region.missed_in_a_row > 1 { (region.missed_in_a_row) " pushes" } @else { "push" } } }
+                    @if region.missed_in_a_row > 0
+                        { small { "missed the last " @if region.missed_in_a_row > 1
+                            { (region.missed_in_a_row) " pushes" } @else { "push" } } }
                     @if region.waiting > 0 { small { (words::count(region.waiting, "push waits", "pushes wait")) " for it" } }
                 }
                 td.drawn role="cell" { (self.arrivals(region)) }
@@ -103,7 +112,8 @@ impl Summary<'_> {
                 td.n.bad[region.missing > 0] role="cell" data-label="missing" { (region.missing) }
                 td.n role="cell" data-label="late" { (region.late) }
                 td.n role="cell" data-label="last seen" {
-                    @match &region.last_seen { Some(seen) => { (words::ago(seen)) small { (words::time(seen, Form::Short, self.now)) } }, None => "never" }
+                    @match &region.last_seen { Some(seen) =>
+                        { (words::ago(seen)) small { (words::time(seen, Form::Short, self.now)) } }, None => "never" }
                 }
             }
         }
@@ -135,13 +145,16 @@ impl Summary<'_> {
                 }
                 @for (at, Slice { lag_p50_ms, lag_max_ms, missing }) in region.trend.iter().enumerate() {
                     @if let (Some(half), Some(most)) = (lag_p50_ms, lag_max_ms) {
-                        @if y(*half) - y(*most) > 4.0 { path.reach d=(format!("M{:.1} {:.1}V{:.1}", x(at), y(*half), y(*most))) {} }
-                        circle.f-warn[*half >= 10_000].f-ink[*half < 10_000] cx=(format!("{:.1}", x(at))) cy=(format!("{:.1}", y(*half))) r="2.5" {}
+                        @if y(*half) - y(*most) > 4.0 { path.reach
+                            d=(format!("M{:.1} {:.1}V{:.1}", x(at), y(*half), y(*most))) {} }
+                        circle.f-warn[*half >= 10_000].f-ink[*half < 10_000] cx=(format!("{:.1}", x(at)))
+                            cy=(format!("{:.1}", y(*half))) r="2.5" {}
                     }
                     @if *missing > 0 { path.s-bad d=(format!("M{:.1} 3l6 6m0-6l-6 6", x(at) - 3.0)) {} }
                 }
                 path.edge d=(format!("M0 {height}H{width}")) {}
-                @for (part, name) in self.ticks() { text x=(format!("{:.1}", part * width)) y="97" text-anchor="middle" { (name) } }
+                @for (part, name) in self.ticks()
+                    { text x=(format!("{:.1}", part * width)) y="97" text-anchor="middle" { (name) } }
             }
         }
     }
@@ -186,7 +199,8 @@ fn range(region: &RegionSummary) -> Markup {
     html! {
         svg viewBox="0 0 176 34" width="176" height="34" role="img" aria-label=(told) {
             @for (ms, name) in [(1000, "1 s"), (10_000, "10 s"), (60_000, "1 min")] {
-                path.grid d=(format!("M{:.1} 2V22", x(ms))) {} text x=(format!("{:.1}", x(ms))) y="33" text-anchor="middle" { (name) }
+                path.grid d=(format!("M{:.1} 2V22", x(ms))) {} text x=(format!("{:.1}", x(ms))) y="33"
+                    text-anchor="middle" { (name) }
             }
             path.edge d=(format!("M{:.1} 12H{:.1}M{:.1} 8v8", x(p95), x(max), x(max))) {}
             path.range.slow[slow] d=(format!("M{:.1} 12H{:.1}", x(p50), x(p95).max(x(p50) + 1.0))) {}

@@ -48,12 +48,14 @@ pub(super) fn render(style: &str, script: &str) -> String {
             }
             body {
                 svg.sr width="0" height="0" aria-hidden="true" {
-                    @for (name, path) in ICONS { symbol id=(format!("i-{name}")) viewBox="0 0 16 16" { path d=(path) fill-rule="evenodd" {} } }
+                    @for (name, path) in ICONS { symbol id=(format!("i-{name}")) viewBox="0 0 16 16"
+                        { path d=(path) fill-rule="evenodd" {} } }
                 }
                 a.skip.button href="#main" { "Skip to content" }
                 header.bar {
                     strong { "global-webhook " span.muted #host {} }
-                    nav aria-label="Views" { a href="?" data-for="list" { "Pushes" } a href="?view=regions" data-for="regions" { "Regions" } }
+                    nav aria-label="Views" { a href="?" data-for="list" { "Pushes" } a href="?view=regions"
+                        data-for="regions" { "Regions" } }
                     div.fresh {
                         span #fresh {}
                         button #pause type="button" aria-pressed="false" { "Pause" }
@@ -65,11 +67,13 @@ pub(super) fn render(style: &str, script: &str) -> String {
                 p.sr #news role="status" aria-live="polite" {}
                 button.new #new type="button" hidden {}
                 main #main tabindex="-1" {
-                    noscript { p { "This page needs its script, which is its own and comes with it. Without one there is the command line of this program, and " code { "/api/pushes" } "." } }
+                    noscript { p {
+                        "This page needs its script, which is its own and comes with it. Without one there is the command line of this program, and " code { "/api/pushes" } "." } }
                 }
                 footer {
                     "Times are " button.plain #zone type="button" { "UTC" } ". "
-                    kbd { "/" } " find · " kbd { "j" } " " kbd { "k" } " next, previous push · " kbd { "Enter" } " open · " kbd { "r" } " refresh · " kbd { "?" } " "
+                    kbd { "/" } " find · " kbd { "j" } " " kbd { "k" } " next, previous push · " kbd { "Enter" }
+                        " open · " kbd { "r" } " refresh · " kbd { "?" } " "
                     button.plain #keys type="button" { "all keys" }
                 }
                 dialog #confirm aria-labelledby="confirm-title" {}
@@ -104,7 +108,9 @@ fn key() -> Markup {
                 div.notice.bad #refused role="alert" hidden {}
                 p { "This page holds no data. To read some, it needs the operators' key." }
                 label.field { "Key" input #key type="password" autocomplete="off" spellcheck="false" required; }
-                p.small.muted { "Kept for this tab only, sent as a header, never part of an address. A link may bring it after " code { "#key=" } "." }
+                p.small.muted
+                    { "Kept for this tab only, sent as a header, never part of an address. A link may bring it after "
+                        code { "#key=" } "." }
                 details {
                     summary { "Where is it?" }
                     p { "Under the Functions host it is that of the function Pushes:" }

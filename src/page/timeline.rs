@@ -85,9 +85,11 @@ pub(super) fn draw(push: &Push, now: Instant) -> Markup {
         svg.line viewBox=(format!("0 0 {WIDTH} {}", bottom + 32)) role="img" aria-labelledby="timeline-title" {
             title id="timeline-title" { (drawing.spoken()) }
             (drawing.grid(bottom))
-            @for (row, (region, cell)) in lanes.iter().enumerate() { (drawing.lane(region, *cell, TOP + i64::try_from(row).unwrap_or(0) * LANE)) }
+            @for (row, (region, cell)) in lanes.iter().enumerate()
+                { (drawing.lane(region, *cell, TOP + i64::try_from(row).unwrap_or(0) * LANE)) }
             @if let Some((count, first, last)) = more { (drawing.others(count, first, last, TOP + (rows - 1) * LANE)) }
-            @for (row, (target, notifications)) in targets.iter().enumerate() { (drawing.receiver(target, notifications, told + i64::try_from(row).unwrap_or(0) * LANE)) }
+            @for (row, (target, notifications)) in targets.iter().enumerate()
+                { (drawing.receiver(target, notifications, told + i64::try_from(row).unwrap_or(0) * LANE)) }
             (drawing.marks(bottom))
         }
     }
@@ -165,9 +167,13 @@ impl<'a> Drawing<'a> {
         html! {
             path.grid d=(format!("M{LEFT} 28V{bottom}")) {}
             text x=(n(LEFT)) y=(y) text-anchor="middle" { "0" }
-            @for (x, at) in self.left.named() { path.grid d=(format!("M{} 28V{bottom}", n(x))) {} text x=(n(x)) y=(y) text-anchor="middle" { (words::span(at * 1000).replace(".0", "")) } }
+            @for (x, at) in self.left.named()
+                { path.grid d=(format!("M{} 28V{bottom}", n(x))) {} text x=(n(x)) y=(y) text-anchor="middle"
+                    { (words::span(at * 1000).replace(".0", "")) } }
             @if self.status.settled.is_some() {
-                @for (x, at) in self.right.named() { path.grid d=(format!("M{} 28V{bottom}", n(x))) {} text x=(n(x)) y=(y) text-anchor="middle" { "+" (words::span(at * 1000).replace(".0", "")) } }
+                @for (x, at) in self.right.named()
+                    { path.grid d=(format!("M{} 28V{bottom}", n(x))) {} text x=(n(x)) y=(y) text-anchor="middle"
+                        { "+" (words::span(at * 1000).replace(".0", "")) } }
             }
             text x="0" y=(y) { "after the first" }
         }
@@ -182,7 +188,8 @@ impl<'a> Drawing<'a> {
             path.lane d=(format!("M{LEFT} {y}H{stop}")) {}
             text.strong x="0" y=(label) { (short(region)) }
             @match cell {
-                Cell::First => { path.f-ink d=(format!("M{LEFT} {}l7 7-7 7-7-7z", y - 7)) {} text.strong x=(n(LEFT + 12.0)) y=(base) { "first" } }
+                Cell::First => { path.f-ink d=(format!("M{LEFT} {}l7 7-7 7-7-7z", y - 7)) {} text.strong
+                    x=(n(LEFT + 12.0)) y=(base) { "first" } }
                 Cell::Lag(ms) | Cell::Slow(ms) => {
                     path.s-ink d=(format!("M{LEFT} {y}H{}", n(arrived(ms)))) {}
                     circle.f-ink cx=(n(arrived(ms))) cy=(y) r="5" {}
@@ -191,9 +198,11 @@ impl<'a> Drawing<'a> {
                 Cell::Late(ms) | Cell::ByHand(ms) => {
                     path.s-bad d=(format!("M{LEFT} {y}H{}", n(arrived(ms)))) {}
                     circle.f-warn cx=(n(arrived(ms))) cy=(y) r="5" {}
-                    text.f-warn x=(n(arrived(ms) - 10.0)) y=(base) text-anchor="end" { (words::lag(ms)) @if matches!(cell, Cell::ByHand(_)) { ", by hand" } @else { " late" } }
+                    text.f-warn x=(n(arrived(ms) - 10.0)) y=(base) text-anchor="end"
+                        { (words::lag(ms)) @if matches!(cell, Cell::ByHand(_)) { ", by hand" } @else { " late" } }
                 }
-                Cell::Open => { path.s-wait d=(format!("M{LEFT} {y}H{}", n(to_now))) {} circle.p-wait cx=(n(to_now)) cy=(y) r="5" {} text.f-wait x=(n(to_now + 12.0)) y=(base) { "not yet" } }
+                Cell::Open => { path.s-wait d=(format!("M{LEFT} {y}H{}", n(to_now))) {} circle.p-wait cx=(n(to_now))
+                    cy=(y) r="5" {} text.f-wait x=(n(to_now + 12.0)) y=(base) { "not yet" } }
                 Cell::Missing => {
                     path.s-bad d=(format!("M{LEFT} {y}H{}", n(self.cut - 12.0))) {}
                     rect.b-bad x=(n(self.cut + 12.0)) y=(y - 11) width=(n(RIGHT - self.cut - 12.0)) height="22" rx="3" {}
@@ -271,11 +280,14 @@ impl<'a> Drawing<'a> {
             path.cut d=(format!("M{} 18V{bottom}", self.cut)) {}
             @match &self.status.settled {
                 Some(settled) => {
-                    text.strong x=(n(self.cut - 8.0)) y="18" text-anchor="end" { @if words::between(&self.status.deadline, settled) >= 0 { "deadline, " (deadline) } @else { "settled, " (clock(settled)) } }
+                    text.strong x=(n(self.cut - 8.0)) y="18" text-anchor="end"
+                        { @if words::between(&self.status.deadline, settled) >= 0 { "deadline, " (deadline) } @else
+                            { "settled, " (clock(settled)) } }
                     text.strong x=(n(self.cut + 10.0)) y="18" { (state) }
                     @if self.open_end {
                         @let x = self.right.x(self.present - self.end);
-                        path.now d=(format!("M{} 26V{bottom}", n(x))) {} text.f-wait x=(n(x)) y="20" text-anchor="middle" { "now" }
+                        path.now d=(format!("M{} 26V{bottom}", n(x))) {} text.f-wait x=(n(x)) y="20"
+                            text-anchor="middle" { "now" }
                     }
                 }
                 None => {

@@ -103,13 +103,15 @@ fn well(day: &Regions, list: &List, waiting: usize) -> Verdict {
     let bold = match (day.pushes, waiting) {
         (0, _) => html! { "Nothing was pushed in the last 24 hours, and nothing is owed." },
         (_, 0) => {
-            html! { @if reporting == day.regions.len() { "All " (reporting) " regions report" } @else { (reporting) " of " (day.regions.len()) " regions report" } ", and nothing is owed." }
+            html! { @if reporting == day.regions.len() { "All " (reporting) " regions report" } @else
+            { (reporting) " of " (day.regions.len()) " regions report" } ", and nothing is owed." }
         }
         (_, n) => html! { "All is well so far: " (words::count(n, "push waits", "pushes wait")) " for its regions." },
     };
     let rest = html! {
         @if let Some(push) = last.filter(|_| day.pushes > 0) {
-            "The last push, " (words::foreign(&push.status.image)) ", was everywhere after " (words::span(push.status.lag_ms)) ", "
+            "The last push, " (words::foreign(&push.status.image)) ", was everywhere after "
+                (words::span(push.status.lag_ms)) ", "
             (words::ago(&push.created_time)) "."
         }
     };
@@ -147,7 +149,8 @@ pub(super) fn regions(day: &Regions) -> Vec<Verdict> {
         slow => {
             let p95 = slow.iter().filter_map(|r| r.lag_p95_ms).max().unwrap_or(0);
             let bold = html! { (names(slow)) @if slow.len() == 1 { " is slow:" } @else { " are slow:" } };
-            let rest = html! { "one report in twenty comes " (words::lag(p95)) " after the first region's, three times as late as with most." };
+            let rest = html! { "one report in twenty comes " (words::lag(p95))
+            " after the first region's, three times as late as with most." };
             all.push(Verdict::new(Severity::Warn, format!("{} slow", names(slow)), bold, rest));
         }
     }

@@ -154,7 +154,7 @@ async fn it_shows_what_a_person_wants_to_know_at_night() {
     tab.open(&format!("{}/api/dashboard?view=regions", serve.base_url())).await;
     tab.shows(".strips tbody tr:nth-child(1)", "southeastasia").await;
     tab.shows(".strips tbody tr:nth-child(2) td[data-label=p95]", "44.4 s").await;
-    tab.shows(".command", "az acr webhook list-events --registry <registry> --name globalsoutheastasia").await;
+    tab.shows(".command", "az acr webhook list-events --registry contoso --name globalsoutheastasia").await;
     tab.picture("regions").await;
     assert_eq!(tab.value("document.querySelectorAll('[style], [onclick]').length").await, 0);
 
