@@ -10,7 +10,9 @@ use crate::clock::{Clock, StorageClock, SystemClock};
 use crate::config::Settings;
 use crate::config::storage::Account;
 use crate::engine::Engine;
+use crate::metrics::{Metrics, Requests};
 use crate::notify::client::{HttpNotifier, Options};
+use crate::otlp::Otlp;
 use crate::service::Service;
 use crate::store::azure::connection::Connection;
 use crate::store::azure::parts::Inbox;
@@ -26,6 +28,7 @@ pub struct Storage {
     /// In words, for people.
     pub described: String,
     clock: Arc<dyn Clock>,
+    requests: Requests,
     kind: Kind,
 }
 
@@ -48,6 +51,7 @@ pub fn azure(account: &Account, names: &Names, app: &str) -> Result<Storage, Fai
     Ok(Storage {
         described: format!("{account}, queue {}, table {}, app {app}", names.queue, names.table),
         clock,
+        requests: connection.requests(),
         kind: Kind::Azure { store: Arc::new(store), inbox: queue },
     })
 }
@@ -58,13 +62,14 @@ pub fn azure(account: &Account, names: &Names, app: &str) -> Result<Storage, Fai
 /// `Corrupt` when the file is in use by another process or is not ours.
 pub fn embedded(path: &Path) -> Result<Storage, Failure> {
     let store = EmbeddedStore::open(path, Arc::new(SystemClock))?;
-    Ok(own(Arc::new(store), format!("embedded store {}", path.display())))
+    let requests = store.requests();
+    Ok(Storage { requests, ..own(Arc::new(store), format!("embedded store {}", path.display())) })
 }
 
 /// A store that knows itself what is due.
 #[must_use]
 pub fn own(store: Arc<dyn Wakes>, described: String) -> Storage {
-    Storage { described, clock: Arc::new(SystemClock), kind: Kind::Own(store) }
+    Storage { described, clock: Arc::new(SystemClock), requests: Requests::default(), kind: Kind::Own(store) }
 }
 
 impl Storage {
@@ -95,12 +100,20 @@ impl Storage {
 #[must_use]
 pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Service {
     let clock = storage.clock();
-    let options = Options { public_url: settings.public_url, ..Options::default() };
+    let metrics = Arc::new(Metrics::new(&settings.policy, storage.requests.clone()));
+    let (otlp, traces) = settings.otlp.map(|options| Otlp::new(options, Arc::clone(&clock))).unzip();
+    let traces = traces.flatten();
+    let options = Options { public_url: settings.public_url, traces: traces.clone(), ..Options::default() };
     let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options);
     let (store, azure): (Arc<dyn Store>, _) = match &storage.kind {
         Kind::Azure { store, .. } => (Arc::clone(store) as _, Some(Arc::clone(store))),
         Kind::Own(store) => (Arc::clone(store) as _, None),
     };
     let engine = Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock));
-    Service::new(Arc::new(engine), azure, settings.registry.map(Into::into), clock, runtime)
+    let engine = Arc::new(engine.observed(metrics, traces).keeping(settings.retention));
+    let service = Service::new(engine, azure, settings.registry.map(Into::into), clock, runtime);
+    match otlp {
+        Some(otlp) => service.exporting(otlp),
+        None => service,
+    }
 }

@@ -17,7 +17,9 @@ pub mod engine;
 pub mod clock;
 mod identity;
 pub mod limits;
+pub mod metrics;
 mod outgoing;
+pub mod traces;
 
 pub mod notify;
 pub mod store;
@@ -26,6 +28,7 @@ pub mod service;
 
 pub mod api;
 pub mod http;
+pub mod otlp;
 pub mod page;
 pub mod poll;
 pub mod wakes;

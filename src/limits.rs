@@ -45,6 +45,10 @@ pub const LIST_LOOKED_AT_MAX: usize = 1000;
 /// See [`LIST_LOOKED_AT_MAX`].
 pub const LIST_PASSED_OVER_MAX: usize = 10_000;
 
+/// How long a push may be overdue and still be listed as one that owes something, whether or not upkeep has met it: every push is
+/// met within a quarter of an hour.
+pub const LIST_OVERDUE: Duration = Duration::from_secs(15 * 60);
+
 /// Most pushes that a summary of the regions counts, the newest; as many reads as it costs at most on Azure Storage.
 pub const REGIONS_COUNTED_MAX: usize = 1000;
 
@@ -211,6 +215,20 @@ pub const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 /// comes before the first answer, which the Functions host waits for. A call that comes sooner does not wait for this.
 pub const START_DELAY: Duration = Duration::from_millis(100);
 
+/// Bounds of the times that the settings of OpenTelemetry give.
+pub const OTLP_TIME_MIN: Duration = Duration::from_millis(10);
+/// See [`OTLP_TIME_MIN`].
+pub const OTLP_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// Spans that wait to be sent; more are lost, and counted. Some hundred bytes each.
+pub const SPANS_WAITING_MAX: usize = 2048;
+
+/// So many spans are sent without waiting for more.
+pub const SPANS_AT_ONCE_MAX: usize = 512;
+
+/// Pushes that owe something and are counted one by one where no single process knows all: some hundred bytes each.
+pub const COUNTED_PUSHES_MAX: usize = 10_000;
+
 /// Rows kept in memory after a write, and the largest payload such a row may carry, in bytes: at most a few MiB together.
 pub const REMEMBERED_ROWS_MAX: usize = 1024;
 /// See [`REMEMBERED_ROWS_MAX`].
@@ -257,8 +275,40 @@ pub const PUT_BACK_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// A deadline that is handled later than this was held up: by storage that was away, or an app that slept.
 pub const DEADLINE_LATE: Duration = Duration::from_secs(10);
 
-/// How long the last trace of a purged push stays: many times what any call takes that may be opening its next round.
+/// How long the last trace of a purged push stays, and how long after its last change and its last repeat a push may not go
+/// without one: many times what any call takes that may be opening its next round.
 pub const PURGED_KEPT: Duration = Duration::from_secs(3600);
+
+/// Shortest `WebhookRetention` that is not 0: for so long a push that was removed leaves a trace all the same, see
+/// [`PURGED_KEPT`], so that nothing would be gone any sooner.
+pub const RETENTION_MIN: Duration = PURGED_KEPT;
+
+/// Longest `WebhookRetention`: ten years, so that instants stay far from the ends of the calendar. For ever is 0.
+pub const RETENTION_MAX: Duration = Duration::from_secs(3660 * 24 * 3600);
+
+/// Most of the oldest pushes that are looked at together to remove those which owe nothing: as many entries as Table Storage
+/// takes out of the time index in one request.
+pub const REMOVED_AT_ONCE_MAX: usize = 100;
+
+/// Most pushes that one call removes: with 16 at the same time, and two requests each of some 10 ms, a second or two.
+pub const REMOVED_PER_CALL_MAX: usize = 1000;
+
+/// Time after which one call begins no further look at what is to be removed: most of an operator's call, and less than half
+/// of a timer's.
+pub const REMOVAL_BUDGET: Duration = Duration::from_secs(7);
+
+/// Most pushes that the embedded store removes in one commit: a millisecond's work, for which an arrival behind it waits.
+pub const EMBEDDED_REMOVED_MAX: usize = 16;
+
+/// How often the embedded store is looked through for what is too old. Nobody notices whether a push of 30 days goes five
+/// minutes later.
+pub const REMOVAL_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Pause after each [`REMOVED_AT_ONCE_MAX`] pushes that were looked at to remove them: arrivals go first.
+pub const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often what stayed although it is old enough, since it owes something or is another app's, is looked at again.
+pub const REMOVAL_PASS: Duration = Duration::from_secs(24 * 3600);
 
 /// An instant further in the future than this was not written by a clock that can be trusted.
 pub const FUTURE_MAX: Duration = Duration::from_secs(300);

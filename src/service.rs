@@ -21,10 +21,13 @@ use tracing::{Instrument, Span, error, info, warn};
 use crate::clock::{self, Clock, Instant, SystemClock};
 use crate::engine::{Accepted, Done, Engine, Job};
 use crate::limits;
+use crate::metrics::Metrics;
+use crate::otlp::{Exports, Otlp};
 use crate::push::{Arrival, Input, PushId};
 use crate::store::azure::AzureStore;
 use crate::store::azure::fired::Core;
 use crate::store::{Applied, Decide, Failure};
+use crate::traces::Caller;
 
 /// See the module.
 #[derive(Clone)]
@@ -38,6 +41,7 @@ pub struct Service {
     runtime: Handle,
     tasks: TaskTracker,
     reached: Arc<AtomicBool>,
+    exports: Option<Arc<Exports>>,
 }
 
 /// The service as what fires in the queue sees it.
@@ -62,6 +66,10 @@ impl Core for Fired<'_> {
         Ok(())
     }
 
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        self.service.engine.old(now)
+    }
+
     fn registry(&self) -> Option<&str> {
         self.service.registry.as_deref()
     }
@@ -78,7 +86,35 @@ impl Service {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
-        Self { engine, azure, registry, clock, runtime, tasks: TaskTracker::new(), reached: Arc::default() }
+        Self {
+            engine,
+            azure,
+            registry,
+            clock,
+            runtime,
+            tasks: TaskTracker::new(),
+            reached: Arc::default(),
+            exports: None,
+        }
+    }
+
+    /// The same, which sends what it counts and traces by `otlp` until it is drained.
+    #[must_use]
+    pub(crate) fn exporting(self, otlp: Otlp) -> Self {
+        let exports = otlp.start(Arc::clone(&self.engine), &self.runtime);
+        Self { exports: Some(Arc::new(exports)), ..self }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.engine.metrics()
+    }
+
+    /// Where a caller's own trace is, if steps are traced and its `traceparent` says so.
+    #[must_use]
+    pub fn caller(&self, traceparent: Option<&str>) -> Option<Caller> {
+        traceparent.filter(|_| self.engine.traces()).and_then(Caller::read)
     }
 
     /// Whether rows and queue were reached since the start.
@@ -125,14 +161,14 @@ impl Service {
         Err(Failure::Corrupt("an internal fault; the log has more".into()))
     }
 
-    /// Takes in a region's webhook and starts the deliveries it owes.
+    /// Takes in a region's webhook and starts the deliveries it owes. `caller` is what [`Service::caller`] says.
     ///
     /// # Errors
     /// The arrival is not on record anywhere.
-    pub async fn arrive(&self, arrival: Arrival) -> Result<Taken, Failure> {
+    pub async fn arrive(&self, arrival: Arrival, caller: Option<Caller>) -> Result<Taken, Failure> {
         let this = self.clone();
         self.run(|engine| async move {
-            Ok(match engine.arrive(arrival).await? {
+            Ok(match engine.arrive(arrival, caller).await? {
                 Accepted::Done(mut done) => {
                     this.start(std::mem::take(&mut done.jobs));
                     Taken::Done(done)
@@ -201,12 +237,24 @@ impl Service {
             }
             this.reached.store(true, Ordering::Relaxed);
             info!("rows and queue work");
-            if let Some(azure) = &this.azure {
-                azure.watch_upkeep().await;
+            match &this.azure {
+                Some(azure) => drop(azure.watch_upkeep().await),
+                None => this.watch_age().await,
             }
         });
         let this = self.clone();
         self.runtime.spawn(async move { this.watch_clock().await });
+    }
+
+    /// Removes what is old, where no upkeep does. Cut off at the end of the process; the next one goes on.
+    async fn watch_age(&self) {
+        loop {
+            let mut rest = Some(Instant::UNIX_EPOCH);
+            while let Some(from) = rest {
+                rest = self.engine.remove_old(from).await;
+            }
+            self.clock.sleep(limits::REMOVAL_INTERVAL).await;
+        }
     }
 
     async fn works(&self) -> bool {
@@ -248,6 +296,9 @@ impl Service {
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(exports) = &self.exports {
+            exports.end().await;
+        }
     }
 }
 

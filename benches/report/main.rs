@@ -18,6 +18,7 @@ mod lists;
 mod load;
 mod process;
 mod receiver;
+mod removal;
 mod requests;
 mod roles;
 mod table;
@@ -107,6 +108,15 @@ fn main() {
         }
         if wanted("deadline-queue") {
             latency::deadline_queue(effort).await;
+        }
+        if wanted("removal-requests") {
+            removal::requests(effort).await;
+        }
+        if wanted("removal-embedded") {
+            removal::beside_arrivals(effort).await;
+        }
+        if wanted("removal-room") {
+            removal::room(effort).await;
         }
         if wanted("start") {
             footprint::start(effort).await;

@@ -105,7 +105,7 @@ pub(super) fn names(root: &Path, source: &Source) -> Result<Names, Fault> {
 
 /// The effective settings and what is doubtful about them.
 pub(super) fn log(settings: &Settings, storage: &Storage) {
-    let Described { regions, timeout, correlation, targets, rules, .. } = &settings.described;
+    let Described { regions, timeout, correlation, targets, rules, retention, .. } = &settings.described;
     let storage = &storage.described;
     info!(
         regions = regions.join(","),
@@ -113,6 +113,7 @@ pub(super) fn log(settings: &Settings, storage: &Storage) {
         correlation,
         targets = targets.join(","),
         rules = rules.join(","),
+        retention,
         storage,
         "settings in effect"
     );

@@ -2,6 +2,7 @@
 //! it is a custom handler.
 
 mod handler;
+mod health;
 mod key;
 mod receiver;
 pub mod send;
@@ -10,6 +11,7 @@ mod signals;
 mod webhooks;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing::debug;
@@ -20,9 +22,16 @@ use crate::limits;
 /// Port on which the Functions host expects its custom handler.
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 
+/// The package's version, with the commit where whoever built it named one, as `scripts/package` does. A plain build asks no git:
+/// it works from an archive of the source, and a commit that changes no code makes nothing anew.
+static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("GLOBAL_WEBHOOK_COMMIT") {
+    Some(commit) if !commit.is_empty() => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    Some(_) | None => env!("CARGO_PKG_VERSION").to_owned(),
+});
+
 /// One global webhook for a geo-replicated Azure Container Registry.
 #[derive(Parser)]
-#[command(name = "global-webhook", version)]
+#[command(name = "global-webhook", version = VERSION.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -38,6 +47,8 @@ enum Command {
     Receive(receiver::Args),
     /// Create and check the registry's webhooks, one for each of its regions
     Webhooks(webhooks::Args),
+    /// Ask a running service whether it is well; the exit code says so
+    Health(health::Args),
 }
 
 /// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
@@ -50,6 +61,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
         (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
+        (Some(Command::Health(args)), _) => health::main(&args),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {
             let help = Cli::command().render_help();

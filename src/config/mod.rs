@@ -4,6 +4,7 @@ mod connection_string;
 pub mod delivery;
 mod members;
 mod misspelt;
+mod otlp;
 mod pattern;
 mod regions;
 pub mod rules;
@@ -28,7 +29,7 @@ use targets::TargetSettings;
 
 /// The settings this service knows beside those of the storage. Names count without regard to case, so that the original's
 /// `WebhookTimeOut` is one of them.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "WebhookRegions",
     "WebhookTimeout",
     "WebhookCorrelation",
@@ -41,6 +42,7 @@ const KNOWN: [&str; 17] = [
     "WebhookTargets",
     "WebhookRules",
     "WebhookRetrySchedule",
+    "WebhookRetention",
     "WebhookPublicUrl",
     "WebhookAllowPrivateTargets",
     "WebhookKey",
@@ -51,6 +53,9 @@ const KNOWN: [&str; 17] = [
 /// Wait for missing regions unless `WebhookTimeout` says otherwise; the original's default.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long pushes are kept unless `WebhookRetention` says otherwise.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Everything the settings say.
 #[derive(Debug)]
 pub struct Settings {
@@ -58,6 +63,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Where and how to notify, in the order of [`Policy::targets`].
     pub targets: Vec<TargetSettings>,
+    /// How long settled pushes that owe nothing are kept; `None` is for ever.
+    pub retention: Option<Duration>,
     /// Where people reach this service, for links in notifications.
     pub public_url: Option<String>,
     /// The registry that stands for all webhooks, whatever host they name.
@@ -66,6 +73,8 @@ pub struct Settings {
     pub app: Option<String>,
     /// Where rows and timers live; `None` when no storage is configured.
     pub account: Option<Account>,
+    /// Where traces and metrics go, if they do.
+    pub otlp: Option<crate::otlp::Options>,
     /// For people.
     pub described: Described,
     /// What is allowed but probably not meant.
@@ -87,6 +96,8 @@ pub struct Described {
     pub formats: BTreeMap<String, String>,
     /// Names of the rules.
     pub rules: Vec<String>,
+    /// How long pushes are kept, in words.
+    pub retention: String,
     /// Where rows and timers live, in words.
     pub storage: String,
     /// Name of this app.
@@ -121,6 +132,7 @@ impl Described {
             "correlation": self.correlation,
             "targets": self.targets,
             "rules": self.rules,
+            "retention": self.retention,
             "storage": self.storage,
             "rows": works(|health| &health.rows),
             "queue": works(|health| &health.queue),
@@ -149,6 +161,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let app = app(source, &mut faults);
     let rules = rules::rules(source, &parse_timeout, &mut faults);
     let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
+    let retention = retention(source, &mut faults);
     let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
     let account = storage::account(source, &mut faults);
@@ -169,6 +182,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         targets: targets.iter().map(|t| t.policy.clone()).collect(),
         schedule,
     };
+    let otlp = otlp::options(source, &mut warnings);
     warnings.extend(policy.known_regions().into_iter().filter_map(regions::doubt));
     let described = Described {
         regions: policy.known_regions().into_iter().map(ToString::to_string).collect(),
@@ -180,10 +194,11 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
         targets: targets.iter().map(ToString::to_string).collect(),
         formats: targets.iter().map(|t| (t.policy.name.clone(), t.format.word().to_owned())).collect(),
         rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
+        retention: retention.map_or_else(|| "for ever".to_owned(), timespan::words),
         storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),
         app: app.clone().unwrap_or_default(),
     };
-    Ok(Settings { policy, targets, public_url, registry, app, account, described, warnings })
+    Ok(Settings { policy, targets, retention, public_url, registry, app, account, otlp, described, warnings })
 }
 
 /// A time-out within its bounds.
@@ -223,6 +238,28 @@ fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
             TIMEOUT
         }
     }
+}
+
+fn retention(source: &Source, faults: &mut Vec<Fault>) -> Option<Duration> {
+    const SETTING: &str = "WebhookRetention";
+    let Some(text) = source.get(SETTING) else { return Some(RETENTION) };
+    let why = match timespan::parse(text) {
+        Ok(Duration::ZERO) => return None,
+        Ok(kept) if kept < limits::RETENTION_MIN => format!(
+            "is {}; the shortest is {}, since a push that is removed sooner leaves a trace for that long all the same (0 keeps all)",
+            timespan::words(kept),
+            timespan::words(limits::RETENTION_MIN)
+        ),
+        Ok(kept) if kept > limits::RETENTION_MAX => format!(
+            "is {}; the longest is {} (a bare number is days, and 0 keeps all)",
+            timespan::words(kept),
+            timespan::words(limits::RETENTION_MAX)
+        ),
+        Ok(kept) => return Some(kept),
+        Err(why) => why,
+    };
+    faults.push(Fault::of(SETTING, text, why));
+    None
 }
 
 /// One of a few words, in any case; the first where there is none.

@@ -20,6 +20,23 @@ fn regions_alone_are_enough() {
 }
 
 #[test]
+fn pushes_are_kept_for_thirty_days_or_as_long_as_the_setting_says() {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    for (text, kept, words) in [
+        ("", Some(hours(720)), "30 days"),
+        ("0", None, "for ever"),
+        ("0:0:0", None, "for ever"),
+        ("P0D", None, "for ever"),
+        ("1:0", Some(hours(1)), "1 h"),
+        ("P7DT12H", Some(hours(180)), "7 days 12 h"),
+        ("3660", Some(hours(87_840)), "3660 days"),
+    ] {
+        let settings = load(&source(&[("WebhookRegions", "a"), ("WebhookRetention", text)])).expect("usable");
+        assert_eq!((settings.retention, settings.described.retention.as_str()), (kept, words), "{text}");
+    }
+}
+
+#[test]
 fn both_spellings_of_the_timeout_count() {
     for name in ["WebhookTimeout", "WebhookTimeOut", "WEBHOOKTIMEOUT"] {
         let settings = load(&source(&[("WebhookRegions", "a"), (name, "PT1M20S")])).expect("usable");

@@ -6,6 +6,7 @@ use super::Engine;
 use crate::clock::{self, Instant};
 use crate::push::{Delivery, Did, Entry, Input, Row};
 use crate::store::Which;
+use crate::traces::Traces;
 
 impl Engine {
     /// One line for each step that was taken, and one more for a notification that failed for the first time or for good.
@@ -13,6 +14,7 @@ impl Engine {
         if let (Did::UnknownRegion, Input::Arrival { arrival, spilled, .. }) = (did, input) {
             // Of one that is refused, `http` tells: whoever sends many leaves few lines.
             if *spilled {
+                self.metrics.refused(None, did.word());
                 warn!(
                     image = arrival.subject.image(), region = %arrival.region, id = arrival.id,
                     "a webhook that waited on the queue is of a region that the settings do not name any more; it counts for nothing"
@@ -20,6 +22,7 @@ impl Engine {
             }
             return;
         }
+        self.metrics.step(input, did, row);
         let (word, region, attempt) = match input {
             Input::Arrival { arrival, .. } => ("arrival", Some(arrival.region.as_str()), None),
             Input::Timer => ("timer", None, None),
@@ -49,6 +52,7 @@ impl Engine {
             reason = row.and_then(|row| attempted(input, did, row)).and_then(reason),
             image = row.map(|r| r.subject.image()),
             missing,
+            trace.id = row.filter(|_| self.traces.is_some()).map(Traces::id),
             duration_ms = clock::until(began, self.clock.now()).as_millis(),
         );
         let Some(row) = row else { return };
@@ -59,6 +63,7 @@ impl Engine {
             );
         }
         for entry in given_up(did, row) {
+            self.metrics.exhausted(&entry.target);
             error!(
                 push.id = %row.id, image = row.subject.image(), target = entry.target, notice = entry.notice.word(),
                 attempt = attempts(entry), reason = reason(entry),

@@ -90,7 +90,8 @@ impl Engine {
     pub async fn list(&self, search: &Search) -> Result<Page, Failure> {
         let mut search = search.clone();
         if search.owing {
-            let oldest = self.clock.now() - self.policy.owes_at_most();
+            let age = if search.waiting { self.policy.waits_at_most() } else { self.policy.owes_at_most() };
+            let oldest = self.clock.now() - age - limits::LIST_OVERDUE;
             search.since = search.since.max(Some(oldest));
         }
         self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(&search)).await

@@ -24,16 +24,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use self::lookup::Summary;
 pub use self::news::Listener;
 use self::news::News;
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
+use crate::metrics::{Metrics, Requests};
 use crate::notify::Notifier;
 use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
-use crate::store::{Applied, Decide, Failure, Health, Store, Which};
+use crate::store::{self, Applied, Decide, Failure, Health, Removed, Store, Which};
+use crate::traces::{Caller, Taken, Traces};
 
 /// The service: settings, and hands to act with.
 pub struct Engine {
@@ -45,6 +47,9 @@ pub struct Engine {
     summary: tokio::sync::Mutex<Option<Summary>>,
     /// Pushes have settled since the summary was made.
     outdated: AtomicBool,
+    metrics: Arc<Metrics>,
+    traces: Option<Arc<Traces>>,
+    retention: Option<Duration>,
 }
 
 /// What became of an input.
@@ -98,11 +103,46 @@ impl Decide for Decider {
 }
 
 impl Engine {
-    /// An engine that acts with these hands.
+    /// An engine that acts with these hands, and is counted on its own.
     #[must_use]
     pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
-        let (news, summary, outdated) = Default::default();
-        Self { policy: Arc::new(policy), store, notifier, clock, news, summary, outdated }
+        let metrics = Arc::new(Metrics::new(&policy, Requests::default()));
+        let (news, summary, outdated, retention) = Default::default();
+        let policy = Arc::new(policy);
+        Self { policy, store, notifier, clock, news, summary, outdated, metrics, traces: None, retention }
+    }
+
+    /// The same, for pushes that are kept so long, and not for ever.
+    #[must_use]
+    pub fn keeping(self, retention: Option<Duration>) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// The same, whose steps are counted in `metrics` and traced in `traces`.
+    #[must_use]
+    pub fn observed(self, metrics: Arc<Metrics>, traces: Option<Arc<Traces>>) -> Self {
+        Self { metrics, traces, ..self }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What is counted, with what is owed now, as the text of `/metrics`.
+    pub async fn measured(&self) -> String {
+        let census = self.within(limits::OPERATOR_CALL_BUDGET, self.store.census()).await;
+        if let Err(cause) = &census {
+            warn!(%cause, "what is owed could not be counted");
+        }
+        self.metrics.text(census.ok().flatten())
+    }
+
+    /// Whether steps are traced.
+    #[must_use]
+    pub fn traces(&self) -> bool {
+        self.traces.is_some()
     }
 
     /// What the settings say.
@@ -111,13 +151,13 @@ impl Engine {
         &self.policy
     }
 
-    /// Takes in a region's webhook, within [`limits::ARRIVAL_BUDGET`].
+    /// Takes in a region's webhook, within [`limits::ARRIVAL_BUDGET`]. `caller` is where its sender's own trace is, if it says so.
     ///
     /// # Errors
     /// Only when neither the row nor the queue could be written: the arrival is not on record anywhere.
-    pub async fn arrive(self: &Arc<Self>, arrival: Arrival) -> Result<Accepted, Failure> {
+    pub async fn arrive(self: &Arc<Self>, arrival: Arrival, caller: Option<Caller>) -> Result<Accepted, Failure> {
         let arrival = Arc::new(arrival);
-        let taken = clock::within(&*self.clock, limits::ARRIVAL_BUDGET, self.take(&arrival)).await;
+        let taken = clock::within(&*self.clock, limits::ARRIVAL_BUDGET, self.take(&arrival, caller)).await;
         let taken = taken.unwrap_or_else(|| Err(Failure::Unavailable("nothing was durable in time".into())));
         if let Err(cause) = &taken {
             error!(
@@ -128,9 +168,9 @@ impl Engine {
         taken
     }
 
-    async fn take(self: &Arc<Self>, arrival: &Arc<Arrival>) -> Result<Accepted, Failure> {
+    async fn take(self: &Arc<Self>, arrival: &Arc<Arrival>, caller: Option<Caller>) -> Result<Accepted, Failure> {
         let (this, for_row) = (Arc::clone(self), Arc::clone(arrival));
-        let row = Box::pin(async move { this.apply_arrival(for_row, false).await });
+        let row = Box::pin(async move { this.apply_arrival(for_row, false, caller).await });
         let done = |done| Ok(Accepted::Done(Box::new(done)));
         // A push may wait for a region that the settings no longer know, but only its row can tell.
         let spills = self.policy.known_regions().contains(&&arrival.region);
@@ -163,6 +203,7 @@ impl Engine {
         match (spilled, row) {
             (Ok(()), row) => {
                 let key = arrival.key(self.policy.correlation);
+                self.metrics.spilled();
                 warn!(
                     image = arrival.subject.image(), region = %arrival.region, push.key = key.as_str(), %cause,
                     "arrival spilled to the queue: its row was not written in time"
@@ -190,12 +231,17 @@ impl Engine {
     }
 
     /// Applies an arrival to the round that it is a report of.
-    async fn apply_arrival(&self, arrival: Arc<Arrival>, spilled: bool) -> Result<Done, Failure> {
+    async fn apply_arrival(
+        &self,
+        arrival: Arc<Arrival>,
+        spilled: bool,
+        caller: Option<Caller>,
+    ) -> Result<Done, Failure> {
         let mut which = Which::Newest(arrival.key(self.policy.correlation));
         loop {
             let earlier = matches!(which, Which::Push(_));
             let input = Input::Arrival { arrival: Arc::clone(&arrival), spilled, earlier };
-            let done = self.run(&which, input).await?;
+            let done = self.run(&which, input, caller).await?;
             let Did::Earlier(before) = &done.did else { return Ok(done) };
             which = Which::Push(before.clone());
         }
@@ -206,7 +252,7 @@ impl Engine {
     /// # Errors
     /// It must come again.
     pub async fn arrive_late(&self, arrival: Arrival) -> Result<Done, Failure> {
-        self.apply_arrival(Arc::new(arrival), true).await
+        self.apply_arrival(Arc::new(arrival), true, None).await
     }
 
     /// Looks at a push whose time has come, or does to it what an operator wants.
@@ -217,7 +263,7 @@ impl Engine {
     pub async fn apply(&self, push: &PushId, input: Input) -> Result<Done, Failure> {
         let look = matches!(input, Input::Timer);
         let budget = if look { limits::TIMER_CALL_BUDGET } else { limits::OPERATOR_CALL_BUDGET };
-        self.within(budget, self.run(&Which::Push(push.clone()), input)).await
+        self.within(budget, self.run(&Which::Push(push.clone()), input, None)).await
     }
 
     /// The step of a look, for a store that knows itself when and whether to apply it.
@@ -229,7 +275,7 @@ impl Engine {
     /// What a look came to that the store applied itself.
     #[must_use]
     pub fn looked(&self, push: &PushId, applied: Applied, began: Instant) -> Done {
-        self.done(&Which::Push(push.clone()), &Input::Timer, applied, began)
+        self.done(&Which::Push(push.clone()), &Input::Timer, applied, began, None)
     }
 
     /// Makes one attempt and records its result. Never fails: what cannot be recorded is made good by the push's timer.
@@ -242,7 +288,7 @@ impl Engine {
         let result = self.notifier.attempt(&row, &claim).await;
         let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
         let which = Which::Push(row.id.clone());
-        let run = Box::pin(self.run(&which, Input::Attempted(attempted)));
+        let run = Box::pin(self.run(&which, Input::Attempted(attempted), None));
         match self.within(limits::RESULT_BUDGET, run).await {
             Ok(done) => {
                 for job in done.jobs {
@@ -264,22 +310,72 @@ impl Engine {
         self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(self.store.prepare().await) }).await
     }
 
+    /// Before when pushes were opened that are kept no longer, and the step that purges; `None` where all are kept.
+    #[must_use]
+    pub fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        let kept = chrono::Duration::from_std(self.retention?).ok()?;
+        Some((now.checked_sub_signed(kept)?, self.decider(Input::Purge)))
+    }
+
+    /// Removes pushes that are kept no longer and owe nothing, of those opened at `from` or later, the oldest first, for a
+    /// few seconds; where to go on, if there are more.
+    pub async fn remove_old(&self, from: Instant) -> Option<Instant> {
+        let (before, step) = self.old(self.clock.now())?;
+        let (removed, failed) = store::remove_share(&*self.store, &*self.clock, (from, before), &step).await;
+        if removed.count > 0 {
+            info!(input = "age", outcome = "removed", pushes = removed.count);
+        }
+        if let Some(cause) = failed {
+            warn!(%cause, "not all that is old could be removed; trying again within minutes");
+            return None;
+        }
+        removed.next
+    }
+
+    /// Removes settled pushes that owe nothing and were opened before an instant, the oldest first, as many as one call may;
+    /// [`Removed::next`] says whether there are more. Of those whose repeats may still come a trace stays, as of any purged push.
+    ///
+    /// # Errors
+    /// Nothing was removed, since the store does not answer, or not all that was removed could be counted in time.
+    pub async fn remove_before(&self, until: Instant) -> Result<Removed, Failure> {
+        let span = (Instant::UNIX_EPOCH, until.min(self.clock.now()));
+        let step = self.decider(Input::Purge);
+        let share = store::remove_share(&*self.store, &*self.clock, span, &step);
+        let (removed, failed) = self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(share.await) }).await?;
+        info!(input = "purge", outcome = "removed", pushes = removed.count, until = %span.1);
+        match failed {
+            Some(cause) if removed.count == 0 => Err(cause),
+            // Whoever goes on is told. Where only such were met as stay, going on would meet them again.
+            Some(_) | None => Ok(Removed { next: removed.next.filter(|_| removed.count > 0), ..removed }),
+        }
+    }
+
     fn decider(&self, input: Input) -> Arc<dyn Decide> {
         Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input })
     }
 
-    async fn run(&self, which: &Which, input: Input) -> Result<Done, Failure> {
+    async fn run(&self, which: &Which, input: Input, caller: Option<Caller>) -> Result<Done, Failure> {
         let began = self.clock.now();
         let decider = Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input });
         let applied = self.store.apply(which, Arc::clone(&decider) as Arc<dyn Decide>).await?;
-        Ok(self.done(which, &decider.input, applied, began))
+        Ok(self.done(which, &decider.input, applied, began, caller))
     }
 
-    fn done(&self, which: &Which, input: &Input, Applied { did, row, claims }: Applied, began: Instant) -> Done {
+    fn done(
+        &self,
+        which: &Which,
+        input: &Input,
+        Applied { did, row, claims }: Applied,
+        began: Instant,
+        caller: Option<Caller>,
+    ) -> Done {
         self.log(which, input, &did, row.as_deref(), began);
         self.news.tell(which.key().place());
         if matches!(did, Did::Settled(_) | Did::Late | Did::Recovered | Did::Exhausted) {
             self.outdated.store(true, Ordering::Relaxed);
+        }
+        if let (Some(traces), Some(row)) = (&self.traces, &row) {
+            traces.step(&Taken { input, did: &did, row, began, caller });
         }
         let job = |claim| row.as_ref().map(|row| Job { row: Arc::clone(row), claim });
         Done { jobs: claims.into_iter().filter_map(job).collect(), did, row }

@@ -66,7 +66,7 @@ struct Wrong {
 pub(super) enum Door {
     /// The registry's.
     ImagePush,
-    /// Lists, and what is done to a push.
+    /// Lists, what is done to a push, and metrics.
     Pushes,
 }
 
@@ -105,10 +105,13 @@ impl Doors {
 
 impl Keys {
     async fn enter(&self, request: &HttpRequest, door: Door, clock: &dyn Clock) -> Result<(), Problem> {
-        // As the Functions host does: the header counts before the query.
+        // As the Functions host does: the header counts before the query. What scrapes metrics has a header of its own.
         let given = match request.headers().get("x-functions-key") {
             Some(value) => digest(value.as_bytes()),
-            None => digest(query::values(request.query_string(), "code").into_iter().next().unwrap_or_default()),
+            None => match query::values(request.query_string(), "code").into_iter().next() {
+                Some(code) => digest(code),
+                None => digest(bearer(request.headers()).unwrap_or_default()),
+            },
         };
         let sender = request.peer_addr().map(|peer| network(peer.ip()));
         let pause = sender.map_or(Duration::ZERO, |sender| self.pause(sender, clock.now()));
@@ -160,6 +163,12 @@ impl Wrong {
 /// Keys are compared by their hashes, which are of one length.
 fn digest(key: impl AsRef<[u8]>) -> [u8; 32] {
     Sha256::digest(key).into()
+}
+
+/// The token of `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whom an address stands for: whoever has one IPv6 address has its whole network.

@@ -80,8 +80,11 @@ impl Problem {
         self.status == StatusCode::UNAUTHORIZED
     }
 
-    /// Leaves a line in the log: `region` is the one that the caller named.
-    pub(super) fn log(&self, region: Option<&str>, web: &Web) {
+    /// Leaves a line in the log, and is counted if it is about a webhook: `region` is the one that the caller named.
+    pub(super) fn log(&self, region: Option<&str>, is_webhook: bool, web: &Web) {
+        if is_webhook {
+            web.refused.count(self.code, region);
+        }
         web.refused.note(
             self.code,
             &format!("webhook refused: {}", self.message),

@@ -37,6 +37,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
                 }
                 Webhook::Unknown => {
                     let what = "webhook ignored: its action is none that this service knows";
+                    web.refused.count("action_unknown", Some(region.as_str()));
                     web.refused.note("action_unknown", what, Some(region.as_str()), None, &web.clock);
                     return Ok(ignored("this action starts nothing"));
                 }
@@ -49,7 +50,8 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
             // For what is refused below; of what the storage refuses, the engine's line says it.
             let image = (!web.described.knows(&region)).then(|| subject.image());
             let arrival = Arrival { region: region.clone(), received, id, subject, payload };
-            match service.arrive(arrival).await? {
+            let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+            match service.arrive(arrival, service.caller(traceparent)).await? {
                 Taken::Spilled(key) => Ok(accepted(request, web, key.as_str())),
                 Taken::Done(done) => match (done.did, done.row) {
                     (Did::UnknownRegion, _) => Err(unknown_region(&region, web).about(image)),

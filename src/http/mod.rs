@@ -9,6 +9,7 @@ pub mod doors;
 pub mod envelope;
 mod error;
 mod image_push;
+mod metrics;
 pub mod openapi;
 mod page;
 mod pushes;
@@ -62,7 +63,8 @@ impl Web {
     /// people; and the clock by which an arrival is received.
     #[must_use]
     pub fn new(service: Result<Service, String>, described: Described, clock: Arc<dyn Clock>, doors: Doors) -> Self {
-        Self { service, described, clock, doors, ending: watch::Sender::new(false), refused: Refused::default() }
+        let refused = Refused::new(service.as_ref().ok().map(|service| Arc::clone(service.metrics())));
+        Self { service, described, clock, doors, ending: watch::Sender::new(false), refused }
     }
 
     /// Says that this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
@@ -135,6 +137,10 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
             [] => Err(Problem::method("GET, HEAD")),
             ["livez"] => probed(&request, Ok(())),
             ["readyz"] => probed(&request, ready(&web)),
+            ["metrics"] if !web.doors.are_the_hosts() => {
+                web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
+                metrics::handle(&request, &web).await
+            }
             ["timeoutcheck"] if web.doors.are_the_hosts() && is_of_the_host(&request) => {
                 timeout_check::handle(&request, body, &web).await
             }
@@ -177,11 +183,13 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
     };
     let answer = async {
         answer.await.unwrap_or_else(|problem| {
-            let operators = matches!(segments[..], [PREFIX, "pushes", ..] | [PREFIX, "regions"] | ["timeoutcheck"]);
+            let operators =
+                matches!(segments[..], [PREFIX, "pushes", ..] | [PREFIX, "regions"] | ["timeoutcheck" | "metrics"]);
             // Whoever reads a wrong address sees the answer; a registry that posts to one does not.
-            if problem.is_unauthorised() || !operators && *request.method() == Method::POST {
+            let is_webhook = !operators && *request.method() == Method::POST;
+            if problem.is_unauthorised() || is_webhook {
                 let region = query::region(request.query_string()).ok();
-                problem.log(region.as_ref().map(Region::as_str), &web);
+                problem.log(region.as_ref().map(Region::as_str), is_webhook, &web);
             }
             problem.answer()
         })

@@ -26,7 +26,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         description = "Pushes to a geo-replicated registry, and which regions have them.",
         license(name = "MIT", identifier = "MIT")
     ),
-    paths(pushes, push, purge, terminate, redeliver, report, regions),
+    paths(pushes, remove, push, purge, terminate, redeliver, report, regions),
     components(schemas(Companions, Until, Action)),
     security(("header" = []), ("query" = []), ()),
     modifiers(&Keys)
@@ -133,6 +133,22 @@ impl utoipa::Modify for Keys {
 )]
 #[expect(dead_code, reason = "carries the description")]
 fn pushes() {}
+
+/// Removes pushes that have settled and owe nothing, oldest first, as many as one call has time for.
+#[utoipa::path(
+    delete,
+    path = "/api/pushes",
+    params(("until" = String, Query, pattern = r"^([0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "Opened before this instant, or longer ago")),
+    responses(
+        (status = 200, description = "How many are gone", body = Purged),
+        (status = 400, description = "The query cannot be used", body = Refusal),
+        (status = 401, description = "The key is missing or wrong", body = Refusal),
+        (status = 403, description = "The key opens another door", body = Refusal),
+        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+    )
+)]
+#[expect(dead_code, reason = "carries the description")]
+fn remove() {}
 
 /// One push.
 #[utoipa::path(

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 /// How long refusals of a kind are counted before they are told of.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -20,9 +21,22 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Refused {
     /// By code, how many there were since the first; the codes are ours, so there are few.
     since: Arc<Mutex<HashMap<&'static str, u64>>>,
+    /// Where webhooks among them are counted, if there is a service.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Refused {
+    pub(super) fn new(metrics: Option<Arc<Metrics>>) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
+    /// Counts a webhook that was turned away, or means nothing here.
+    pub(super) fn count(&self, code: &'static str, region: Option<&str>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(region, code);
+        }
+    }
+
     fn since(&self) -> MutexGuard<'_, HashMap<&'static str, u64>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -27,6 +27,7 @@ use crate::limits;
 use crate::outgoing::Outgoing;
 use crate::push::state::Row;
 use crate::push::{AttemptResult, Claim};
+use crate::traces::{Attempt, Traces};
 
 /// What a [`HttpNotifier`] may be told besides its targets.
 #[derive(Debug, Clone)]
@@ -35,11 +36,13 @@ pub struct Options {
     pub attempt_timeout: Duration,
     /// Where this service is reached, without a slash at the end, for the link to a push's status.
     pub public_url: Option<String>,
+    /// Where attempts are traced, if they are; receivers are then sent `traceparent`.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { attempt_timeout: limits::ATTEMPT_TIMEOUT, public_url: None }
+        Self { attempt_timeout: limits::ATTEMPT_TIMEOUT, public_url: None, traces: None }
     }
 }
 
@@ -117,7 +120,7 @@ impl HttpNotifier {
         }
     }
 
-    async fn send(&self, receiver: &Receiver, row: &Row, claim: &Claim) -> AttemptResult {
+    async fn send(&self, receiver: &Receiver, row: &Row, claim: &Claim, traced: Option<&Attempt>) -> AttemptResult {
         let settings = &receiver.settings;
         // Owed since before the target's format was changed: no later attempt can do better.
         if !settings.format.tells(claim.notice) {
@@ -135,10 +138,13 @@ impl HttpNotifier {
             Err(problem) => return reply::failed(problem),
         };
         let id = row.notification_id(claim.notice);
-        let headers = match headers(settings, &message, &id, self.clock.now().timestamp()) {
+        let mut headers = match headers(settings, &message, &id, self.clock.now().timestamp()) {
             Ok(headers) => headers,
             Err(problem) => return reply::failed(problem),
         };
+        if let Some(value) = traced.and_then(|attempt| HeaderValue::try_from(attempt.traceparent()).ok()) {
+            headers.insert(HeaderName::from_static("traceparent"), value);
+        }
         let client = if settings.allow_private { &self.anywhere } else { &self.public };
         let client = match client.client().await {
             Ok(client) => client,
@@ -183,7 +189,12 @@ impl Notifier for HttpNotifier {
             let reason = "not sent: earlier notifications to this target are still under way".to_owned();
             return AttemptResult::NotBegun { reason };
         };
-        self.send(receiver, row, claim).await
+        let traced = self.options.traces.as_ref().map(|traces| (traces, traces.attempt(row)));
+        let result = self.send(receiver, row, claim, traced.as_ref().map(|(_, attempt)| attempt)).await;
+        if let Some((traces, attempt)) = traced {
+            traces.attempted(&attempt, row, claim, &result);
+        }
+        result
     }
 }
 

@@ -31,7 +31,8 @@ impl Summary<'_> {
     #[must_use]
     pub fn render(&self) -> String {
         let verdicts = verdict::regions(self.regions);
-        let registry = self.registry.and_then(|server| server.split('.').next()).filter(|name| words::is_one_word(name));
+        let registry =
+            self.registry.and_then(|server| server.split('.').next()).filter(|name| words::is_one_word(name));
         let registry = registry.unwrap_or("<registry>");
         let silent = self.regions.regions.iter().filter(|r| r.condition == Condition::Silent).take(2);
         let rows = self.regions.regions.iter();

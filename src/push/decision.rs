@@ -27,7 +27,7 @@ pub enum Input {
     Terminate,
     /// An operator wants notifications sent now: all, or only those of the named target.
     Redeliver(Option<String>),
-    /// An operator wants the push removed.
+    /// The push is to go: an operator wants it, or it is older than the settings keep.
     Purge,
     /// An operator has seen the image in a region of the push, whose webhook did not come.
     ByHand(Region),

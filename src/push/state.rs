@@ -318,6 +318,14 @@ impl Row {
         clock::after(end, clock::until(self.opened, self.deadline))
     }
 
+    /// Whether it can go without a trace: it is settled, owes nothing, and for [`PURGED_KEPT`](limits::PURGED_KEPT) nothing was
+    /// a repeat of it any more and nobody wrote it.
+    #[must_use]
+    pub fn is_spent(&self, now: Instant) -> bool {
+        let last = self.repeats_until().max(self.updated);
+        self.settled().is_some() && self.wake().is_none() && clock::after(last, limits::PURGED_KEPT) <= now
+    }
+
     /// Whether all regions that reported did so with one and the same id; `None` before the second report.
     #[must_use]
     pub fn ids_matched(&self) -> Option<bool> {

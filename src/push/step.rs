@@ -19,7 +19,8 @@
 //! | any other region | whenever | refused |
 //! | a region that an operator reported by hand | whenever | its own webhook, which changes nothing |
 //!
-//! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody.
+//! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
+//! purged long after that goes at once; what is reported from then on opens the first round again.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, ans
         (Some(row), Input::Terminate) => context.end(row.clone(), Did::Held, true),
         (Some(row), Input::Redeliver(target)) => redeliver(row, target.as_deref(), now),
         (Some(row), Input::Purge) if row.wake().is_some() => Did::Owing.unchanged(),
+        (Some(row), Input::Purge) if row.is_spent(now) => Did::Purged.removed(),
         (Some(row), Input::Purge) => {
             let phase = Phase::Purged { at: now, until: row.repeats_until() };
             let gone = Row { phase, payload: String::new(), ..row.clone() };
@@ -59,6 +61,10 @@ pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, ans
 impl Did {
     pub(super) fn unchanged(self) -> Decision {
         Decision::Step(Box::new(Step { did: self, change: Change::None, claims: Vec::new() }))
+    }
+
+    fn removed(self) -> Decision {
+        Decision::Step(Box::new(Step { did: self, change: Change::Remove, claims: Vec::new() }))
     }
 
     pub(super) fn changed(self, next: Row, now: Instant, claims: Vec<Claim>) -> Decision {
@@ -336,9 +342,7 @@ impl Context<'_> {
                 did.changed(Row { phase: Phase::Settled(settled), ..row.clone() }, self.now, claims)
             }
             Phase::Purged { .. } if row.wake().is_some_and(|wake| self.now < wake) => Did::Early.unchanged(),
-            Phase::Purged { .. } => {
-                Decision::Step(Box::new(Step { did: Did::Removed, change: Change::Remove, claims: Vec::new() }))
-            }
+            Phase::Purged { .. } => Did::Removed.removed(),
         }
     }
 

@@ -56,6 +56,7 @@ fn plain(row: &Row, policy: &Policy) -> naive::Push {
         missing: settled.missing.iter().filter(missing).map(Region::to_string).collect(),
         before: row.before.iter().map(|(name, at)| (name.to_string(), millis(*at))).collect(),
         recovered: settled.recovered.map(millis),
+        removed: false,
     }
 }
 
@@ -75,7 +76,8 @@ fn agrees(mut pushes: Pushes, webhooks: &[Sent]) {
         id: received.to_string(),
     };
     let by_name = |push: naive::Push| ((push.digest.clone(), push.round), push);
-    let modelled = naive::model(&settings, &webhooks.iter().map(report).collect::<Vec<_>>()).into_iter().map(by_name);
+    let modelled =
+        naive::model(&settings, &webhooks.iter().map(report).collect::<Vec<_>>(), &[]).into_iter().map(by_name);
     let found = pushes.rows.values().map(|row| by_name(plain(row, &pushes.policy)));
     assert_eq!(found.collect::<BTreeMap<_, _>>(), modelled.collect(), "{webhooks:?}");
     let rows = pushes.rows.clone();

@@ -286,6 +286,17 @@ fn operators() {
         retry, "purge 20" => "owing";
         done, "purge 50" => "purged, wake 3650";
         "E1 0, timer 100, refused t1 110", "purge 120" => "purged, wake 3720";
+        // An hour after the last of its repeats, and after its last change, nothing of it is left.
+        done, "purge 3709.999" => "purged, wake 7309.999";
+        done, "purge 3710" => "purged, gone";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 200", "purge 3799.999" => "purged, wake 7399.999";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 200", "purge 3800" => "purged, gone";
+        "E1 0, timer 100, refused t1 110", "purge 3799.999" => "purged, wake 7399.999";
+        "E1 0, timer 100, refused t1 110", "purge 3800" => "purged, gone";
+        "E1 0, W1 10, confirmed t1 11, confirmed u1 11, purge 3710", "E2 3711" => "opened, wake 3811";
+        "E1 0, timer 100, refused t1 110, purge 3800", "W1 3801" => "opened, wake 3901";
+        "E1 0, W1 10, confirmed t1 11", "purge 9000" => "owing";
+        "E1 0", "purge 9000" => "owing";
         // What is left of it.
         gone, "purge 60" => "unknown_push";
         gone, "confirmed t1 60" => "unknown_push";

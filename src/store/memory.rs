@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which, last_moved};
+use super::{Applied, Census, Decide, Failure, Health, Page, Removed, Search, Store, Wakes, Which, last_moved};
 use crate::clock::{self, Clock, Instant};
-use crate::push::{Answer, Arrival, Change, Decision, PushId, Question, Row, Step};
+use crate::push::{Answer, Arrival, Change, Decision, Did, PushId, Question, Row, Step};
 
 /// See the module.
 pub struct MemoryStore {
@@ -47,6 +47,19 @@ impl MemoryStore {
             self.changed.notify_one();
         }
         applied
+    }
+
+    /// Looks at the oldest pushes of a span at once.
+    pub fn remove_oldest(&self, (from, to): (Instant, Instant), max: usize, step: &dyn Decide) -> Removed {
+        self.with(|inner| {
+            let within = inner.by_time.iter().skip_while(|(at, _)| *at < from).take_while(|(at, _)| *at < to);
+            let mut found: Vec<_> = within.take(max + 1).cloned().collect();
+            let next = if found.len() > max { found.pop() } else { None };
+            let mut purge =
+                |(_, id): &(Instant, PushId)| inner.apply(&Which::Push(id.clone()), step).did == Did::Purged;
+            let count = found.iter().filter(|entry| purge(entry)).count();
+            Removed::of(count, from, next.map(|(at, _)| at))
+        })
     }
 
     /// Every row there is.
@@ -177,8 +190,23 @@ impl Store for MemoryStore {
         parse_cursor(text).is_some()
     }
 
+    async fn remove_settled(
+        &self,
+        span: (Instant, Instant),
+        max: usize,
+        step: Arc<dyn Decide>,
+    ) -> Result<Removed, Failure> {
+        Ok(self.remove_oldest(span, max, &*step))
+    }
+
     async fn prepare(&self) -> Health {
         Health { rows: Ok(()), queue: Ok(()), others: Vec::new() }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        let all =
+            |inner: &mut Inner| inner.rows.values().map(|row| Census::of(row)).fold(Census::default(), Census::with);
+        Ok(Some(self.with(all)))
     }
 }
 

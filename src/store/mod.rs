@@ -15,8 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::search::{Page, Search};
-use crate::clock::Instant;
-use crate::push::{Answer, Arrival, Claim, Decision, Did, Key, PushId, Row};
+use crate::clock::{Clock, Instant, after};
+use crate::limits;
+use crate::push::{Answer, Arrival, Claim, Decision, Delivery, Did, Entry, Key, PushId, Row};
 
 /// Which row a step is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,24 @@ pub struct Applied {
     pub claims: Vec<Claim>,
 }
 
+/// What a look at the oldest pushes came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// How many are gone for everybody who asks.
+    pub count: usize,
+    /// Of those that were opened before it, each was looked at; `None` when that is all of them.
+    pub next: Option<Instant>,
+}
+
+impl Removed {
+    /// A look from `from` on; `rest` is when the first one was opened that was not looked at.
+    fn of(count: usize, from: Instant, rest: Option<Instant>) -> Self {
+        // More of one millisecond than are looked at together, which all stay, do not hold up the others.
+        let stuck = |rest: &Instant| count == 0 && *rest <= from;
+        Self { count, next: rest.map(|rest| if stuck(&rest) { after(from, Duration::from_millis(1)) } else { rest }) }
+    }
+}
+
 /// What can be read and written, and what else is wrong with where pushes live.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -75,6 +94,34 @@ pub struct Health {
     pub queue: Result<(), Failure>,
     /// Names of other apps that use the same rows and timers.
     pub others: Vec<String>,
+}
+
+/// What is owed at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Pushes that wait for regions.
+    pub waiting: u64,
+    /// Notifications that are not confirmed.
+    pub owed: u64,
+}
+
+impl Census {
+    /// What one row adds.
+    pub(crate) fn of(row: &Row) -> Self {
+        let owed = |entry: &&Entry| matches!(entry.delivery, Delivery::Owed { .. });
+        let owed = row.settled().map_or(0, |settled| settled.outbox.iter().filter(owed).count());
+        Self { waiting: row.is_waiting().into(), owed: u64::try_from(owed).unwrap_or(u64::MAX) }
+    }
+
+    /// This, with `more` added to it.
+    pub(crate) fn with(self, more: Self) -> Self {
+        Self { waiting: self.waiting + more.waiting, owed: self.owed + more.owed }
+    }
+
+    /// This, with `less` taken from it; never below zero.
+    pub(crate) fn without(self, less: Self) -> Self {
+        Self { waiting: self.waiting.saturating_sub(less.waiting), owed: self.owed.saturating_sub(less.owed) }
+    }
 }
 
 /// Why something could not be done.
@@ -131,8 +178,30 @@ pub trait Store: Send + Sync + 'static {
     /// Whether a text may be a cursor of this store's own.
     fn is_cursor(&self, text: &str) -> bool;
 
+    /// Looks at pushes that were opened within `span`, its end excluded: at the oldest, `max` (1 to
+    /// [`REMOVED_AT_ONCE_MAX`](limits::REMOVED_AT_ONCE_MAX)) of them, however many there are. Applies `step`, which
+    /// purges, to each; so what waits, owes something or is another app's stays. Whoever takes [`Removed::next`] for the
+    /// beginning of the next span has looked at all of them in the end.
+    ///
+    /// # Errors
+    /// [`Failure`]; some may be gone all the same. One whose row cannot be read is none, it stays.
+    async fn remove_settled(
+        &self,
+        span: (Instant, Instant),
+        max: usize,
+        step: Arc<dyn Decide>,
+    ) -> Result<Removed, Failure>;
+
     /// Creates what is missing, and tells what can be read and written.
     async fn prepare(&self) -> Health;
+
+    /// What is owed, without a walk over all pushes; `None` where nobody counts that.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        Ok(None)
+    }
 }
 
 /// A store that knows itself which of its pushes are due.
@@ -155,6 +224,34 @@ pub trait Wakes: Store {
 
     /// Ends its work: what is begun is finished, everything is where a copy of it would find it, and later calls fail.
     async fn close(&self) {}
+}
+
+/// Looks at the oldest pushes of a span, some after the other with pauses between them, for as much as one call may:
+/// [`REMOVED_PER_CALL_MAX`](limits::REMOVED_PER_CALL_MAX) of them gone, or [`REMOVAL_BUDGET`](limits::REMOVAL_BUDGET) over. What
+/// a failure leaves is counted too, and says where to go on.
+pub async fn remove_share(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    (mut from, to): (Instant, Instant),
+    step: &Arc<dyn Decide>,
+) -> (Removed, Option<Failure>) {
+    let end = after(clock.now(), limits::REMOVAL_BUDGET);
+    let mut count = 0;
+    loop {
+        let max = limits::REMOVED_AT_ONCE_MAX.min(limits::REMOVED_PER_CALL_MAX - count);
+        match store.remove_settled((from, to), max, Arc::clone(step)).await {
+            Ok(Removed { count: more, next }) => {
+                count += more;
+                let Some(next) = next else { return (Removed { count, next }, None) };
+                from = next;
+            }
+            Err(cause) => return (Removed { count, next: Some(from) }, Some(cause)),
+        }
+        if count >= limits::REMOVED_PER_CALL_MAX || clock.now() >= end {
+            return (Removed { count, next: Some(from) }, None);
+        }
+        clock.sleep(limits::REMOVAL_PAUSE).await;
+    }
 }
 
 /// Whether a push of the same place with another digest was opened between two instants: what a [`Question`] asks, of rows in

@@ -174,7 +174,7 @@ async fn what_may_be_repeated_is_repeated() {
     lose();
     rows.prepare().await.unwrap();
     lose();
-    rows.unindex(&entry).await.unwrap();
+    rows.unindex(std::slice::from_ref(&entry)).await.unwrap();
     assert_eq!(direct.entries(5, None).await.unwrap().0, []);
     assert_eq!(proxy.lost(), 16);
 }

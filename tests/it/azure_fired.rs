@@ -1,23 +1,24 @@
 //! What the Azure side does with messages that fired, and upkeep's walks, on Azurite: each text is handed in by the test, on a
 //! clock that goes when it is told to.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use global_webhook::clock::{Clock, Instant, SystemClock};
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::policy::{Policy, Repeats};
-use global_webhook::push::{Arrival, Did, Input, PushId, Region, Row, step};
+use global_webhook::limits;
+use global_webhook::push::{Arrival, Did, Input, PushId, Region, Row};
 use global_webhook::store::azure::fired::{Core, FOREIGN};
 use global_webhook::store::azure::message::{Message, Spill, Timer, Upkeep};
-use global_webhook::store::azure::parts::{Entry, Inbox as _, Queue as _, Record, Rows as _, Ticket};
+use global_webhook::store::azure::parts::{Entry, Expected, Inbox as _, Queue as _, Record, Rows as _, Ticket};
 use global_webhook::store::azure::queue::TimerQueue;
 use global_webhook::store::azure::table::Table;
 use global_webhook::store::azure::{AzureStore, Names};
 use global_webhook::store::{Applied, Decide, Failure, Search, Store as _};
 
 use crate::raw::Raw;
-use crate::samples::{asking, id, open, owing, row, settled};
+use crate::samples::{id, open, owing, row, settled, stepping};
 use crate::store_contract::put;
 use crate::support::azurite::azurite;
 use crate::support::{eventually, pause};
@@ -49,22 +50,14 @@ struct App {
     raw: Raw,
     looked: Mutex<Vec<(PushId, Did)>>,
     arrived: Mutex<Vec<Arrival>>,
+    /// How long its settings keep pushes.
+    kept: Mutex<Option<chrono::Duration>>,
 }
 
 #[async_trait::async_trait]
 impl Core for App {
     fn look(&self) -> Arc<dyn Decide> {
-        let policy = Policy {
-            regions: vec![Region::parse("northeurope").unwrap()],
-            timeout: Duration::from_secs(120),
-            correlation: Correlation::Content,
-            repeats: Repeats::New,
-            rules: Vec::new(),
-            targets: Vec::new(),
-            schedule: Vec::new(),
-        };
-        let clock = self.clock.clone();
-        asking(move |row, answer| step(row, &Input::Timer, clock.now(), &policy, answer))
+        self.step(Input::Timer)
     }
 
     fn looked(&self, push: &PushId, applied: Applied) {
@@ -76,19 +69,28 @@ impl Core for App {
         Ok(())
     }
 
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        let kept = (*self.kept.lock().unwrap())?;
+        Some((now - kept, self.step(Input::Purge)))
+    }
+
     fn registry(&self) -> Option<&str> {
         None
     }
 }
 
 impl App {
+    fn step(&self, input: Input) -> Arc<dyn Decide> {
+        stepping(input, self.clock.clone())
+    }
+
     fn new(account: &str, name: &str, clock: &Arc<Watch>) -> Self {
         let (connection, names) = (open(account), Names::default());
         let (rows, queue) = (Table::new(&connection, &names.table), TimerQueue::new(&connection, &names));
         let (of_store, for_queue) = (Arc::new(rows.clone()), Arc::new(queue.clone()));
         let store = AzureStore::new(of_store, for_queue, clock.clone(), name.into(), 1);
-        let (looked, arrived) = Default::default();
-        Self { store, clock: clock.clone(), rows, queue, raw: Raw::of(account), looked, arrived }
+        let (looked, arrived, kept) = Default::default();
+        Self { store, clock: clock.clone(), rows, queue, raw: Raw::of(account), looked, arrived, kept }
     }
 
     async fn fired(&self, message: &Message) -> Result<&'static str, Failure> {
@@ -113,13 +115,29 @@ impl App {
     }
 
     /// Walks as if upkeep's own timer had fired.
-    async fn walk(&self, first: bool) -> Message {
+    async fn walk(&self, first: bool) {
+        assert_eq!(self.upkeep(first).await, "walked");
+    }
+
+    /// What upkeep does when its own timer fires.
+    async fn upkeep(&self, first: bool) -> &'static str {
         let (_, note, _) = self.rows.notes("upkeep").await.unwrap().remove(0);
         let note: serde_json::Value = serde_json::from_str(&note).unwrap();
         let ticket = serde_json::from_value(note["ticket"].clone()).unwrap();
-        let message = Message::Upkeep(Upkeep { ticket, first });
-        assert_eq!(self.fired(&message).await, Ok("walked"));
-        message
+        self.fired(&Message::Upkeep(Upkeep { ticket, first })).await.unwrap()
+    }
+
+    /// Number of entries in the time index.
+    async fn entries(&self) -> usize {
+        let (mut count, mut cursor) = (0, None::<String>);
+        loop {
+            let (page, next) = self.rows.entries(1000, cursor.as_deref()).await.unwrap();
+            count += page.len();
+            cursor = next;
+            if cursor.is_none() {
+                return count;
+            }
+        }
     }
 
     fn looked(&self) -> Vec<(PushId, Did)> {
@@ -295,4 +313,75 @@ async fn upkeep_removes_entries_without_a_row_after_an_hour() {
         left.contains(&row.id) && left.contains(&id("on its way", 1)) && !left.contains(&id("orphan", 1)),
         "{left:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upkeep_removes_what_is_too_old_in_calls_of_their_own_for_three_requests_a_push() {
+    const MANY: usize = limits::REMOVED_PER_CALL_MAX + 130;
+    let (account, clock) = account();
+    let app = App::new(&account, "app", &clock);
+    let ago = |hours: i64| clock.now() - chrono::Duration::hours(hours);
+    let young = settled(row(id("young", 1), clock.now() - chrono::Duration::minutes(59), "{}"), Vec::new());
+    let owed = owing(row(id("owed", 1), ago(99), "{}"), clock.now() + chrono::Duration::hours(9));
+    for row in [&young, &owed] {
+        put(&app.store, row).await;
+    }
+    let enter = |n: usize| {
+        let opened = ago(50) + chrono::Duration::seconds(i64::try_from(n).unwrap());
+        let row = settled(row(id(&format!("old {n}"), 1), opened, "{}"), Vec::new());
+        let entry = Entry { at: opened, push: row.id.clone() };
+        let record = Record { row, revision: 1, timer: None, app: "app".into() };
+        let rows = app.rows.clone();
+        async move {
+            rows.index(&entry, None).await.unwrap();
+            rows.put(&record, &Expected::Absent).await.unwrap();
+        }
+    };
+    stream::iter((0..MANY).map(enter)).buffer_unordered(32).collect::<Vec<()>>().await;
+    app.store.start_upkeep().await.unwrap();
+    for _ in 0..2 {
+        app.walk(false).await;
+    }
+    assert_eq!(app.entries().await, MANY + 3, "nothing is too old yet, and what is owed has two entries");
+    *app.kept.lock().unwrap() = Some(chrono::Duration::hours(1));
+    let before = azurite().requests(&account).len();
+    app.walk(false).await;
+    let requests = azurite().requests(&account).len() - before;
+    let removed = MANY + 3 - app.entries().await;
+    assert!((limits::REMOVED_PER_CALL_MAX - 1..=limits::REMOVED_PER_CALL_MAX).contains(&removed), "{removed}");
+    assert!(requests <= 3 * removed, "{requests} requests for {removed} pushes");
+    assert_eq!(app.upkeep(false).await, "removed");
+    let (left, _) = app.rows.entries(10, None).await.unwrap();
+    let left: BTreeSet<_> = left.into_iter().map(|entry| entry.push).collect();
+    assert_eq!(left, BTreeSet::from([young.id.clone(), owed.id.clone()]));
+    assert!(app.rows.get(&id("old 0", 1)).await.unwrap().is_none());
+    // What stayed is asked for again a day later, and then goes, unless it still owes something.
+    *clock.0.lock().unwrap() += chrono::Duration::hours(3);
+    app.walk(false).await;
+    assert!(app.rows.get(&young.id).await.unwrap().is_none());
+    let done = settled(app.record(&owed).await.row.clone(), Vec::new());
+    put(&app.store, &done).await;
+    *clock.0.lock().unwrap() += chrono::Duration::hours(12);
+    app.walk(false).await;
+    assert!(app.rows.get(&owed.id).await.unwrap().is_some(), "it was looked at half a day ago");
+    *clock.0.lock().unwrap() += chrono::Duration::hours(12);
+    app.walk(false).await;
+    assert!(app.rows.get(&owed.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_another_apps_is_not_removed_as_long_as_it_lives() {
+    let (account, clock) = account();
+    let [one, other] = ["production", "staging"].map(|name| App::new(&account, name, &clock));
+    other.store.start_upkeep().await.unwrap();
+    let old = settled(row(id("a", 1), clock.now() - chrono::Duration::hours(9), "{}"), Vec::new());
+    put(&other.store, &old).await;
+    let remove = async |app: &App| {
+        let span = (Instant::UNIX_EPOCH, clock.now());
+        app.store.remove_settled(span, 10, app.step(Input::Purge)).await.unwrap().count
+    };
+    assert_eq!(remove(&one).await, 0);
+    *clock.0.lock().unwrap() += chrono::Duration::seconds(3601);
+    assert_eq!(remove(&one).await, 1);
+    assert_eq!(remove(&other).await, 0);
 }

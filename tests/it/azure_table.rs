@@ -99,7 +99,7 @@ async fn every_call_is_one_request() {
     one("notes");
     assert!(rows.remove(&record.row.id, &version).await.unwrap());
     one("remove");
-    rows.unindex(&entry).await.unwrap();
+    rows.unindex(std::slice::from_ref(&entry)).await.unwrap();
     one("unindex");
 }
 
@@ -119,7 +119,7 @@ async fn a_table_deleted_at_run_time_comes_back() {
     assert_eq!(rows.entries(5, None).await.unwrap(), (Vec::new(), None));
     assert_eq!(rows.moved(&first.row, (instant(0), instant(9))).await.unwrap(), None);
     assert_eq!(rows.notes("upkeep").await.unwrap(), []);
-    rows.unindex(&entry(&first)).await.unwrap();
+    rows.unindex(&[entry(&first)]).await.unwrap();
     assert!(!rows.remove(&first.row.id, &version).await.unwrap());
     assert_eq!(rows.put(&first, &Expected::Version(version)).await.unwrap(), Put::Conflict);
     rows.index(&entry(&second), None).await.unwrap();

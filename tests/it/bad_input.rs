@@ -101,7 +101,7 @@ async fn wrong_methods_name_the_right_ones() {
     let id = format!("{}-1", "0".repeat(64));
     for (method, path, allow) in [
         (Method::DELETE, "/api/ImagePush".to_owned(), "GET, POST"),
-        (Method::POST, "/api/pushes".into(), "GET"),
+        (Method::POST, "/api/pushes".into(), "GET, DELETE"),
         (Method::POST, format!("/api/pushes/{id}"), "GET, DELETE"),
         (Method::GET, format!("/api/pushes/{id}/terminate"), "POST"),
         (Method::POST, "/".into(), "GET, HEAD"),

@@ -14,7 +14,7 @@ use crate::support::service::{Image, Serve, json_of};
 use crate::support::wire;
 
 /// Settings beside regions that are in order, unless they are what is wrong. Whatever holds `s3cret` is secret.
-const WRONG: [(&str, &[(&str, &str)]); 50] = [
+const WRONG: [(&str, &[(&str, &str)]); 55] = [
     ("B1: a level of another program", &[("WebhookLog", "verbose")]),
     ("B1: a level in quotes", &[("WebhookLog", "\"info\"")]),
     ("B1: a comma too many", &[("WebhookLog", "info,")]),
@@ -74,6 +74,11 @@ const WRONG: [(&str, &[(&str, &str)]); 50] = [
     ("a time that is too long", &[("WebhookTimeout", "9999")]),
     ("a time that is none", &[("WebhookTimeout", "00:90:00")]),
     ("a schedule of numbers", &[("WebhookRetrySchedule", "5,30,soon")]),
+    ("a retention without its unit", &[("WebhookRetention", "30d")]),
+    ("a retention that is no time", &[("WebhookRetention", "forever")]),
+    ("a retention that is too short", &[("WebhookRetention", "0:30:00")]),
+    ("a retention that is too long", &[("WebhookRetention", "4000")]),
+    ("a retention below nothing", &[("WebhookRetention", "-1")]),
     ("a correlation that is none", &[("WebhookCorrelation", "digest")]),
     ("a registry by its URL", &[("WebhookRegistry", "https://contoso.azurecr.io/")]),
     ("a receiver without a scheme", &[("WebhookTargetUrl", "flux.example/hook/s3cret")]),

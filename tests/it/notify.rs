@@ -108,7 +108,7 @@ fn settings(json: &str) -> Vec<TargetSettings> {
 }
 
 fn notifier(json: &str) -> HttpNotifier {
-    let options = Options { attempt_timeout: Duration::from_millis(400), public_url: None };
+    let options = Options { attempt_timeout: Duration::from_millis(400), public_url: None, traces: None };
     HttpNotifier::new(settings(json), Arc::new(SystemClock), options)
 }
 
@@ -339,7 +339,7 @@ async fn a_target_that_hangs_delays_no_other_and_overruns_no_lease() {
     .await;
     let (quick, _seen) = saying("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let json = format!(r#"[{{"name":"slow","url":"{slow}"}},{{"name":"quick","url":"{quick}"}}]"#);
-    let options = Options { attempt_timeout: Duration::from_secs(1), public_url: None };
+    let options = Options { attempt_timeout: Duration::from_secs(1), public_url: None, traces: None };
     let notifier = Arc::new(HttpNotifier::new(settings(&json), Arc::new(SystemClock), options));
     let row = Arc::new(row());
     // The first use makes the client, which is no part of what is measured.

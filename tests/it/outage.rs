@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::metrics::value;
 use crate::support::azurite::{Azurite, azurite};
 use crate::support::eventually;
 use crate::support::gate::{Gate, Mode};
@@ -104,6 +105,17 @@ async fn arrivals_wait_on_the_queue(deployment: Deployment, at_start: Mode, outa
     .await;
     assert_eq!(ids.len(), 1);
     assert!(!service.output().contains(secret(&account)));
+    if deployment == Deployment::ServeAzure {
+        let text = crate::metrics::scrape(&service.base_url()).await;
+        assert_eq!(value(&text, "spills_total"), Some(3.0), "{text}");
+        // Behind the answers or from the queue: it settled once.
+        let replicated = "settled_total{outcome=\"replicated\"}";
+        assert_eq!(value(&text, replicated), Some(1.0), "{text}");
+        let lost = ["table_read", "table_insert"].map(|kind| {
+            value(&text, &format!("storage_requests_total{{kind=\"{kind}\",result=\"unreachable\"}}")).unwrap_or(0.0)
+        });
+        assert!(lost[0] + lost[1] > 0.0, "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

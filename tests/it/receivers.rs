@@ -95,8 +95,11 @@ async fn sent(receiver: &Receiver, format: &str, row: &Row, notice: Notice) -> R
     let mut faults = Vec::new();
     let targets = targets(&Source::new([("WebhookTargets".to_owned(), target)]), &mut faults);
     assert_eq!(faults, []);
-    let options =
-        Options { attempt_timeout: Duration::from_secs(9), public_url: Some("https://hooks.example".to_owned()) };
+    let options = Options {
+        attempt_timeout: Duration::from_secs(9),
+        public_url: Some("https://hooks.example".to_owned()),
+        traces: None,
+    };
     let notifier = HttpNotifier::new(targets, Arc::new(SystemClock), options);
     let lease_until = after(SystemClock.now(), limits::LEASE);
     match notifier.attempt(row, &Claim { target: "t".into(), notice, claim: 1, lease_until }).await {

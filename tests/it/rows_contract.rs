@@ -234,6 +234,53 @@ async fn the_index_is_newest_first_whatever_the_page(rows: Arc<dyn Rows>) {
     assert_eq!(get(&*rows, &all[0].push).await, None, "an entry is no record");
 }
 
+async fn a_span_of_the_index_has_its_beginning_and_not_its_end(rows: Arc<dyn Rows>) {
+    let entry = |n: i64, push: &str| Entry { at: instant(n), push: id(push, 1) };
+    let all = [entry(0, "a"), entry(1, "b"), entry(1, "c"), entry(2, "d"), entry(9, "e")];
+    for entry in &all {
+        rows.index(entry, None).await.unwrap();
+    }
+    let between = async |from, to, limit| {
+        let mut found = rows.between((from, to), limit).await.unwrap();
+        assert!(found.is_sorted_by(|a, b| a.at >= b.at), "{found:?}");
+        found.sort();
+        found
+    };
+    let sorted = |mut entries: Vec<Entry>| {
+        entries.sort();
+        entries
+    };
+    let millisecond = chrono::Duration::milliseconds(1);
+    for (from, to, found) in [
+        (instant(0), instant(9), &all[..4]),
+        (instant(0), instant(9) + millisecond, &all[..]),
+        (instant(0) + millisecond, instant(2), &all[1..3]),
+        (instant(1), instant(1) + millisecond, &all[1..3]),
+        (instant(1) - millisecond, instant(1), &[]),
+        (instant(3), instant(9), &[]),
+        (instant(9), instant(0), &[]),
+        (chrono::DateTime::UNIX_EPOCH, instant(1), &all[..1]),
+    ] {
+        assert_eq!(between(from, to, 10).await, sorted(found.to_vec()), "{from} {to}");
+    }
+    let newest = between(instant(0), instant(10), 2).await;
+    assert_eq!(newest, [entry(2, "d"), entry(9, "e")]);
+}
+
+async fn many_entries_are_taken_out_together(rows: Arc<dyn Rows>) {
+    let all: Vec<Entry> = (0..230).map(|n| Entry { at: instant(n), push: id(&n.to_string(), 1) }).collect();
+    for some in all.chunks(46) {
+        futures_util::future::join_all(some.iter().map(|entry| rows.index(entry, None))).await;
+    }
+    // Some of them are not there any more.
+    rows.unindex(&all[150..152]).await.unwrap();
+    rows.unindex(&all[..205]).await.unwrap();
+    rows.unindex(&[]).await.unwrap();
+    let mut left = entries(&*rows, 100).await;
+    left.sort();
+    assert_eq!(left, all[205..]);
+}
+
 async fn a_page_may_begin_behind_an_entry_that_is_gone(rows: Arc<dyn Rows>) {
     let entry = |n| Entry { at: instant(n), push: id(&n.to_string(), 1) };
     for n in 0..4 {
@@ -242,7 +289,7 @@ async fn a_page_may_begin_behind_an_entry_that_is_gone(rows: Arc<dyn Rows>) {
     let (page, cursor) = rows.entries(2, None).await.unwrap();
     assert_eq!(page, [entry(3), entry(2)]);
     for _ in 0..2 {
-        rows.unindex(&entry(2)).await.unwrap();
+        rows.unindex(&[entry(2)]).await.unwrap();
     }
     rows.index(&entry(9), None).await.unwrap();
     assert_eq!(rows.entries(9, cursor.as_deref()).await.unwrap(), (vec![entry(1), entry(0)], None));
@@ -302,6 +349,8 @@ macro_rules! rows_contract {
             the_index_is_newest_first_whatever_the_page
     openings_say_what_was_pushed_within_a_span
             a_page_may_begin_behind_an_entry_that_is_gone
+            a_span_of_the_index_has_its_beginning_and_not_its_end
+            many_entries_are_taken_out_together
             notes_are_kept_by_name
             a_note_changes_against_its_version
             preparing_again_changes_nothing

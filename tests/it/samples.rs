@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeZone as _;
-use global_webhook::clock::{Instant, StorageClock, SystemClock, after};
+use global_webhook::clock::{Clock, Instant, StorageClock, SystemClock, after};
 use global_webhook::config::Source;
 use global_webhook::config::storage::account;
 use global_webhook::push::arrival::Correlation;
+use global_webhook::push::policy::{Policy, Repeats};
 use global_webhook::push::{
-    Answer, Change, Decision, Delivery, Did, Entry, Key, Notice, Outcome, Phase, PushId, Region, Row, Settled, Step,
-    Subject,
+    Answer, Change, Decision, Delivery, Did, Entry, Input, Key, Notice, Outcome, Phase, PushId, Region, Row, Settled,
+    Step, Subject, step,
 };
 use global_webhook::store::Decide;
 use global_webhook::store::azure::connection::Connection;
@@ -106,6 +107,20 @@ pub(crate) fn doing(f: impl Fn(Option<&Row>) -> Change + Send + Sync + 'static) 
 pub(crate) fn putting(row: &Row) -> Arc<dyn Decide> {
     let row = row.clone();
     doing(move |_| Change::Put(row.clone()))
+}
+
+/// What the core decides for an input, with settings of one region and nobody to tell.
+pub(crate) fn stepping(input: Input, clock: Arc<dyn Clock>) -> Arc<dyn Decide> {
+    let policy = Policy {
+        regions: vec![Region::parse("northeurope").unwrap()],
+        timeout: Duration::from_secs(120),
+        correlation: Correlation::Content,
+        repeats: Repeats::New,
+        rules: Vec::new(),
+        targets: Vec::new(),
+        schedule: Vec::new(),
+    };
+    asking(move |row, answer| step(row, &input, clock.now(), &policy, answer))
 }
 
 /// A decision without claims.

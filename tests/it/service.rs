@@ -95,7 +95,7 @@ fn a_push_is_listed_once_and_only_while_it_is_there() {
         };
         let mut ids = Vec::new();
         for n in 0..5 {
-            let Taken::Done(done) = service.arrive(arrival(n)).await.unwrap() else { panic!("in memory") };
+            let Taken::Done(done) = service.arrive(arrival(n), None).await.unwrap() else { panic!("in memory") };
             ids.push(done.row.unwrap().id.clone());
         }
         // One that is gone is listed no more.

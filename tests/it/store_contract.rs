@@ -30,7 +30,7 @@ pub(crate) fn push(id: &PushId) -> Which {
     Which::Push(id.clone())
 }
 
-fn newest(id: &PushId) -> Which {
+pub(crate) fn newest(id: &PushId) -> Which {
     Which::Newest(id.key.clone())
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn put(store: &dyn Store, row: &Row) -> Applied {
 }
 
 /// What a step finds.
-async fn found(store: &dyn Store, which: &Which) -> Option<Row> {
+pub(crate) async fn found(store: &dyn Store, which: &Which) -> Option<Row> {
     let seen = Arc::new(std::sync::Mutex::new(None));
     let step = doing({
         let seen = Arc::clone(&seen);

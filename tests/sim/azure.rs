@@ -135,10 +135,19 @@ impl Rows for Hands {
         .await
     }
 
-    async fn unindex(&self, entry: &Entry) -> Result<(), Failure> {
-        let entry = entry.clone();
-        self.call(Call::WriteTable("unindex"), move |state| {
-            state.table.index.remove(&entry);
+    async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
+        for entry in entries {
+            let entry = entry.clone();
+            // One that fails leaves the rest.
+            self.call(Call::WriteTable("unindex"), move |state| state.table.index.remove(&entry)).await?;
+        }
+        Ok(())
+    }
+
+    async fn between(&self, (from, to): (Instant, Instant), limit: usize) -> Result<Vec<Entry>, Failure> {
+        self.call(Call::ReadTable("between"), move |state| {
+            let newest_first = state.table.index.iter().rev();
+            newest_first.filter(|entry| from <= entry.at && entry.at < to).take(limit).cloned().collect()
         })
         .await
     }

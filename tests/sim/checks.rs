@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use global_webhook::clock::Instant;
 use global_webhook::limits;
 use global_webhook::push::policy::Repeats;
 use global_webhook::push::{Arrival, Claim, Delivery, Did, Key, Notice, Outcome, Phase, PushId, Row};
 use global_webhook::store::azure::message::Message;
-use global_webhook::store::azure::parts::Record;
+use global_webhook::store::azure::parts::{Entry, Record};
 
 use crate::faults::SKEW_MAX;
 use crate::processes::timer_of;
@@ -38,6 +39,12 @@ pub(crate) struct Checks {
     spills: u64,
     held: u64,
     purged: u64,
+    /// Pushes that were removed without a trace, and when.
+    gone: Vec<(Row, u64)>,
+    /// Those of which the last trace was removed.
+    traces: Vec<Row>,
+    /// What was opened before this may be removed at somebody's word.
+    removable: Option<Instant>,
     /// How often the queue was cleared.
     pub(crate) cleared: u64,
     /// How often a round was taken back: what opened it then begins anew, behind webhooks that came after it.
@@ -64,6 +71,20 @@ impl Checks {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Row> {
         self.rows.values().map(|seen| &seen.row)
+    }
+
+    /// What was removed without a trace, and when.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (&Row, u64)> {
+        self.gone.iter().map(|(row, at)| (row, *at))
+    }
+
+    /// Every push that there ever was.
+    pub(crate) fn ever(&self) -> impl Iterator<Item = &Row> {
+        self.all().chain(self.gone.iter().map(|(row, _)| row)).chain(&self.traces)
+    }
+
+    pub(crate) fn may_remove(&mut self, before: Instant) {
+        self.removable = self.removable.max(Some(before));
     }
 
     pub(crate) fn armed(&mut self, message: &Message) {
@@ -176,6 +197,7 @@ impl State {
         self.checks.held += u64::from(held(row) && !before.as_ref().is_some_and(held));
         if row.is_purged() && !before.as_ref().is_some_and(Row::is_purged) {
             self.checks.purged += 1;
+            self.model.purged(&row.id.key);
         }
         if let Err(cause) = self.model.on_record(row) {
             return self.fail(cause);
@@ -193,10 +215,11 @@ impl State {
         let told = self.checks.attempted.iter().any(|((push, ..), _)| push == id);
         let fresh =
             |seen: &Seen| id.round > 1 && seen.record.as_ref().is_some_and(|record| record.revision == 1) && !told;
-        let removed = self.checks.rows.remove(id);
-        self.checks.taken_back += u64::from(removed.as_ref().is_some_and(|seen| !seen.row.is_purged()));
-        if !removed.is_some_and(|seen| seen.row.is_purged() || fresh(&seen)) {
-            self.fail(format!("{id} was removed without being purged"));
+        match self.checks.rows.remove(id) {
+            Some(seen) if seen.row.is_purged() => self.checks.traces.push(seen.row),
+            Some(seen) if self.is_over(&seen.row) => self.checks.gone.push((seen.row, self.now)),
+            Some(seen) if fresh(&seen) => self.checks.taken_back += 1,
+            Some(_) | None => self.fail(format!("{id} was removed without being purged")),
         }
         // The next push of this name is another one.
         self.checks.claimed.retain(|((push, ..), _)| push != id);
@@ -204,6 +227,19 @@ impl State {
         self.checks.recovered.retain(|(push, _)| push != id);
         let names = std::mem::take(&mut self.checks.notification_ids);
         self.checks.notification_ids = names.into_iter().filter(|((push, ..), _)| push != id).collect();
+    }
+
+    /// Whether a push may go without a trace: it owes nothing, its repeats ended an hour ago, and it is older than the settings
+    /// keep, or an operator.
+    fn is_over(&self, row: &Row) -> bool {
+        let Some(settled) = row.settled() else { return false };
+        let complete = settled.recovered.is_some() || settled.outcome == Outcome::Replicated || settled.terminated;
+        let last = row.arrived.values().map(|seen| seen.at).max().unwrap_or(row.opened);
+        let end = if complete { last } else { last.max(row.deadline) };
+        let now = self.instant() + chrono::Duration::milliseconds(2 * SKEW_MAX);
+        let old = self.retention.is_some_and(|kept| row.opened < now - kept);
+        let asked = self.checks.removable.is_some_and(|before| row.opened < before);
+        row.wake().is_none() && end + self.policy.timeout + limits::PURGED_KEPT <= now && (old || asked)
     }
 
     /// An attempt begins: it was claimed in a committed row, nobody else makes one at the same time, it carries the id
@@ -329,6 +365,7 @@ impl State {
         report.spilled = self.checks.spills;
         report.held = self.checks.held;
         report.purged = self.checks.purged;
+        report.gone = self.checks.gone.len() as u64;
         report.cleared = self.checks.cleared;
         report.timers_alive = self.checks.alive as u64;
         report.attempts = self.checks.attempted.len() as u64;
@@ -362,7 +399,10 @@ impl State {
             }
         }
         for (id, (record, _)) in &self.table.records {
-            if !self.table.index.iter().any(|entry| entry.push == *id && entry.at == record.row.opened) {
+            // By its own entry, or by one that upkeep will make that of.
+            let late = |entry: &Entry| entry.at > record.row.opened + limits::ORPHAN_AGE / 2;
+            let named = |entry: &Entry| entry.push == *id && (entry.at == record.row.opened || late(entry));
+            if !self.table.index.iter().any(named) {
                 return Err(format!("{id} is not in the time index"));
             }
         }

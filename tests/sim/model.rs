@@ -75,6 +75,10 @@ impl Model {
         }
     }
 
+    pub(crate) fn purged(&mut self, key: &Key) {
+        self.purged.insert(key.clone());
+    }
+
     pub(crate) fn was_purged(&self, key: &Key) -> bool {
         self.purged.contains(key)
     }
@@ -99,18 +103,22 @@ impl Model {
     /// Everything that must hold at the end; how many pushes the naive model agreed with.
     pub(crate) fn at_rest(&self, checks: &Checks, faults: &Faults, twice_counted: &mut u64) -> Result<u64, String> {
         for key in self.sent.iter().map(|s| &s.key).collect::<BTreeSet<_>>() {
+            let removed = checks.gone().map(|(row, _)| row).filter(|row| row.id.key == *key);
+            let mut rounds: Vec<&Row> = removed.chain(checks.rounds(key)).collect();
+            rounds.sort_by_key(|row| row.opened);
+            self.apart(&rounds, checks)?;
             if self.purged.contains(key) {
                 continue;
             }
-            let rounds: Vec<&Row> = checks.rounds(key).collect();
             for one in self.sent.iter().filter(|s| s.key == *key && s.accepted.is_some()) {
                 if !rounds.iter().any(|row| row.arrived.contains_key(&one.region)) {
                     return Err(format!("{} of {} was accepted and is in no round", one.region, one.id));
                 }
             }
             self.counted_once(&rounds, twice_counted)?;
+            let none_removed = checks.gone().all(|(row, _)| row.id.key != *key);
             for (n, row) in rounds.iter().enumerate() {
-                if row.id.round as usize != n + 1 {
+                if none_removed && row.id.round as usize != n + 1 {
                     return Err(format!("{} is the {}. of {}", row.id, n + 1, rounds.len()));
                 }
                 self.told(row)?;
@@ -119,6 +127,21 @@ impl Model {
         // Which of two webhooks within a few answers of the storage opens a round cannot be said from when they were received.
         let in_order = faults.none && checks.taken_back == 0;
         if in_order && self.policy.correlation == Correlation::Content { self.agrees(checks) } else { Ok(0) }
+    }
+
+    /// No two pushes are of one and the same, which none of them would be told to be complete of.
+    fn apart(&self, rounds: &[&Row], checks: &Checks) -> Result<(), String> {
+        for pair in rounds.windows(2) {
+            let [one, next] = pair else { continue };
+            let others = checks.ever().filter(|o| o.id.key.place() == one.id.key.place());
+            let moved = others
+                .filter(|o| o.subject.digest != one.subject.digest)
+                .any(|o| one.opened < o.opened && o.opened < next.opened);
+            if next.opened < one.opened + self.policy.timeout && !moved {
+                return Err(format!("{} and {} are one push", one.id, next.id));
+            }
+        }
+        Ok(())
     }
 
     /// No webhook counts for two pushes; but for one that was on its way twice while the next round opened, see the header of
@@ -184,8 +207,25 @@ impl Model {
             })
             .collect();
         reports.sort_by_key(|report| report.at);
+        let removals: Vec<naive::Removal> = checks
+            .gone()
+            .map(|(row, when)| naive::Removal {
+                at: when,
+                tag: row.subject.tag.clone().unwrap_or_default(),
+                digest: row.subject.digest.clone(),
+                opened: at(row.opened),
+            })
+            .collect();
+        let near = |removal: &naive::Removal| {
+            let same = |report: &&naive::Report| report.tag == removal.tag;
+            reports.iter().filter(same).any(|report| report.at.abs_diff(removal.at) < 2000)
+        };
+        // Which of the two came first cannot be said; nor does the model know the traces of what was removed sooner.
+        if removals.iter().any(near) || !self.purged.is_empty() {
+            return Ok(0);
+        }
         let describe = |tag: &str, digest: &str, round: u32, text: String| format!("{tag}@{digest} {round}: {text}");
-        let mut expected: Vec<String> = naive::model(&settings, &reports)
+        let mut expected: Vec<String> = naive::model(&settings, &reports, &removals)
             .into_iter()
             .map(|push| {
                 let text = format!(
@@ -203,6 +243,7 @@ impl Model {
             .collect();
         let mut found: Vec<String> = checks
             .all()
+            .chain(checks.gone().map(|(row, _)| row))
             .filter_map(|row| {
                 let settled = row.settled()?;
                 let outcome = match settled.outcome {
@@ -244,7 +285,7 @@ impl State {
         if self.model.purged.contains(&row.id.key) {
             return Ok(());
         }
-        let others = self.checks.all().filter(|o| o.id.key.place() == row.id.key.place());
+        let others = self.checks.ever().filter(|o| o.id.key.place() == row.id.key.place());
         let moved = others
             .filter(|o| o.subject.digest != row.subject.digest)
             .any(|o| row.opened < o.opened && o.opened < row.deadline);

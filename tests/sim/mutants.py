@@ -40,6 +40,8 @@ MUTANTS = {
     "a round that was only looked at is the newest": [(REMEMBERED, "Which::Newest(_) => *newest && ", "Which::Newest(_) => ")],
     "the next round leaves the last alone": [(APPLY, "if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {", "if let Some(earlier) = beside.filter(|_| false) {")],
     "a purged push leaves no trace": [(STEP, "(Some(row), Input::Purge) => {", "(Some(_), Input::Purge) if true => Decision::Step(Box::new(Step { did: Did::Purged, change: Change::Remove, claims: Vec::new() })),\n        (Some(row), Input::Purge) => {")],
+    "a round that may go is not written before the next": [(APPLY, "stored.record.row.is_purged() || stored.record.row.is_spent(soon)", "stored.record.row.is_purged() || soon < now")],
+    "what is settled is spent": [(STATE, "clock::after(last, limits::PURGED_KEPT) <= now", "last <= clock::after(now, limits::PURGED_KEPT)")],
     "a late deadline is not held": [(APPLY, "if pending && late {", "if pending && late && false {")],
     "nobody asks what waits on the queue": [(APPLY, "let last = if pending { self.queue.last_spill().await? } else { None };", "let last: Option<Instant> = None;"), ],
     "a push opened from the queue is not held": [(STEP, "if self.spilled && until > deadline {", "if false && until > deadline {")],

@@ -15,6 +15,18 @@ pub(crate) struct Report {
     pub(crate) id: String,
 }
 
+/// A push that was removed without a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub(crate) at: u64,
+    pub(crate) tag: String,
+    pub(crate) digest: String,
+    pub(crate) opened: u64,
+}
+
+/// How long after its last repeat a push may be removed so, in milliseconds.
+const TRACE: u64 = 3_600_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) regions: Vec<String>,
@@ -51,18 +63,27 @@ pub(crate) struct Push {
     /// Regions that reported the same content in earlier rounds, with the newest date.
     pub(crate) before: BTreeMap<String, u64>,
     pub(crate) recovered: Option<u64>,
+    /// From then on nothing is known of it.
+    pub(crate) removed: bool,
 }
 
 /// Every push, in order of opening, each at its end: as if time went on for ever.
-pub(crate) fn model(settings: &Settings, reports: &[Report]) -> Vec<Push> {
+pub(crate) fn model(settings: &Settings, reports: &[Report], removals: &[Removal]) -> Vec<Push> {
     let mut reports: Vec<&Report> = reports.iter().collect();
     reports.sort_by_key(|report| report.at);
+    let mut removals: Vec<&Removal> = removals.iter().collect();
+    removals.sort_by_key(|removal| removal.at);
+    let mut removals = removals.into_iter().peekable();
     let mut pushes: Vec<Push> = Vec::new();
     for report in reports {
+        while let Some(removal) = removals.next_if(|removal| removal.at < report.at) {
+            remove(settings, &mut pushes, removal);
+        }
         if !settings.regions.contains(&report.region) {
             continue;
         }
-        let newest = pushes.iter().rposition(|push| push.tag == report.tag && push.digest == report.digest);
+        let known = |push: &Push| push.tag == report.tag && push.digest == report.digest && !push.removed;
+        let newest = pushes.iter().rposition(known);
         let Some(newest) = newest else {
             pushes.push(open(settings, report, None));
             continue;
@@ -78,7 +99,19 @@ pub(crate) fn model(settings: &Settings, reports: &[Report]) -> Vec<Push> {
             pushes.push(next);
         }
     }
+    for removal in removals {
+        remove(settings, &mut pushes, removal);
+    }
     (0..pushes.len()).map(|index| settle(settings, &pushes, index)).collect()
+}
+
+/// Only what has long ended may be forgotten.
+fn remove(settings: &Settings, pushes: &mut [Push], removal: &Removal) {
+    let this = |push: &Push| push.tag == removal.tag && push.digest == removal.digest && push.opened == removal.opened;
+    let index = pushes.iter().position(this).expect("what is removed was opened");
+    let end = repeats_until(settings, pushes, index);
+    assert!(end + TRACE <= removal.at, "{removal:?}: its repeats end at {end}");
+    pushes[index].removed = true;
 }
 
 /// Its outcome is a stand-in until `settle` has looked at it.
@@ -103,17 +136,24 @@ fn open(settings: &Settings, first: &Report, earlier: Option<&Push>) -> Push {
         missing: Vec::new(),
         before,
         recovered: None,
+        removed: false,
     }
 }
 
 /// Whether a report at `now`, of a region that the push has on record, changes nothing.
 fn is_repeat(settings: &Settings, pushes: &[Push], index: usize, now: u64) -> bool {
+    // Only what is not removed can tell that the tag was moved.
+    let known: Vec<Push> = pushes.iter().filter(|push| !push.removed).cloned().collect();
+    !moved(&known, &pushes[index], now) && now <= repeats_until(settings, pushes, index)
+}
+
+/// Until when reports of its regions are repeats.
+fn repeats_until(settings: &Settings, pushes: &[Push], index: usize) -> u64 {
     // While the push waits this says "settled at the deadline", which lies ahead: a repeat, as it should be.
     let push = settle(settings, pushes, index);
     // Whatever came late shows that more may be late.
     let newest = push.arrived.values().copied().max().unwrap_or(push.opened);
-    let end = push.recovered.unwrap_or(push.settled).max(newest);
-    !moved(pushes, &push, now) && now <= end + settings.timeout
+    push.recovered.unwrap_or(push.settled).max(newest) + settings.timeout
 }
 
 /// Whether the tag came to carry another digest after the push opened and before `until`.
@@ -167,7 +207,7 @@ mod tests {
             let at = Duration::from_secs_f64(second.parse().expect("a second")).as_millis().try_into().expect("few");
             Report { at, tag: tag.into(), digest: digest.into(), region: id[..1].into(), id: id.into() }
         };
-        model(settings, &reports.split(',').map(report).collect::<Vec<_>>())
+        model(settings, &reports.split(',').map(report).collect::<Vec<_>>(), &[])
     }
 
     /// One line a push: digest and round, outcome, second; then what else there is to say of it.
@@ -228,6 +268,25 @@ mod tests {
             => ["A1 TimedOut 6 -N", "A2 TimedOut 66 -N recovered 70"];
         known_all_but_superseded: "E,W", 6, true, "t", "A E1 0, A W1 1, A E2 60, B E3 61, B W3 62"
             => ["A1 Replicated 1", "A2 Superseded 66", "B1 Replicated 62"];
+    }
+
+    #[test]
+    fn what_was_removed_is_not_known() {
+        let settings = settings("E,W", 6, false);
+        let report = |digest: &str, region: &str, at| Report {
+            at,
+            tag: "t".into(),
+            digest: digest.into(),
+            region: region.into(),
+            id: String::new(),
+        };
+        let reports = [report("A", "E", 0), report("A", "W", 1000), report("A", "E", 9_000_000)];
+        let removal = Removal { at: 3_607_000, tag: "t".into(), digest: "A".into(), opened: 0 };
+        let rounds = |removals: &[Removal]| lines(&model(&settings, &reports, removals));
+        assert_eq!(rounds(&[]), ["A1 Replicated 1", "A2 TimedOut 9006 -W@1"]);
+        assert_eq!(rounds(std::slice::from_ref(&removal)), ["A1 Replicated 1", "A1 TimedOut 9006 -W"]);
+        let too_soon = Removal { at: removal.at - 1, ..removal };
+        assert!(std::panic::catch_unwind(|| rounds(&[too_soon])).is_err());
     }
 
     #[test]

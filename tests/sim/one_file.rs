@@ -6,23 +6,28 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use global_webhook::clock::Instant;
 use global_webhook::push::{Arrival, Row};
-use global_webhook::store::{Applied, Decide, Failure, Health, Page, Search, Store, Which};
+use global_webhook::store::memory::MemoryStore;
+use global_webhook::store::{Applied, Decide, Failure, Health, Page, Removed, Search, Store, Which};
 
 use crate::hands::{Call, Hands};
 
 /// The store of a process, see the module.
 pub(crate) struct OneFile(pub(crate) Hands);
 
-#[async_trait]
-impl Store for OneFile {
-    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
-        let (which, process, writer) = (which.clone(), self.0.process, self.0.world.lock().polled);
+impl OneFile {
+    /// One transaction.
+    async fn write<R: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&MemoryStore) -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        let (process, writer) = (self.0.process, self.0.world.lock().polled);
         self.0
-            .call_unlocked(Call::WriteTable("apply"), move |world| {
+            .call_unlocked(Call::WriteTable(name), move |world| {
                 // The step asks for the time, and so for the world.
                 let file = Arc::clone(&world.lock().file);
                 let before = file.rows();
-                let applied = file.step(&which, &*step);
+                let result = work(&file);
                 let mut state = world.lock();
                 for (id, row) in file.rows() {
                     if before.get(&id) != Some(&row) {
@@ -33,9 +38,17 @@ impl Store for OneFile {
                     state.removed(&id);
                 }
                 state.schedule_file();
-                applied
+                result
             })
             .await
+    }
+}
+
+#[async_trait]
+impl Store for OneFile {
+    async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
+        let which = which.clone();
+        self.write("apply", move |file| file.step(&which, &*step)).await
     }
 
     async fn spill(&self, _: &Arrival) -> Result<(), Failure> {
@@ -56,6 +69,16 @@ impl Store for OneFile {
 
     fn is_cursor(&self, _: &str) -> bool {
         false
+    }
+
+    async fn remove_settled(
+        &self,
+        span: (Instant, Instant),
+        _: usize,
+        step: Arc<dyn Decide>,
+    ) -> Result<Removed, Failure> {
+        // Few at a time, so that a removal has several.
+        self.write("remove", move |file| file.remove_oldest(span, 2, &*step)).await
     }
 
     async fn prepare(&self) -> Health {

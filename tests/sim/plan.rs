@@ -35,6 +35,11 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
     }
 }
 
+/// How long the settings keep pushes.
+pub(crate) fn retention(rng: &mut Rng) -> Option<Duration> {
+    rng.chance(600).then(|| Duration::from_secs(rng.pick(&[3600, 3600, 7200, 86_400])))
+}
+
 /// One push of an image, as the registry sees it.
 struct Pushed {
     tag: Option<String>,
@@ -67,7 +72,18 @@ impl State {
                     number: pushes.len() as u64,
                     same_ids: policy.correlation == Correlation::Id || self.rng.chance(500),
                 });
-                base += if self.rng.chance(500) {
+                base += if self.rng.chance(150) {
+                    // Later than any trace of the one before, and while that is being removed.
+                    let later = 2 * timeout.min(600_000) + self.rng.within(3_600_000..9_000_000);
+                    let times = if timeout > 600_000 { 0 } else { self.rng.within(0..4) };
+                    for _ in 0..times {
+                        let at = base + later + self.rng.within(0..spread.min(1500) + 200) - 100;
+                        let young = if self.faults.none { 3_600_000 } else { 0 };
+                        let age = self.rng.pick(&[young, young, 60_000.max(young), 3_600_000]);
+                        self.schedule(at, Event::Remove(age));
+                    }
+                    later
+                } else if self.rng.chance(500) {
                     self.rng.within(1..timeout.min(60_000) + 2)
                 } else {
                     self.rng.within(5000..300_000)
@@ -101,6 +117,12 @@ impl State {
                     let at = self.rng.within(0..400_000);
                     self.schedule(at, Event::Operate(key, operation));
                 }
+            }
+            let times = if timeout > 600_000 { 0 } else { self.rng.pick(&[0, 0, 1, 2]) };
+            for _ in 0..times {
+                let at = self.rng.within(0..end + 400_000);
+                let age = self.rng.pick(&[0, 1000, 60_000, 3_600_000]);
+                self.schedule(at, Event::Remove(age));
             }
             for _ in 0..self.faults.cleared {
                 let at = self.rng.within(0..end + 100_000);

@@ -12,7 +12,7 @@ use global_webhook::push::{Arrival, Input, Key, PushId};
 use global_webhook::store::azure::AzureStore;
 use global_webhook::store::azure::fired::{Core, FOREIGN};
 use global_webhook::store::azure::message::Message;
-use global_webhook::store::{Applied, Decide, Failure, Store};
+use global_webhook::store::{Applied, Decide, Failure, Removed, Store};
 
 use crate::hands::Hands;
 use crate::one_file::OneFile;
@@ -60,6 +60,10 @@ impl Core for Fired<'_> {
         Ok(())
     }
 
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        self.running.engine.old(now)
+    }
+
     fn registry(&self) -> Option<&str> {
         None
     }
@@ -85,10 +89,10 @@ impl Running {
 impl World {
     /// Starts a process in its present life.
     pub(crate) fn start(self: &Arc<Self>, process: usize) -> Running {
-        let (life, app, policy, one_file, seed) = {
+        let (life, app, policy, retention, one_file, seed) = {
             let mut state = self.lock();
             let (life, app) = (state.processes[process].life, state.processes[process].app.clone());
-            (life, app, state.policy.clone(), state.faults.one_file, state.number() << 32)
+            (life, app, state.policy.clone(), state.retention, state.faults.one_file, state.number() << 32)
         };
         let hands = Hands::new(self, process, life);
         let (store, azure): (Arc<dyn Store>, _) = if one_file {
@@ -98,7 +102,8 @@ impl World {
             let azure = Arc::new(AzureStore::new(rows, queue, hands.clock.clone(), app, seed));
             (Arc::clone(&azure) as _, Some(azure))
         };
-        let engine = Arc::new(Engine::new(policy, store, Arc::new(hands.clone()), hands.clock.clone()));
+        let engine = Engine::new(policy, store, Arc::new(hands.clone()), hands.clock.clone()).keeping(retention);
+        let engine = Arc::new(engine);
         let running = Running { hands, engine, azure };
         if let Some(azure) = running.azure.clone() {
             self.spawn(&running.hands, true, async move {
@@ -144,7 +149,7 @@ impl World {
         let world = Arc::clone(self);
         self.spawn(&running.hands.clone(), false, async move {
             let began = world.lock().now;
-            let answer = running.engine.arrive(arrival.clone()).await;
+            let answer = running.engine.arrive(arrival.clone(), None).await;
             {
                 let mut state = world.lock();
                 let took = state.now - began;
@@ -267,6 +272,24 @@ impl World {
                 Operation::Purge => engine.apply(&id, Input::Purge).await,
             };
             running.deliver_all(done.map(|done| done.jobs).unwrap_or_default());
+        });
+    }
+}
+
+impl World {
+    /// An operator, or the settings, remove what was opened so long ago, in milliseconds.
+    pub(crate) fn remove(self: &Arc<Self>, age: u64, services: &[Running]) {
+        let mut state = self.lock();
+        let Some(process) = state.someone_alive() else { return };
+        let age = Duration::from_millis(age);
+        let before = clock::after(state.instant() - age, Duration::from_secs(3));
+        state.checks.may_remove(before);
+        state.trace(|| format!("p{process} removes what is {age:?} old"));
+        drop(state);
+        let running = services[process].clone();
+        self.spawn(&running.hands.clone(), false, async move {
+            let until = running.hands.clock.now() - age;
+            while let Ok(Removed { next: Some(_), .. }) = running.engine.remove_before(until).await {}
         });
     }
 }

@@ -31,6 +31,9 @@ struct Desk {
     disarmed: Mutex<usize>,
     puts: Mutex<u64>,
     meanwhile: Mutex<Option<Meanwhile>>,
+    index: Mutex<Vec<Entry>>,
+    /// Whoever wants to put more than so many times is as good as dead.
+    last: Mutex<Option<u64>>,
 }
 
 struct Stopped(Mutex<i64>);
@@ -69,6 +72,10 @@ impl Rows for Desk {
     }
 
     async fn put(&self, record: &Record, expected: &Expected) -> Result<Put, Failure> {
+        let number = *self.puts.lock().unwrap() + 1;
+        if self.last.lock().unwrap().is_some_and(|last| last < number) {
+            std::future::pending::<()>().await;
+        }
         let mut records = self.records.lock().unwrap();
         let stored = records.get(&record.row.id).map(|(_, version)| Version(version.to_string()));
         let fits = match (expected, stored) {
@@ -85,16 +92,23 @@ impl Rows for Desk {
         Ok(Put::Written(Version(puts.to_string())))
     }
 
-    async fn remove(&self, id: &PushId, _: &Version) -> Result<bool, Failure> {
-        Ok(self.records.lock().unwrap().remove(id).is_some())
+    async fn remove(&self, id: &PushId, version: &Version) -> Result<bool, Failure> {
+        let mut records = self.records.lock().unwrap();
+        let fits = records.get(id).is_some_and(|(_, stored)| stored.to_string() == version.0);
+        Ok(fits && records.remove(id).is_some())
     }
 
-    async fn index(&self, _: &Entry, _: Option<&Subject>) -> Result<(), Failure> {
+    async fn index(&self, entry: &Entry, _: Option<&Subject>) -> Result<(), Failure> {
+        self.index.lock().unwrap().insert(0, entry.clone());
         Ok(())
     }
 
-    async fn unindex(&self, _: &Entry) -> Result<(), Failure> {
+    async fn unindex(&self, _: &[Entry]) -> Result<(), Failure> {
         Ok(())
+    }
+
+    async fn between(&self, _: (Instant, Instant), _: usize) -> Result<Vec<Entry>, Failure> {
+        Ok(self.index.lock().unwrap().clone())
     }
 
     async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
@@ -193,6 +207,10 @@ fn process(desk: &Arc<Desk>, seed: u64) -> Process {
 
 impl Process {
     fn arrive(&self, region: &str, digest: &str, seconds: i64) -> Done {
+        self.arrive_or_die(region, digest, seconds).expect("at once")
+    }
+
+    fn arrive_or_die(&self, region: &str, digest: &str, seconds: i64) -> Option<Done> {
         *self.clock.0.lock().unwrap() = seconds * 1000;
         let subject = Subject {
             registry: "r".into(),
@@ -203,8 +221,8 @@ impl Process {
         };
         let (region, received) = (Region::parse(region).unwrap(), self.clock.now());
         let arrival = Arrival { region, received, id: seconds.to_string(), subject, payload: "{}".into() };
-        match self.engine.arrive(arrival).now_or_never().expect("at once") {
-            Ok(Accepted::Done(done)) => *done,
+        match self.engine.arrive(arrival, None).now_or_never()? {
+            Ok(Accepted::Done(done)) => Some(*done),
             Ok(Accepted::Spilled(..)) | Err(_) => panic!("not in its row"),
         }
     }
@@ -340,6 +358,47 @@ fn a_purge_and_the_next_round_leave_one_push() {
 }
 
 #[test]
+fn a_removal_and_the_next_round_leave_one_push() {
+    let desk = Arc::new(Desk::default());
+    let (one, two, three) = (process(&desk, 1), process(&desk, 2), process(&desk, 3));
+    let id = one.arrive("a", "d", 0).row.unwrap().id.clone();
+    one.arrive("b", "d", 1);
+    // 1. One has read round 1, which is spent, and arms a timer for round 2. 2. Two removes what is old. 3. Three reports.
+    // 4. One writes once more and dies.
+    let (after, key) = (desk.clone(), id.key.clone());
+    *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        *two.clock.0.lock().unwrap() = 5_000_000;
+        let removed = two.engine.remove_before(two.clock.now()).now_or_never().unwrap().unwrap();
+        assert_eq!((removed.count, removed.next), (1, None));
+        assert_eq!(three.arrive("b", "d", 5000).did, Did::Opened);
+        let puts = *after.puts.lock().unwrap();
+        *after.last.lock().unwrap() = Some(puts + 1);
+    }));
+    assert!(one.arrive_or_die("a", "d", 5000).is_none());
+    let records = desk.records.lock().unwrap();
+    let rows = records.values().map(|(record, _)| &record.row).filter(|row| row.id.key == key && !row.is_purged());
+    let rows: Vec<_> = rows.map(|row| (row.id.round, row.arrived.keys().map(Region::as_str).collect())).collect();
+    assert_eq!(rows, [(2, vec!["b"])]);
+}
+
+#[test]
+fn what_is_spent_is_removed_without_a_trace_and_a_report_on_its_way_opens_the_first_round() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    let id = one.arrive("a", "d", 0).row.unwrap().id.clone();
+    let armed = timer(&desk.armed.lock().unwrap()[0]);
+    *one.clock.0.lock().unwrap() = 100_000;
+    assert!(matches!(one.fire(&armed), Some(Looked::Applied(_))));
+    *two.clock.0.lock().unwrap() = 3_800_000;
+    let remove = || two.engine.remove_before(two.clock.now()).now_or_never().unwrap().unwrap().count;
+    assert_eq!(remove(), 1);
+    assert!(desk.records.lock().unwrap().is_empty());
+    assert_eq!(remove(), 0);
+    let done = one.arrive("b", "d", 3801);
+    assert_eq!((done.did, done.row.unwrap().id.clone()), (Did::Opened, id));
+}
+
+#[test]
 fn regions_at_the_same_instant_lose_no_write_to_each_other() {
     let desk = Arc::new(Desk::default());
     let one = process(&desk, 1);
@@ -357,7 +416,7 @@ fn regions_at_the_same_instant_lose_no_write_to_each_other() {
         };
         let region = Region::parse("b").unwrap();
         let arrival = Arrival { region, received, id: "b".into(), subject, payload: "{}".into() };
-        *note.lock().unwrap() = second.engine.arrive(arrival).now_or_never().is_none();
+        *note.lock().unwrap() = second.engine.arrive(arrival, None).now_or_never().is_none();
     }));
     one.arrive("a", "d", 0);
     assert!(*waited.lock().unwrap());

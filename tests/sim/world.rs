@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use chrono::DateTime;
 use global_webhook::clock::Instant;
@@ -45,6 +46,7 @@ pub(crate) enum Event {
     Restart(usize),
     Arrive(Arc<Arrival>),
     Operate(Key, Operation),
+    Remove(u64),
     Clear,
     Calm,
 }
@@ -66,6 +68,7 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) policy: Policy,
+    pub(crate) retention: Option<Duration>,
     pub(crate) polled: u64,
     /// Tasks that have not ended.
     pub(crate) running: BTreeSet<u64>,
@@ -115,7 +118,7 @@ impl global_webhook::clock::Clock for Nobody {
         Instant::UNIX_EPOCH
     }
 
-    async fn sleep(&self, _: std::time::Duration) {
+    async fn sleep(&self, _: Duration) {
         std::future::pending().await
     }
 }
@@ -204,6 +207,7 @@ impl World {
             })
             .collect();
         let policy = plan::policy(&mut rng);
+        let retention = plan::retention(&mut rng);
         let flight = if faults.slow > 0 { 2 * i64::try_from(FLIGHT_MAX).unwrap() } else { 100 };
         let blind = flight + 2 * SKEW_MAX;
         Arc::new(Self {
@@ -211,6 +215,7 @@ impl World {
                 now: 0,
                 model: Model::new(policy.clone()),
                 policy,
+                retention,
                 rng,
                 faults,
                 polled: 0,
@@ -288,6 +293,7 @@ impl World {
                 Event::FileDue => self.look_into_file(&services),
                 Event::Arrive(arrival) => self.send(&arrival, &services),
                 Event::Operate(key, operation) => self.operate(&key, operation, &services),
+                Event::Remove(age) => self.remove(age, &services),
                 Event::Clear => self.lock().clear_queue(),
                 Event::Calm => {
                     let mut state = self.lock();

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod otlp;
 pub mod ports;
 pub mod recorder;
 pub mod refusing;

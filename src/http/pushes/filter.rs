@@ -144,6 +144,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
     });
     let region = region.transpose()?;
     let owing = !statuses.is_empty() && statuses.iter().all(|status| matches!(*status, "waiting" | "owing"));
+    let waiting = owing && !statuses.contains(&"owing");
     let row = (!statuses.is_empty() || region.is_some()).then(|| {
         let test = move |row: &Row| {
             (statuses.is_empty() || statuses.iter().any(|status| has(row, status)))
@@ -157,6 +158,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
         since: members.instant("since", now)?,
         until: members.instant("until", now)?,
         owing,
+        waiting,
         subject: subject(&members)?,
         row,
     })
@@ -237,7 +239,10 @@ mod tests {
         assert_eq!(since("1970-01-02T01:00:00+01:00"), since("1970-01-02T00:00:00Z"));
         assert_eq!(since("1970-01-02T01:00:00%2B01:00"), since("1970-01-02T00:00:00Z"));
         assert_eq!(since(""), None);
-        assert!(search("code=x&CLIENTID=y&status=Waiting,owing", now).unwrap().owing);
-        assert!(!search("status=waiting,timed_out", now).unwrap().owing);
+        let looks_back =
+            |status: &str| search(&format!("code=x&CLIENTID=y&status={status}"), now).map(|s| (s.owing, s.waiting));
+        assert!(matches!(looks_back("Waiting,owing"), Ok((true, false))));
+        assert!(matches!(looks_back("waiting"), Ok((true, true))));
+        assert!(matches!(looks_back("waiting,timed_out"), Ok((false, false))));
     }
 }

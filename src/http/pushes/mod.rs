@@ -36,7 +36,8 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
     let _place = place(&*web.clock).await?;
     match (path, request.method()) {
         ([], &Method::GET) => list(request, service, web).await,
-        ([], _) => Err(Problem::method("GET")),
+        ([], &Method::DELETE) => remove(request, service, web).await,
+        ([], _) => Err(Problem::method("GET, DELETE")),
         ([id], &Method::GET | &Method::HEAD) => {
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(shown(request, &row, row.settled().is_some()))
@@ -96,6 +97,17 @@ pub(super) async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>
         Err(_) => Which::Newest(id.parse().map_err(|_| Problem::unknown_push())?),
     };
     Ok(service.run(|engine| async move { engine.row(&which).await }).await?)
+}
+
+/// Removes what was opened before the query's `until`.
+async fn remove(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
+    let members = Members::read(request.query_string(), &["until"])?;
+    let until = members.instant("until", web.clock.now())?.ok_or_else(|| {
+        let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-27T03:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
+        Problem::bad_request("until", message)
+    })?;
+    let removed = service.run(|engine| async move { engine.remove_before(until).await }).await?;
+    Ok(HttpResponse::Ok().json(Purged { instances_deleted: removed.count, more: removed.next.is_some() }))
 }
 
 async fn purge(id: &str, service: &Service) -> Result<HttpResponse, Problem> {

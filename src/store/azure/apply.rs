@@ -166,7 +166,7 @@ impl AzureStore {
     }
 
     /// Steps until nothing is left to ask.
-    async fn decide(&self, stored: Option<&Versioned>, step: &dyn Decide) -> Result<Step, Failure> {
+    pub(super) async fn decide(&self, stored: Option<&Versioned>, step: &dyn Decide) -> Result<Step, Failure> {
         let row = stored.map(|stored| &stored.record.row);
         let mut answer = None;
         loop {
@@ -201,7 +201,7 @@ impl AzureStore {
 
     /// Writes `next`, with a live timer behind whatever it owes; `None` after a conflict. `used` says that the timer in charge
     /// has fired, `app` whose push it is, `again` that the step comes again when it fails.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         stored: Option<&Versioned>,
         (next, app): (Row, String),
@@ -214,11 +214,15 @@ impl AzureStore {
             return Err(Failure::Unavailable("a write of this push has just failed".into()));
         }
         let base = stored.filter(|stored| stored.record.row.id == next.id);
-        let beside = stored.filter(|stored| stored.record.row.id != next.id);
-        if let Some(purged) = beside.filter(|stored| stored.record.row.is_purged())
-            && !self.write_again(purged, true).await?
+        let mut beside = stored.filter(|stored| stored.record.row.id != next.id).cloned();
+        // One that may be removed meanwhile, and most of an hour earlier, since no call takes that long.
+        let soon = clock::after(now, limits::PURGED_KEPT / 2);
+        if let Some(ended) = beside.take_if(|stored| stored.record.row.is_purged() || stored.record.row.is_spent(soon))
         {
-            return Ok(None);
+            beside = self.write_again(&ended, true).await?;
+            if beside.is_none() {
+                return Ok(None);
+            }
         }
         let (expected, revision) = match base {
             Some(base) => (Expected::Version(base.version.clone()), base.record.revision.saturating_add(1)),
@@ -261,10 +265,13 @@ impl AzureStore {
             self.disarm(&gone).await;
         }
         let Put::Written(version) = put? else { return Ok(None) };
+        if record.app == self.apps.own() {
+            self.owing.note(&record.row);
+        }
         if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {
-            match self.write_again(earlier, false).await {
-                Ok(true) => {}
-                Ok(false) => {
+            match self.write_again(&earlier, false).await {
+                Ok(Some(_)) => {}
+                Ok(None) => {
                     // What it was opened beside is not what it was any more. Nobody was told of it yet.
                     if self.rows.remove(&record.row.id, &version).await? {
                         if let Some(timer) = &record.timer {
@@ -281,16 +288,22 @@ impl AzureStore {
         Ok(Some(Versioned { record: Arc::new(record), version }))
     }
 
-    /// Writes a row as it is, so that nobody else can write upon what they remember of it; a purged one stays for longer. `false`
-    /// when it was changed meanwhile.
-    async fn write_again(&self, stored: &Versioned, longer: bool) -> Result<bool, Failure> {
+    /// Writes a row as it is, so that nobody else can write upon what they remember of it; if it is to stay for `longer`, as
+    /// purged or changed now. `None` when it was changed meanwhile.
+    async fn write_again(&self, stored: &Versioned, longer: bool) -> Result<Option<Versioned>, Failure> {
         let mut record = (*stored.record).clone();
         record.revision = record.revision.saturating_add(1);
-        if let (true, Phase::Purged { at, .. }) = (longer, &mut record.row.phase) {
-            *at = self.clock.now();
+        if longer {
+            let now = self.clock.now();
+            match &mut record.row.phase {
+                Phase::Purged { at, .. } => *at = now,
+                Phase::Waiting { .. } | Phase::Settled(_) => record.row.updated = now,
+            }
         }
-        let put = self.rows.put(&record, &Expected::Version(stored.version.clone())).await?;
-        Ok(matches!(put, Put::Written(_)))
+        Ok(match self.rows.put(&record, &Expected::Version(stored.version.clone())).await? {
+            Put::Written(version) => Some(Versioned { record: Arc::new(record), version }),
+            Put::Conflict | Put::InDoubt => None,
+        })
     }
 
     /// Has a live timer in the record for what it owes, no farther off than `longest`, and the time index name a push that begins
@@ -355,7 +368,7 @@ impl AzureStore {
             return Ok(false);
         }
         let entry = Entry { at: record.row.opened, push: record.row.id.clone() };
-        if let Err(cause) = self.rows.unindex(&entry).await {
+        if let Err(cause) = self.rows.unindex(std::slice::from_ref(&entry)).await {
             warn!(push.id = %entry.push, %cause, "a removed push stays in the time index until upkeep comes round");
         }
         if let Some(timer) = record.timer.as_ref().filter(|_| !used) {

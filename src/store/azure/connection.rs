@@ -2,7 +2,7 @@
 //! reading of errors.
 //!
 //! The storage crates shape requests and parse answers; everything else is taken out of their hands:
-//! - Their transport opens a connection per request and waits for ever; `Http` pools and gives up in time.
+//! - Their transport opens a connection per request and waits for ever; `transport.rs` pools and gives up in time.
 //! - Their retry repeats any request eight times and forgets that an earlier one may have been applied; it is off. Retrying
 //!   is `Connection::retry`'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
 //!   own caller, who keeps in mind that the outcome of a failed try is unknown (`is_transient`).
@@ -17,35 +17,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use azure_core::error::ErrorKind;
-use azure_core::headers::{self, Headers};
-use azure_core::{
-    Body, ClientOptions, HttpClient, Policy, Request, Response, RetryOptions, StatusCode, TransportOptions,
-};
+use azure_core::{ClientOptions, Policy, RetryOptions, TransportOptions};
 use azure_storage::{CloudLocation, StorageCredentials};
 
 use super::identity::ManagedIdentity;
 use super::policies::{AsciiJson, TtlForever};
-use crate::clock::{self, Clock, Instant, StorageClock};
+use super::transport::{Http, KINDS};
+use crate::clock::{self, Clock, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
-use crate::outgoing::Outgoing;
+use crate::metrics::Requests;
 use crate::store::Failure;
-
-/// Time to connect. A replica of the service answers within milliseconds or not at all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time of one request, its answer included. The callers' budgets are shorter where somebody waits.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept; below the minutes after which load balancers drop it without a word.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The same for the emulator, which closes idle connections after 5 s.
-const EMULATOR_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Largest answer that is read, in bytes; the service's own pages end at 4 MiB.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Tries of one logical call.
 pub(crate) const TRIES_MAX: u32 = 3;
@@ -64,6 +46,7 @@ pub struct Connection {
     credential: StorageCredentials,
     options: ClientOptions,
     clock: Arc<StorageClock>,
+    requests: Requests,
 }
 
 impl std::fmt::Debug for Connection {
@@ -79,7 +62,8 @@ impl Connection {
     /// [`Failure::Corrupt`] when the credential cannot be used.
     pub fn open(account: &Account, clock: Arc<StorageClock>) -> Result<Self, Failure> {
         let emulated = account.tables.starts_with("http:") || is_loopback(&account.tables);
-        let http = Http { client: Outgoing::new(move || client(emulated)), clock: Arc::clone(&clock) };
+        let requests = Requests::new(&KINDS);
+        let http = Http::new(emulated, Arc::clone(&clock), account.queues.clone(), requests.clone());
         let credential = match &account.credential {
             Credential::SharedKey(key) => StorageCredentials::access_key(account.name.clone(), key.clone()),
             Credential::Sas(sas) => StorageCredentials::sas_token(sas)
@@ -93,7 +77,12 @@ impl Connection {
             .transport(TransportOptions::new(Arc::new(http)))
             .retry(RetryOptions::none())
             .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>, Arc::new(AsciiJson)]);
-        Ok(Self { account: account.clone(), credential, options, clock })
+        Ok(Self { account: account.clone(), credential, options, clock, requests })
+    }
+
+    /// Requests are counted there, each try for itself.
+    pub(crate) fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     pub(crate) fn tables(&self) -> azure_data_tables::clients::TableServiceClient {
@@ -133,18 +122,6 @@ impl Connection {
     pub(crate) fn tries<'a>(&'a self, seed: &'a str) -> Tries<'a> {
         Tries { clock: &*self.clock, seed, made: 1, began: self.clock.now() }
     }
-}
-
-fn client(emulated: bool) -> reqwest::Result<reqwest::Client> {
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
-        .pool_idle_timeout(if emulated { EMULATOR_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
-        .redirect(reqwest::redirect::Policy::none());
-    if emulated {
-        client = client.no_proxy();
-    }
-    client.build()
 }
 
 /// The tries of one logical call.
@@ -274,86 +251,9 @@ pub(super) fn io(words: &'static str) -> azure_core::Error {
     azure_core::Error::message(ErrorKind::Io, words)
 }
 
-/// The crates' transport: pooled and timed, redirects not followed.
-struct Http {
-    client: Outgoing,
-    clock: Arc<StorageClock>,
-}
-
-impl std::fmt::Debug for Http {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Http")
-    }
-}
-
-#[async_trait]
-impl HttpClient for Http {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
-        let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
-            .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
-        let client = self.client.client().await.map_err(io)?;
-        let sent = self.clock.base_now();
-        let mut outgoing = client.request(method, request.url().clone());
-        for (name, value) in request.headers().iter() {
-            outgoing = outgoing.header(name.as_str(), value.as_str());
-        }
-        if let Body::Bytes(bytes) = request.body() {
-            outgoing = outgoing.body(bytes.clone());
-        }
-        let mut answer = outgoing.send().await.map_err(connection_trouble)?;
-        let status = StatusCode::try_from(answer.status().as_u16()).map_err(|_| io("a status that does not exist"))?;
-        let mut received = Headers::new();
-        for (name, value) in answer.headers() {
-            if let Ok(value) = value.to_str() {
-                received.insert(name.as_str().to_owned(), value.to_owned());
-            }
-        }
-        if let Some(date) = received.get_optional_str(&headers::DATE).and_then(http_date) {
-            self.clock.observe(date, sent);
-        }
-        fill_in(&mut received, request.headers());
-        // Read here, so that a connection that breaks half-way is an I/O error like any other.
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(connection_trouble)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(io("the answer is too large"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let body = futures_util::stream::once(std::future::ready(Ok(body.into())));
-        Ok(Response::new(status, received, Box::pin(body)))
-    }
-}
-
-/// The instant of an HTTP date, whose only form in use is that of RFC 9110's preferred one.
-fn http_date(text: &str) -> Option<Instant> {
-    let naive = chrono::NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-    Some(naive.and_utc())
-}
-
-/// Adds what the crates demand of every answer and nobody reads. A proxy that drops one of these would otherwise turn each
-/// success into an error.
-fn fill_in(received: &mut Headers, sent: &Headers) {
-    let has = |received: &Headers, name: &headers::HeaderName| received.get_optional_str(name).is_some();
-    for (name, value) in
-        [(headers::SERVER, "unknown"), (headers::VERSION, "unknown"), (headers::DATE, "Thu, 01 Jan 1970 00:00:00 GMT")]
-    {
-        if !has(received, &name) {
-            received.insert(name, value);
-        }
-    }
-    let id = received.get_optional_str(&headers::REQUEST_ID).and_then(|id| id.parse::<uuid::Uuid>().ok());
-    if id.is_none() {
-        received.insert(headers::REQUEST_ID, uuid::Uuid::nil().to_string());
-    }
-    let applied = headers::HeaderName::from_static("preference-applied");
-    if let Some(preference) = sent.get_optional_str(&headers::PREFER).filter(|_| !has(received, &applied)) {
-        received.insert(applied, preference.to_owned());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use azure_core::StatusCode;
     use azure_core::error::ResultExt;
 
     use super::*;
@@ -398,20 +298,5 @@ mod tests {
         let pauses: Vec<u128> = (0..100).map(|n| pause(&n.to_string(), 1 + n % 2).as_millis()).collect();
         assert!(pauses.iter().all(|ms| (50..=400).contains(ms)), "{pauses:?}");
         assert!(pauses.iter().collect::<std::collections::BTreeSet<_>>().len() > 20);
-    }
-
-    #[test]
-    fn demanded_headers_are_filled_in() {
-        let (mut received, mut sent) = (Headers::new(), Headers::new());
-        received.insert(headers::REQUEST_ID, "not-a-uuid");
-        received.insert(headers::VERSION, "2022-11-02");
-        sent.insert(headers::PREFER, "return-no-content");
-        fill_in(&mut received, &sent);
-        assert!(azure_storage::headers::CommonStorageResponseHeaders::try_from(&received).is_ok());
-        assert_eq!(received.get_optional_str(&headers::VERSION), Some("2022-11-02"));
-        assert_eq!(
-            received.get_optional_str(&headers::HeaderName::from_static("preference-applied")),
-            Some("return-no-content")
-        );
     }
 }

@@ -44,6 +44,11 @@ pub(super) fn index_time(at: Instant) -> String {
     format!("{:017}", LAST_MILLISECOND - at.timestamp_millis())
 }
 
+/// What stands before the RowKeys of all entries that are older than an instant, and behind all others.
+pub(super) fn index_bound(at: Instant) -> String {
+    format!("{:017}", LAST_MILLISECOND - at.timestamp_millis() + 1)
+}
+
 /// What an index row says; `None` when it is not one of ours.
 pub(super) fn parse_index_key(key: &str) -> Option<Entry> {
     let (time, id) = key.split_once('-')?;
@@ -247,6 +252,7 @@ mod tests {
             prop_assert_eq!(parse_index_key(&ka), Some(one.clone()));
             prop_assert_eq!(a.cmp(&b), kb.cmp(&ka), "newest first");
             prop_assert_eq!(a.cmp(&b), moment(one.at).cmp(&moment(other.at)));
+            prop_assert_eq!(a < b, index_bound(other.at) < ka);
         }
 
         #[test]

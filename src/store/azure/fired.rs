@@ -35,6 +35,9 @@ pub trait Core: Send + Sync {
     /// It must come again.
     async fn arrived(&self, arrival: Arrival) -> Result<(), Failure>;
 
+    /// Before when pushes were opened that the settings do not keep, and the step that purges; `None` where they keep all.
+    fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)>;
+
     /// The registry that stands for all webhooks, where one is set.
     fn registry(&self) -> Option<&str>;
 }

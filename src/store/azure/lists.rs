@@ -7,14 +7,11 @@ use tracing::error;
 
 use super::entity::parse_index_key;
 use super::parts::{Opening, Span};
-use super::{AzureStore, Failure};
+use super::{AzureStore, Failure, READS_AT_ONCE};
 use crate::clock::Instant;
 use crate::limits;
 use crate::push::{PushId, Row};
 use crate::store::{Page, Search};
-
-/// Rows read at the same time for one page.
-const READS_AT_ONCE: usize = 16;
 
 /// Begins the cursor of a page of pushes that owe something for longer than the list goes back.
 const OLDER: &str = "older-";

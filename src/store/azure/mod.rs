@@ -24,12 +24,26 @@
 //!   nothing and open round 1. So a purged row stays for an hour, and whoever opens the round after it first writes it again,
 //!   which lets it stay for another.
 //!
+//! - *A removal while something is reported.* 1. A reads a spent row (nothing was a repeat of it for an hour, nobody wrote it,
+//!   and it owes nothing). 2. B reads it too, to add a late region or an operator's word. 3a. A deletes it at the version that
+//!   it read; B's write conflicts, B finds nothing, and opens the first round. 3b. B writes; A's delete conflicts, and the row
+//!   stays. Either is as if one had come after the other. What B remembers of the row leads to a write, which conflicts alike.
+//! - *A removal while the next round opens.* 1. A reads round 1, which is spent, or will be within half an hour. 2. C removes it.
+//!   3. A inserts round 2. 4. D must not find nothing and open round 1 beside it. So A first writes round 1 again, as changed
+//!   now: 2a. C was first: A's write conflicts, and A finds what D finds. 2b. A was first: C's delete conflicts, and for an hour
+//!   nobody else's step removes it. Then A goes on as in *the next round*.
+//! - *A delete that lands late* lands at the version that was read, or not at all. Its entry is that of one instant, and the next
+//!   push of the same name has another.
+//! - *Two who remove.* Both read the row; one deletes it and counts it, the other conflicts. An entry that is gone is gone.
+//!
 //! Knowingly accepted: a process killed between the two writes of *the next round*, or one whose round 2 somebody has added to
 //! before it could take it back, leaves B as it was: B's report is in round 1, as if it had come before; and in round 2 as
 //! well, if the same webhook was under way twice at that instant, doubled by its sender or both to its row and over the queue.
+//! And nobody can tell any more that a tag has moved, or that a region reported before, by a push that was removed.
 
 pub mod apply;
 mod apps;
+mod census;
 pub mod connection;
 mod entity;
 pub mod fired;
@@ -41,7 +55,9 @@ pub mod parts;
 mod policies;
 pub mod queue;
 mod remembered;
+mod removal;
 pub mod table;
+mod transport;
 mod turns;
 pub mod upkeep;
 
@@ -52,15 +68,19 @@ use async_trait::async_trait;
 use futures_util::future::join;
 
 use self::apps::Apps;
+use self::census::Owing;
 use self::message::{Message, Spill, Upkeep};
 pub use self::names::{Names, QUEUE, TABLE};
 use self::parts::{Queue, Rows, Ticket};
 use self::remembered::Remembered;
 use self::turns::Turns;
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Which};
+use super::{Applied, Census, Decide, Failure, Health, Page, Removed, Search, Store, Which};
 use crate::clock::{Clock, Instant};
 use crate::limits;
 use crate::push::{Arrival, Key, Row};
+
+/// Rows read at the same time, for one page or one look.
+const READS_AT_ONCE: usize = 16;
 
 /// See the module.
 pub struct AzureStore {
@@ -70,6 +90,7 @@ pub struct AzureStore {
     apps: Apps,
     remembered: Remembered,
     turns: Turns,
+    owing: Owing,
     /// Numbers the writes of this process, from a start of its own.
     writes: AtomicU64,
 }
@@ -85,6 +106,7 @@ impl AzureStore {
             apps: Apps::new(app),
             remembered: Remembered::default(),
             turns: Turns::default(),
+            owing: Owing::default(),
             writes: AtomicU64::new(seed),
         }
     }
@@ -138,6 +160,15 @@ impl Store for AzureStore {
         lists::is_cursor(text)
     }
 
+    async fn remove_settled(
+        &self,
+        span: (Instant, Instant),
+        max: usize,
+        step: Arc<dyn Decide>,
+    ) -> Result<Removed, Failure> {
+        self.remove_oldest(span, max, &*step).await
+    }
+
     async fn prepare(&self) -> Health {
         let rows = async {
             self.rows.prepare().await?;
@@ -156,6 +187,10 @@ impl Store for AzureStore {
             Err(_) => Vec::new(),
         };
         Health { rows, queue, others }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        Ok(Some(self.owing.census(self.clock.now())))
     }
 }
 

@@ -163,11 +163,17 @@ pub trait Rows: Send + Sync + 'static {
     /// [`Failure`]; the entry may be there all the same.
     async fn index(&self, entry: &Entry, subject: Option<&Subject>) -> Result<(), Failure>;
 
-    /// Takes an entry out of the time index, if it is there.
+    /// Takes entries out of the time index, those that are there.
     ///
     /// # Errors
-    /// [`Failure`]; it may be gone all the same.
-    async fn unindex(&self, entry: &Entry) -> Result<(), Failure>;
+    /// [`Failure`]; some or all may be gone all the same.
+    async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure>;
+
+    /// Up to `limit` (1 to 1000) entries of a span, its end excluded, newest first.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn between(&self, span: (Instant, Instant), limit: usize) -> Result<Vec<Entry>, Failure>;
 
     /// Up to `limit` (1 to 1000) entries, newest first, and where the next page begins; `None` at the end.
     ///

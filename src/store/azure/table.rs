@@ -9,7 +9,8 @@
 //!
 //! Guarantees
 //! - A record changes only against its ETag. Every write carries an id of its own, so that one whose answer was lost is found.
-//! - One request per call as long as nothing fails; entities are never written in groups.
+//! - One request per call as long as nothing fails. Entities are never written in groups; entries of the index go in groups, and
+//!   one by one where a group fails, as it does for want of one of them.
 //!
 //! Races
 //! - *The answer of a write is lost.* 1. The write is repeated. 2. The repeat meets 409 or 412. 3. The row is read: with our id in
@@ -28,7 +29,7 @@ use futures_util::StreamExt as _;
 
 use super::connection::{self, Connection, is_transient, status};
 use super::entity::{
-    self, Stored, entry_entity, index_key, index_time, moment, note_entity, parse_index_key, record_key,
+    self, Stored, entry_entity, index_bound, index_key, index_time, moment, note_entity, parse_index_key, record_key,
 };
 use super::parts::{Entry, Expected, Failure, Opening, Put, Record, Rows, Span, Version, Versioned};
 use crate::clock::Instant;
@@ -40,6 +41,9 @@ const NOTES: &str = "notes";
 
 /// Most rows of one page of the service.
 const PAGE_MAX: usize = 1000;
+
+/// Most entities of one group of the service.
+const GROUP_MAX: usize = 100;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -103,6 +107,15 @@ impl Table {
             made = call().await;
         }
         made.map_err(|error| failure(&error))
+    }
+
+    /// Takes entries out of the index in one request: all, or none.
+    async fn unindex_group(&self, keys: &[String]) -> bool {
+        let partition = self.table.partition_key_client(INDEX);
+        let group = keys.iter().try_fold(partition.transaction(), |group, key| group.delete(key.as_str(), None));
+        let Ok(group) = group else { return false };
+        let sent = group.into_future().await;
+        sent.is_ok_and(|answer| answer.operation_responses.iter().all(|one| one.status_code.is_success()))
     }
 
     /// Creates the table. One that exists, or is still being deleted, is no error: the next request tells them apart.
@@ -261,9 +274,24 @@ impl Rows for Table {
         self.creating(|| self.connection.retry(&key, write)).await
     }
 
-    async fn unindex(&self, entry: &Entry) -> Result<(), Failure> {
-        let key = index_key(entry);
-        found(self.connection.retry(&key, || async { self.at(INDEX, &key).delete().await }).await).map(drop)
+    async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
+        for group in entries.chunks(GROUP_MAX) {
+            let keys: Vec<String> = group.iter().map(index_key).collect();
+            if keys.len() > 1 && self.unindex_group(&keys).await {
+                continue;
+            }
+            for key in &keys {
+                found(self.connection.retry(key, || async { self.at(INDEX, key).delete().await }).await)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn between(&self, (from, to): (Instant, Instant), limit: usize) -> Result<Vec<Entry>, Failure> {
+        let (newest, oldest) = (index_bound(to), index_bound(from));
+        let filter = format!("PartitionKey eq '{INDEX}' and RowKey ge '{newest}' and RowKey lt '{oldest}'");
+        let found = self.query(filter, Some("PartitionKey,RowKey"), limit.clamp(1, PAGE_MAX)).await?;
+        Ok(found.iter().filter_map(Stored::row_key).filter_map(parse_index_key).collect())
     }
 
     async fn entries(&self, limit: usize, cursor: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {

@@ -8,8 +8,13 @@
 //!   another one, and every process looks after the note itself, since upkeep's own timer may be lost like any other.
 //! - *Bounded.* A call looks at so many entries and goes on in a call of its own; so many pushes that owe something are
 //!   remembered from one walk to the next, and of more, all since the oldest are read again.
+//! - *What is older than the settings keep goes after the walk*, the oldest first, a thousand a call and in calls of their own
+//!   until the next walk is due; where it got to stands in the note. What stays is looked at again a day later, so that old
+//!   pushes which cannot go (another app's, say) cost one read a day.
 //!
-//! An entry of the index that no row answers to is removed after an hour.
+//! An entry of the index that no row answers to is removed after an hour. *A row on its way:* 1. A applies an arrival that waited
+//! on the queue for longer, and enters it. 2. B finds no row and removes the entry. 3. A writes the row. So A enters it twice, as
+//! of now as well, and whoever meets that entry enters the push again.
 
 use std::time::Duration;
 
@@ -25,8 +30,8 @@ use super::parts::{Entry, Expected, Put, Ticket, Version};
 use super::{AzureStore, Failure};
 use crate::clock::{self, Instant};
 use crate::limits;
-use crate::push::PushId;
-use crate::store::Which;
+use crate::push::{PushId, Row};
+use crate::store::{self, Which};
 
 /// Name of the note.
 const NOTE: &str = "upkeep";
@@ -57,6 +62,21 @@ struct Note {
     /// The walk under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     walk: Option<Walk>,
+    /// How far the removal of what is old has got.
+    #[serde(default)]
+    removal: Removal,
+}
+
+/// A pass of removal through the index, which goes on from walk to walk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Removal {
+    /// When it began, at the oldest.
+    began: Instant,
+    /// Whatever was entered before this it has looked at.
+    next: Instant,
+    /// More can go, and it goes on in calls of its own until then, when the next walk is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Instant>,
 }
 
 /// A walk that goes on in another call.
@@ -81,7 +101,8 @@ impl AzureStore {
         self.apps.sign(&*self.rows, self.clock.now()).await?;
         let (note, version) = self.note().await?;
         let found = note.walk.map(|walk| walk.owing).unwrap_or_default();
-        let note = Note { owing: if found.is_empty() { note.owing } else { found }, walk: None, ..note };
+        let owing = if found.is_empty() { note.owing } else { found };
+        let note = Note { owing, walk: None, removal: Removal { until: None, ..note.removal }, ..note };
         // After a conflict somebody else has armed it.
         self.arm_upkeep(note, version, limits::TIMER_DELAY_MIN, true).await.map(drop)
     }
@@ -149,7 +170,7 @@ impl AzureStore {
         }
     }
 
-    /// Goes on with a walk.
+    /// Goes on with a walk, or with the removal that follows it.
     ///
     /// # Errors
     /// The message must come again.
@@ -158,39 +179,71 @@ impl AzureStore {
         if note.ticket != upkeep.ticket {
             return Ok("older");
         }
-        self.apps.sign(&*self.rows, self.clock.now()).await?;
+        let now = self.clock.now();
+        self.apps.sign(&*self.rows, now).await?;
+        let removing = note.removal.until.take().filter(|until| now < *until);
+        let finished = removing.is_some() || self.walk(&mut note, upkeep.first, core).await?;
+        let mut wait = limits::TIMER_DELAY_MIN;
+        if finished {
+            let walk = removing.unwrap_or_else(|| clock::after(now, limits::UPKEEP_INTERVAL));
+            if self.remove_old(&mut note.removal, core).await {
+                note.removal.until = Some(walk);
+            } else {
+                wait = clock::until(now, walk);
+            }
+        }
+        self.arm_upkeep(note, version, wait, upkeep.first && !finished).await?;
+        Ok(if removing.is_some() { "removed" } else { "walked" })
+    }
+
+    /// Goes on with a walk; whether it came to its end.
+    async fn walk(&self, note: &mut Note, first: bool, core: &dyn Core) -> Result<bool, Failure> {
         let began = note.walk.is_none();
         let mut walk = note.walk.take().unwrap_or_else(|| Walk { began: self.clock.now(), ..Walk::default() });
         if began {
             let known = std::mem::take(&mut note.owing).into_iter();
             let known: Vec<Entry> = known.map(|push| Entry { at: Instant::MIN_UTC, push }).collect();
-            self.look_at(&known, upkeep.first, &mut walk, core).await?;
+            self.look_at(&known, first, &mut walk, core).await?;
         }
         let mut seen = 0;
-        let finished = loop {
+        loop {
             let (mut entries, cursor) = self.rows.entries(PAGE, walk.cursor.as_deref()).await?;
             let all = entries.len();
             entries.retain(|entry| note.done.is_none_or(|done| entry.at > done));
-            self.look_at(&entries, upkeep.first, &mut walk, core).await?;
+            self.look_at(&entries, first, &mut walk, core).await?;
             seen += all;
             walk.cursor = cursor;
             if walk.cursor.is_none() || entries.len() < all {
-                break true;
+                break;
             }
             if seen >= limits::UPKEEP_ENTRIES_MAX {
-                break false;
+                note.walk = Some(walk);
+                return Ok(false);
             }
-        };
-        let (note, wait) = if finished {
-            let done = walk.began - MARGIN;
-            let done = Some(walk.oldest.map_or(done, |oldest| done.min(oldest - Duration::from_millis(1))));
-            info!(input = "upkeep", outcome = "walked", owing = walk.owing.len());
-            (Note { done, owing: walk.owing, walk: None, ..note }, limits::UPKEEP_INTERVAL)
-        } else {
-            (Note { walk: Some(walk), ..note }, limits::TIMER_DELAY_MIN)
-        };
-        self.arm_upkeep(note, version, wait, upkeep.first && !finished).await?;
-        Ok("walked")
+        }
+        let done = walk.began - MARGIN;
+        note.done = Some(walk.oldest.map_or(done, |oldest| done.min(oldest - Duration::from_millis(1))));
+        info!(input = "upkeep", outcome = "walked", owing = walk.owing.len());
+        note.owing = walk.owing;
+        Ok(true)
+    }
+
+    /// Removes what is older than the settings keep, as much as one call may; whether more can go.
+    async fn remove_old(&self, removal: &mut Removal, core: &dyn Core) -> bool {
+        let now = self.clock.now();
+        let Some((before, step)) = core.old(now) else { return false };
+        if clock::until(removal.began, now) >= limits::REMOVAL_PASS {
+            *removal = Removal { began: now, ..Removal::default() };
+        }
+        let (removed, failed) = store::remove_share(self, &*self.clock, (removal.next, before), &step).await;
+        removal.next = removed.next.unwrap_or(before);
+        if removed.count > 0 {
+            info!(input = "upkeep", outcome = "removed", pushes = removed.count);
+        }
+        if let Some(cause) = &failed {
+            warn!(%cause, "not all that is old could be removed; the next walk tries again");
+        }
+        removed.next.is_some() && failed.is_none()
     }
 
     /// Looks at the pushes of some entries and notes those that owe something.
@@ -222,14 +275,16 @@ impl AzureStore {
         };
         let Some(stored) = stored else {
             if entry.at > Instant::MIN_UTC && clock::until(entry.at, now) > limits::ORPHAN_AGE {
-                self.rows.unindex(entry).await?;
+                self.rows.unindex(std::slice::from_ref(entry)).await?;
             }
             return Ok(false);
         };
         let row = &stored.record.row;
+        self.enter_again(entry, row).await?;
         let Some(wake) = row.wake() else {
+            self.owing.note(row);
             if entry.at > Instant::MIN_UTC && entry.at != row.opened {
-                self.rows.unindex(entry).await?;
+                self.rows.unindex(std::slice::from_ref(entry)).await?;
             }
             return Ok(false);
         };
@@ -237,6 +292,7 @@ impl AzureStore {
             // Left to that app, and watched until it is gone.
             return Ok(true);
         }
+        self.owing.note(row);
         let overdue = if first { wake <= now } else { clock::until(wake, now) > OVERDUE };
         if overdue {
             let which = Which::Push(entry.push.clone());
@@ -247,5 +303,14 @@ impl AzureStore {
             self.cover_again(&stored).await?;
         }
         Ok(true)
+    }
+
+    /// Enters a push under its own instant, if another entry of it tells that this may be missing: what was received long before
+    /// its row was written, since that waited on the queue, had an old entry without a row for a moment.
+    pub(super) async fn enter_again(&self, entry: &Entry, row: &Row) -> Result<(), Failure> {
+        if clock::until(row.opened, entry.at) > limits::ORPHAN_AGE / 2 {
+            self.rows.index(&Entry { at: row.opened, push: row.id.clone() }, Some(&row.subject)).await?;
+        }
+        Ok(())
     }
 }

@@ -25,8 +25,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::file::{adopt, at_open, complete, connect, fault, own, place, prepare, tighten};
 use crate::clock::Instant;
 use crate::limits;
+use crate::metrics::{Answered, Requests};
 use crate::push::{Key, Row};
-use crate::store::{Failure, Which};
+use crate::store::{Census, Failure, Which};
 
 /// Bits of a slot below its milliseconds.
 const TIE_BITS: u32 = 20;
@@ -63,12 +64,14 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     /// The newest rounds of the keys written last, the batch's own included. Emptied when a batch is undone.
     newest: LruCache<Key, Arc<Row>>,
+    /// What all rows owe, once somebody has asked for it. Counted anew after a batch is undone.
+    census: Option<Census>,
 }
 
 impl Writer {
     fn new(connection: Connection) -> Self {
         let size = NonZeroUsize::new(limits::REMEMBERED_ROWS_MAX).unwrap_or(NonZeroUsize::MIN);
-        Self { connection, newest: LruCache::new(size) }
+        Self { connection, newest: LruCache::new(size), census: None }
     }
 
     /// The row, if it is at hand.
@@ -96,6 +99,32 @@ impl Writer {
 
     pub(super) fn forget(&mut self, key: &Key) {
         self.newest.pop(key);
+    }
+
+    /// Keeps count of what is owed, where a row is written over another, or one of the two is none.
+    pub(super) fn owes(&mut self, before: Option<&Row>, after: Option<&Row>) {
+        let of = |row: Option<&Row>| row.map(Census::of).unwrap_or_default();
+        self.census = self.census.map(|all| all.with(of(after)).without(of(before)));
+    }
+
+    /// What all rows owe: counted over those that owe something when it is first asked for, then kept. The counting takes some
+    /// microseconds for each of them.
+    pub(super) fn census(&mut self) -> rusqlite::Result<Census> {
+        if let Some(known) = self.census {
+            return Ok(known);
+        }
+        let counted = self.connection.query_row(
+            "SELECT count(*) FILTER (WHERE waits), coalesce(sum(CASE WHEN waits THEN 0 ELSE
+                 (SELECT count(value -> '$.delivery.owed') FROM json_each(body, '$.row.phase.settled.outbox')) END), 0)
+             FROM (SELECT body, body -> '$.row.phase.waiting' IS NOT NULL AS waits FROM pushes WHERE wake IS NOT NULL)",
+            [],
+            |columns| {
+                let count = |at| columns.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or(0));
+                Ok(Census { waiting: count(0)?, owed: count(1)? })
+            },
+        )?;
+        self.census = Some(counted);
+        Ok(counted)
     }
 }
 
@@ -133,6 +162,8 @@ pub(super) struct Database {
     /// `None` once it is closed.
     open: Mutex<Option<Open>>,
     next_wake: watch::Receiver<Option<Instant>>,
+    /// Operations by kind and result.
+    pub(super) requests: Requests,
     /// Held until both threads have ended.
     _owner: File,
 }
@@ -176,7 +207,7 @@ impl Database {
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
         ];
         let open = Mutex::new(Some(Open { writes, reads, threads }));
-        Ok(Self { open, next_wake, _owner: owner })
+        Ok(Self { open, next_wake, requests: Requests::new(&["read", "write"]), _owner: owner })
     }
 
     /// Lets queued operations finish, closes the file, complete in itself, and waits for both. Later operations fail.
@@ -200,7 +231,7 @@ impl Database {
         &self,
         work: impl FnMut(&mut Writer) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.queue(|open| &open.writes), work).await
+        self.counted("write", ask(self.queue(|open| &open.writes), work).await)
     }
 
     /// Runs `work` on the reading connection.
@@ -208,7 +239,12 @@ impl Database {
         &self,
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        ask(self.queue(|open| &open.reads), work).await
+        self.counted("read", ask(self.queue(|open| &open.reads), work).await)
+    }
+
+    fn counted<T>(&self, kind: &str, end: Result<T, Failure>) -> Result<T, Failure> {
+        self.requests.count(kind, if end.is_ok() { Answered::Ok } else { Answered::Failed });
+        end
     }
 
     /// When a push is due next; changes before the write that changed it is answered.
@@ -282,6 +318,7 @@ impl Writer {
         let end = self.run_inside(batch);
         if end.is_err() {
             self.newest.clear();
+            self.census = None;
             if !self.connection.is_autocommit() {
                 // Fails only when the error has ended the transaction already.
                 let _ = self.connection.execute_batch("ROLLBACK");

@@ -5,6 +5,8 @@
 //!   at next, which is a column of the same record. So there is no timer without its row, no orphan in the time index, no
 //!   conflict, and nothing to make good.
 //! - What was answered survives a kill and a power cut (see the database's module).
+//! - What is old goes a few at a time, each few as one operation among the arrivals': it shares their commits, and none of
+//!   them waits for more than that. The pages that it leaves are those that the next pushes are written to.
 //!
 //! Knowingly accepted: an arrival has no other place than its row, so one that cannot be written is refused. Pushes opened in
 //! the same millisecond are listed in an order of their own.
@@ -25,11 +27,12 @@ use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 
 use self::database::{Database, Writer, instant, occupy, slot};
 use self::lists::{list, newest_at, parse_cursor};
-use super::{Applied, Decide, Failure, Health, Page, Search, Store, Wakes, Which};
+use super::{Applied, Census, Decide, Failure, Health, Page, Removed, Search, Store, Wakes, Which};
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
+use crate::metrics::Requests;
 use crate::push::names::{half, hex};
-use crate::push::{Answer, Arrival, Change, Decision, Key, PushId, Question, Row, record};
+use crate::push::{Answer, Arrival, Change, Decision, Did, Key, PushId, Question, Row, record};
 
 /// How long a step that could not be written counts against the store's health.
 const FAILED_LATELY: Duration = Duration::from_secs(60);
@@ -53,6 +56,11 @@ impl EmbeddedStore {
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let database = Arc::new(Database::open(path.as_ref())?);
         Ok(Self { database, clock, failed: Mutex::default() })
+    }
+
+    /// Reads and writes are counted there.
+    pub(crate) fn requests(&self) -> Requests {
+        self.database.requests.clone()
     }
 }
 
@@ -140,12 +148,14 @@ fn apply(writer: &mut Writer, which: &Which, step: &dyn Decide) -> rusqlite::Res
         (Change::Remove, row) => {
             if let Some(row) = row {
                 writer.forget(&row.id.key);
+                writer.owes(Some(&row), None);
                 let sql = "DELETE FROM pushes WHERE id = ?1";
                 writer.connection.prepare_cached(sql)?.execute([packed(&row.id.key, row.id.round)])?;
             }
             None
         }
         (Change::Put(next), row) => {
+            writer.owes(row.as_deref().filter(|row| row.id == next.id), Some(&next));
             if row.is_some_and(|row| row.id == next.id) {
                 update(writer, &next)?;
             } else {
@@ -185,6 +195,32 @@ fn update(writer: &Writer, row: &Row) -> rusqlite::Result<()> {
     writer.connection.prepare_cached(sql)?.execute(params![wake(row), body, id]).map(drop)
 }
 
+/// The oldest pushes of a span by their slots, with the names of those that owe nothing.
+fn oldest(
+    connection: &Connection,
+    (from, to): (Instant, Instant),
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, Option<PushId>)>> {
+    connection
+        .prepare_cached("SELECT slot, id, wake FROM pushes WHERE slot >= ?1 AND slot < ?2 ORDER BY slot LIMIT ?3")?
+        .query_map(params![slot(from), slot(to), i64::try_from(limit).unwrap_or(i64::MAX)], |columns| {
+            let (slot, id, wake): (i64, Id, Option<i64>) = (columns.get(0)?, columns.get(1)?, columns.get(2)?);
+            Ok((slot, if wake.is_none() { unpacked(&id) } else { None }))
+        })?
+        .collect()
+}
+
+/// Applies a step that purges to each push; how many are gone.
+fn purge(writer: &mut Writer, pushes: &[PushId], step: &dyn Decide) -> rusqlite::Result<usize> {
+    let mut gone = 0;
+    for push in pushes {
+        // One that cannot be read stays.
+        let applied = apply(writer, &Which::Push(push.clone()), step)?;
+        gone += usize::from(applied.is_ok_and(|applied| applied.did == Did::Purged));
+    }
+    Ok(gone)
+}
+
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn apply(&self, which: &Which, step: Arc<dyn Decide>) -> Result<Applied, Failure> {
@@ -222,6 +258,23 @@ impl Store for EmbeddedStore {
         parse_cursor(text).is_some()
     }
 
+    async fn remove_settled(
+        &self,
+        (from, to): (Instant, Instant),
+        max: usize,
+        step: Arc<dyn Decide>,
+    ) -> Result<Removed, Failure> {
+        let mut found = self.database.read(move |connection| oldest(connection, (from, to), max + 1)).await?;
+        let rest = if found.len() > max { found.pop() } else { None };
+        let at_rest: Vec<PushId> = found.into_iter().filter_map(|(_, id)| id).collect();
+        let mut count = 0;
+        for some in at_rest.chunks(limits::EMBEDDED_REMOVED_MAX) {
+            let (some, step) = (some.to_vec(), Arc::clone(&step));
+            count += self.database.write(move |writer| purge(writer, &some, &*step)).await?;
+        }
+        Ok(Removed::of(count, from, rest.map(|(slot, _)| instant(slot))))
+    }
+
     async fn prepare(&self) -> Health {
         // It is that already, but a page is written all the same.
         let rows = self
@@ -232,6 +285,10 @@ impl Store for EmbeddedStore {
         let lately = failed.filter(|(at, _)| clock::until(*at, self.clock.now()) < FAILED_LATELY);
         let rows = rows.and_then(|()| lately.map_or(Ok(()), |(_, cause)| Err(cause)));
         Health { queue: rows.clone(), rows, others: Vec::new() }
+    }
+
+    async fn census(&self) -> Result<Option<Census>, Failure> {
+        self.database.write(Writer::census).await.map(Some)
     }
 }
 
