@@ -91,7 +91,10 @@ async function load(how) {
   const article = new DOMParser().parseFromString(text, "text/html").querySelector("article[data-view]");
   if (!article) { trouble(answer, { code: "foreign", message: "Something else than this service answered." }); return soon(5000); }
   [away, read] = [null, Date.now()];
-  if (dialogs.ask.open) dialogs.ask.close();
+  if (dialogs.ask.open) {
+    dialogs.ask.close();
+    if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
+  }
   ahead = Date.parse(article.dataset.now) - Date.now();
   $("#trouble").replaceChildren();
   main.classList.remove("stale");

@@ -57,10 +57,16 @@ async fn what_is_sent_again_is_asked_for_first() {
     tab.click("dialog [value=go]").await;
     tab.until("!document.querySelector('dialog[open]')").await;
     tab.until("!document.querySelector('.verdict').innerText.includes('oncall')").await;
-    let sent = others.take();
+    let mut sent = Vec::new();
+    eventually("it is sent", LIMIT, async || {
+        sent.extend(others.take());
+        !sent.is_empty()
+    })
+    .await;
+    tab.shows(".columns", "confirmed").await;
     let [(head, _)] = &sent[..] else { panic!("one notification: {sent:?}") };
     assert_eq!(head.get("webhook-id"), before.as_str());
-    assert!(ops.take().is_empty(), "the others are left alone");
+    assert!(ops.take().is_empty() && others.take().is_empty(), "the others are left alone");
     assert_eq!(tab.said(), Vec::<String>::new());
 }
 

@@ -226,7 +226,7 @@ async fn ten_thousand_pushes_are_no_slower_to_look_at() {
     );
     // Many times what it takes on an idle machine, with a build that is not optimised.
     for took in [first, filtered, older] {
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }
 

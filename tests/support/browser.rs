@@ -18,7 +18,7 @@ use super::eventually;
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
 /// Time for anything that happens at once on an idle machine.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The one browser of all tests. It ends with them, since its pipe does.
 pub struct Browser {
