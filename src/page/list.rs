@@ -35,7 +35,7 @@ impl Overview<'_> {
     /// The view.
     #[must_use]
     pub fn render(&self) -> String {
-        let verdicts = verdict::of(self.day, self.owing, self.list);
+        let verdicts = verdict::of(self.day, self.owing, self.filters.are_none().then_some(self.list));
         let regions: Vec<&str> = self.regions.iter().map(String::as_str).collect();
         let frame = Frame { now: self.now, regions: self.columns(), day: self.day };
         let busy = !self.owing.pushes.is_empty();

@@ -18,6 +18,9 @@ mod timeline;
 mod verdict;
 mod words;
 
+#[cfg(test)]
+mod foreign_tests;
+
 use std::sync::LazyLock;
 
 use base64::Engine as _;

@@ -72,8 +72,8 @@ pub(super) fn list(verdicts: &[Verdict]) -> Markup {
     }
 }
 
-/// What is to be said of everything.
-pub(super) fn of(day: &Regions, owing: &List, list: &List) -> Vec<Verdict> {
+/// What is to be said of everything; `list` has the newest pushes, where it has all.
+pub(super) fn of(day: &Regions, owing: &List, list: Option<&List>) -> Vec<Verdict> {
     // Who is not told comes before who is slow.
     let mut all = refusing(owing);
     all.extend(regions(day).into_iter().map(|verdict| verdict.to("?view=regions", "Regions")));
@@ -97,9 +97,9 @@ pub(super) fn of(day: &Regions, owing: &List, list: &List) -> Vec<Verdict> {
 }
 
 /// One calm sentence.
-fn well(day: &Regions, list: &List, waiting: usize) -> Verdict {
+fn well(day: &Regions, list: Option<&List>, waiting: usize) -> Verdict {
     let reporting = day.regions.iter().filter(|r| r.arrivals > 0).count();
-    let last = list.pushes.iter().find(|p| p.status.state == State::Replicated);
+    let last = list.into_iter().flat_map(|list| &list.pushes).find(|p| p.status.state == State::Replicated);
     let bold = match (day.pushes, waiting) {
         (0, _) => html! { "Nothing was pushed in the last 24 hours, and nothing is owed." },
         (_, 0) => {
