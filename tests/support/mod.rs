@@ -3,6 +3,7 @@
 pub mod azurite;
 pub mod browser;
 pub mod caller;
+pub mod command;
 pub mod cost;
 pub mod dice;
 pub mod gate;
