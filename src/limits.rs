@@ -54,6 +54,8 @@ pub const REGIONS_COUNTED_MAX: usize = 1000;
 
 /// How long a summary of the regions is good for whoever asks for the same: a page that is open asks every few seconds.
 pub const REGIONS_KEPT: Duration = Duration::from_secs(30);
+/// See [`REGIONS_KEPT`].
+pub const REGIONS_KEPT_LEAST: Duration = Duration::from_secs(3);
 
 /// Longest wait of a call for a push to settle: the platform's front end ends every call after 230 s.
 pub const WAIT_MAX: Duration = Duration::from_secs(200);
