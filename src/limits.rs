@@ -78,6 +78,10 @@ pub const ID_BYTES_MAX: usize = 128;
 /// Longest repository, tag, digest, action or host of a webhook, in bytes; eight times what the OCI rules allow for a name.
 pub const MEMBER_BYTES_MAX: usize = 2048;
 
+/// Longest body for GitHub's `repository_dispatch`, in bytes; it takes as many characters. A hundred regions with the longest
+/// names the OCI rules allow stay below a third of it.
+pub const GITHUB_BYTES_MAX: usize = 65_535;
+
 /// Longest image in a query or an argument, in bytes: every part as long as a webhook may name it.
 pub const IMAGE_BYTES_MAX: usize = 4 * MEMBER_BYTES_MAX;
 

@@ -191,10 +191,10 @@ fn plain(byte: u8) -> bool {
 }
 
 /// What a target is told of unless it says. A consumer of the registry's own format knows of images that are there, and of
-/// nothing else.
+/// nothing else; a workflow that names no type is started by whatever comes.
 fn default_notices(format: Format) -> Vec<Notice> {
     match format {
-        Format::Acr => vec![Notice::Replicated, Notice::Recovered],
+        Format::Acr | Format::Github => vec![Notice::Replicated, Notice::Recovered],
         Format::Standard | Format::CloudEvents | Format::Slack | Format::Teams => {
             vec![Notice::Replicated, Notice::TimedOut]
         }
@@ -205,7 +205,7 @@ fn default_notices(format: Format) -> Vec<Notice> {
 /// and the registry sends only what its webhooks were made for.
 fn default_actions(format: Format) -> Vec<String> {
     match format {
-        Format::Acr => vec!["push".to_owned()],
+        Format::Acr | Format::Github => vec!["push".to_owned()],
         Format::Standard | Format::CloudEvents | Format::Slack | Format::Teams => Vec::new(),
     }
 }

@@ -83,13 +83,27 @@ fn case_c2_no_acr_target_is_told_of_what_is_no_success() {
     for outcome in ["timed_out", "superseded"] {
         let told = faults("acr", outcome);
         assert!(told.len() == 1 && told[0].contains(outcome) && told[0].contains("no success"), "{told:?}");
-        for format in ["standard", "cloudevents", "slack", "teams"] {
+        for format in ["standard", "cloudevents", "slack", "teams", "github"] {
             assert_eq!(faults(format, outcome), [""; 0]);
         }
     }
     for outcome in ["replicated", "recovered"] {
         assert_eq!(faults("acr", outcome), [""; 0]);
     }
+}
+
+#[test]
+fn a_workflow_is_started_by_images_that_are_everywhere_unless_more_is_asked_for() {
+    let read_one = |members: &str| {
+        let json = format!(r#"[{{"name":"a","url":"https://a/","format":"github"{members}}}]"#);
+        let (mut targets, faults) = read(&[("WebhookTargets", &json)]);
+        assert_eq!(faults, [""; 0]);
+        targets.pop().unwrap().policy
+    };
+    let default = read_one("");
+    assert_eq!(default.notices, [Notice::Replicated, Notice::Recovered]);
+    assert_eq!(default.filter.actions, ["push"]);
+    assert_eq!(read_one(r#","outcomes":["timed_out"]"#).notices, [Notice::TimedOut]);
 }
 
 #[test]

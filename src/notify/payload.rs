@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::chat;
 use crate::clock::Instant;
+use crate::limits;
 use crate::push::Region;
 use crate::push::state::{Notice, Row};
 
@@ -33,10 +34,12 @@ pub enum Format {
     Slack,
     /// Teams workflow: an Adaptive Card.
     Teams,
+    /// GitHub's `repository_dispatch`, which starts workflows.
+    Github,
 }
 
 impl Format {
-    const ALL: [Self; 5] = [Self::Acr, Self::Standard, Self::CloudEvents, Self::Slack, Self::Teams];
+    const ALL: [Self; 6] = [Self::Acr, Self::Standard, Self::CloudEvents, Self::Slack, Self::Teams, Self::Github];
 
     /// Reads the word of the settings, in any case.
     ///
@@ -57,6 +60,7 @@ impl Format {
             Self::CloudEvents => "cloudevents",
             Self::Slack => "slack",
             Self::Teams => "teams",
+            Self::Github => "github",
         }
     }
 
@@ -65,7 +69,7 @@ impl Format {
     pub fn tells(self, notice: Notice) -> bool {
         match self {
             Self::Acr => matches!(notice, Notice::Replicated | Notice::Recovered),
-            Self::Standard | Self::CloudEvents | Self::Slack | Self::Teams => true,
+            Self::Standard | Self::CloudEvents | Self::Slack | Self::Teams | Self::Github => true,
         }
     }
 }
@@ -86,8 +90,8 @@ const OWN_AGENT: &str = concat!("acr-global-webhook/", env!("CARGO_PKG_VERSION")
 /// What `notice` says of `row`, in `format`. `public_url` is where this service is reached, without a slash at the end.
 ///
 /// # Errors
-/// The format has no words for the notice, the row has not settled, or its payload is not a JSON object. The last two do not
-/// happen to a row that this service wrote.
+/// The format has no words for the notice, the row has not settled, its payload is not a JSON object, or the body is longer
+/// than GitHub takes. The second and third do not happen to a row that this service wrote.
 pub fn message(format: Format, row: &Row, notice: Notice, public_url: Option<&str>) -> Result<Message, String> {
     if !format.tells(notice) {
         return Err(format!("the format `{}` has no words for `{}`", format.word(), notice.word()));
@@ -100,16 +104,20 @@ pub fn message(format: Format, row: &Row, notice: Notice, public_url: Option<&st
         Format::CloudEvents => json(&|| serde_json::to_string(&CloudEvent::of(&data, row)))?,
         Format::Slack => chat::slack(&data).to_string(),
         Format::Teams => chat::teams(&data).to_string(),
+        Format::Github => json(&|| serde_json::to_string(&Dispatch::of(&data, row)))?,
     };
+    if format == Format::Github && body.len() > limits::GITHUB_BYTES_MAX {
+        return Err(format!("the body has {} bytes, and GitHub takes {}", body.len(), limits::GITHUB_BYTES_MAX));
+    }
     let (content_type, user_agent) = match format {
         Format::Acr => ("application/json; charset=utf-8", "AzureContainerRegistry/1.0"),
         Format::CloudEvents => ("application/cloudevents+json; charset=UTF-8", OWN_AGENT),
-        Format::Standard | Format::Slack | Format::Teams => ("application/json", OWN_AGENT),
+        Format::Standard | Format::Slack | Format::Teams | Format::Github => ("application/json", OWN_AGENT),
     };
     Ok(Message { content_type, user_agent, body })
 }
 
-/// What every format but the registry's own says; its JSON is the `data` of `standard` and `cloudevents`.
+/// What every format but the registry's own says; its JSON is the `data` of `standard`, `cloudevents` and `github`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Data<'a> {
@@ -252,6 +260,30 @@ impl<'a> CloudEvent<'a> {
             datacontenttype: "application/json",
             data,
         }
+    }
+}
+
+/// GitHub takes these two members, and ten at most in the second.
+#[derive(Serialize)]
+struct Dispatch<'a> {
+    /// What a workflow names under `types`.
+    event_type: String,
+    client_payload: ClientPayload<'a>,
+}
+
+/// A workflow sees nothing else of the request, so the `webhook-id` is in it.
+#[derive(Serialize)]
+struct ClientPayload<'a> {
+    id: String,
+    timestamp: String,
+    data: &'a Data<'a>,
+}
+
+impl<'a> Dispatch<'a> {
+    fn of(data: &'a Data<'a>, row: &Row) -> Self {
+        let id = row.notification_id(data.notice);
+        let client_payload = ClientPayload { id, timestamp: text(data.at), data };
+        Self { event_type: data.kind().replace('.', "_"), client_payload }
     }
 }
 

@@ -150,6 +150,28 @@ fn the_official_sdk_reads_the_cloud_events() {
 }
 
 #[test]
+fn what_github_takes_is_kept_within() {
+    let regions: Vec<Region> = (0..limits::REGIONS_MAX).map(|n| region(&format!("{n:0>64}"))).collect();
+    for notice in NOTICES {
+        let mut row = row(notice);
+        let seen = row.arrived[&region("westus")].clone();
+        row.arrived = regions.iter().step_by(2).map(|region| (region.clone(), seen.clone())).collect();
+        row.before = regions.iter().map(|region| (region.clone(), at(0))).collect();
+        row.regions.clone_from(&regions);
+        (row.subject.repository, row.subject.tag) = ("r".repeat(255), Some("t".repeat(128)));
+        let body = message(Format::Github, &row, notice, Some("https://hooks.example")).unwrap().body;
+        assert!(body.len() < limits::GITHUB_BYTES_MAX / 3, "{}", body.len());
+        // Nobody's names are like that, but they are taken.
+        row.subject.repository = "\u{1}".repeat(limits::MEMBER_BYTES_MAX);
+        row.subject.digest.clone_from(&row.subject.repository);
+        row.subject.tag = Some(row.subject.repository.clone());
+        (row.subject.action, row.subject.registry) = (row.subject.repository.clone(), row.subject.repository.clone());
+        let problem = message(Format::Github, &row, notice, None).unwrap_err();
+        assert!(problem.ends_with("bytes, and GitHub takes 65535"), "{problem}");
+    }
+}
+
+#[test]
 fn other_actions_and_untagged_manifests_have_their_own_words() {
     let mut row = row(Notice::Replicated);
     row.subject.registry = String::new();

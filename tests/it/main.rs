@@ -53,6 +53,7 @@ mod neighbours;
 mod notify;
 mod operate;
 mod outage;
+mod own_receivers;
 mod package;
 mod page;
 mod page_acts;

@@ -162,6 +162,7 @@ async fn every_format_is_signed_and_names_itself() {
         ("cloudevents", "application/cloudevents+json; charset=UTF-8"),
         ("slack", "application/json"),
         ("teams", "application/json"),
+        ("github", "application/json"),
     ] {
         let json = format!(r#"[{{"name":"t","url":"{url}","format":"{format}","secret":"{}"}}]"#, SECRETS[0]);
         let result = notifier(&json).attempt(&row(), &claim("t")).await;

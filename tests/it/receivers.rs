@@ -21,7 +21,7 @@ use global_webhook::push::{AttemptResult, Claim, Notice, Phase, Region, Row, See
 use serde_json::{Value, json};
 
 use checks::{
-    Does, FLUX_PATH, Request, argo, argo_cloudevents, flux, jenkins, jenkins_generic, kargo, keel, slack, teams,
+    Does, FLUX_PATH, Request, argo, argo_cloudevents, flux, github, jenkins, jenkins_generic, kargo, keel, slack, teams,
 };
 
 use crate::samples;
@@ -53,7 +53,7 @@ const CONSUMERS_OF_ACR: [Receiver; 5] = [
     Receiver { name: "Jenkins", path: "/acr-webhook/tokenOfJenkins/notify", headers: &[], does: jenkins },
 ];
 
-const FORMATS: [&str; 5] = ["acr", "standard", "cloudevents", "slack", "teams"];
+const FORMATS: [&str; 6] = ["acr", "standard", "cloudevents", "slack", "teams", "github"];
 const NOTICES: [Notice; 4] = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded];
 
 fn everywhere(notice: Notice) -> bool {
@@ -169,6 +169,29 @@ async fn only_a_pushed_image_that_is_everywhere_looks_like_one_in_cloud_events()
                 Does::Acts { repository: "demo.azurecr.io/shop/cart".into(), tag: Some("v1".into()) }
             } else {
                 Does::Refuses(400)
+            };
+            assert_eq!(does, right, "{action}, {notice:?}");
+        }
+    }
+}
+
+const GITHUB: Receiver = Receiver {
+    name: "GitHub",
+    path: "/repos/octo/shop/dispatches",
+    headers: &[("Authorization", "Bearer github_pat_x"), ("Accept", "application/vnd.github+json")],
+    does: github,
+};
+
+#[tokio::test]
+async fn only_a_pushed_image_that_is_everywhere_starts_a_workflow() {
+    for notice in NOTICES {
+        for action in ["push", "delete", "quarantine", "chart_push", "chart_delete"] {
+            let row = row(notice, |body| body["action"] = action.into());
+            let does = (GITHUB.does)(&sent(&GITHUB, "github", &row, notice).await.expect("a request"));
+            let right = if everywhere(notice) && action == "push" {
+                Does::Acts { repository: "demo.azurecr.io/shop/cart".into(), tag: Some("v1".into()) }
+            } else {
+                Does::Nothing
             };
             assert_eq!(does, right, "{action}, {notice:?}");
         }

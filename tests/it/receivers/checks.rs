@@ -216,3 +216,30 @@ pub(super) fn teams(request: &Request) -> Does {
     let cards = body["attachments"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(card));
     if body["type"] == "message" && cards { Does::Nothing } else { Does::Refuses(400) }
 }
+
+/// GitHub's `repository_dispatch`: starts the workflows whose `types` name the event. This one names what is everywhere.
+pub(super) fn github(request: &Request) -> Does {
+    const TYPES: [&str; 2] = ["image_replicated", "image_recovered"];
+    if request.header("user-agent").is_empty() {
+        return Does::Refuses(403);
+    }
+    if request.path_and_query() != ("/repos/octo/shop/dispatches", "") || !request.is_post() {
+        return Does::Refuses(404);
+    }
+    if !request.header("authorization").starts_with("Bearer ") {
+        return Does::Refuses(401);
+    }
+    let Some(body) = request.json() else { return Does::Refuses(400) };
+    let known = ["event_type", "client_payload"];
+    let members = body.as_object().is_some_and(|body| body.keys().all(|name| known.contains(&name.as_str())));
+    let payload = &body["client_payload"];
+    let fits = payload.as_object().is_some_and(|payload| payload.len() <= 10) && payload.to_string().len() <= 65_535;
+    let kind = body["event_type"].as_str().filter(|kind| !kind.is_empty() && kind.chars().count() <= 100);
+    let (true, true, Some(kind)) = (members, fits, kind) else { return Does::Refuses(422) };
+    if !TYPES.contains(&kind) {
+        return Does::Nothing;
+    }
+    let of = |name: &str| payload["data"][name].as_str().map(str::to_owned);
+    let repository = format!("{}/{}", of("registry").unwrap_or_default(), of("repository").unwrap_or_default());
+    Does::Acts { repository, tag: of("tag") }
+}

@@ -10,8 +10,8 @@ use global_webhook::push::arrival::Correlation;
 use global_webhook::push::policy::{Filter, Policy, Repeats, Target};
 use global_webhook::push::{Answer, Arrival, Change, Decision, Input, Notice, Region, Row, Subject, backoff, step};
 
-pub(super) const FORMATS: [Format; 5] =
-    [Format::Acr, Format::Standard, Format::CloudEvents, Format::Slack, Format::Teams];
+pub(super) const FORMATS: [Format; 6] =
+    [Format::Acr, Format::Standard, Format::CloudEvents, Format::Slack, Format::Teams, Format::Github];
 pub(super) const NOTICES: [Notice; 4] = [Notice::Replicated, Notice::TimedOut, Notice::Recovered, Notice::Superseded];
 pub(super) const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart_delete"];
 
