@@ -9,7 +9,7 @@ import javax.crypto.spec.SecretKeySpec;
 import static java.nio.charset.StandardCharsets.*;
 
 public class Receiver {
-    static final String SECRET = System.getenv("WEBHOOK_SECRET").replaceFirst("^whsec_", "");
+    static final byte[] KEY = Base64.getDecoder().decode(System.getenv("WEBHOOK_SECRET").replaceFirst("^whsec_", ""));
     static final Set<String> done = new HashSet<>(); // In earnest: ids where a restart does not lose them.
 
     static boolean genuine(Headers headers, byte[] body) throws Exception {
@@ -17,7 +17,7 @@ public class Receiver {
         if (id == null || stamp == null || given == null || !stamp.matches("[0-9]{1,12}")) return false;
         if (Math.abs(System.currentTimeMillis() / 1000 - Long.parseLong(stamp)) > 300) return false;
         Mac mac = Mac.getInstance("HmacSHA256");
-        mac.init(new SecretKeySpec(Base64.getDecoder().decode(SECRET), "HmacSHA256"));
+        mac.init(new SecretKeySpec(KEY, "HmacSHA256"));
         mac.update((id + "." + stamp + ".").getBytes(ISO_8859_1));
         byte[] right = ("v1," + Base64.getEncoder().encodeToString(mac.doFinal(body))).getBytes(ISO_8859_1);
         return Arrays.stream(given.split(" ")).anyMatch(one -> MessageDigest.isEqual(right, one.getBytes(ISO_8859_1)));
@@ -37,6 +37,8 @@ public class Receiver {
     }
 
     public static void main(String[] args) throws Exception {
+        if (KEY.length < 24) throw new Exception("WEBHOOK_SECRET is whsec_ and base64");
+        System.setProperty("sun.net.httpserver.maxReqTime", "10");
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", Integer.parseInt(System.getenv("PORT"))), 0);
         server.setExecutor(Executors.newCachedThreadPool());
         server.createContext("/", call -> {

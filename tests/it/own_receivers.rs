@@ -178,8 +178,8 @@ async fn tried(program: &Program, head: &Head, body: &[u8]) {
     let mut changed = body.to_vec();
     *changed.last_mut().expect("a body") = b' ';
     let later = (stamp.parse::<i64>().expect("seconds") + 1).to_string();
-    let all: [(&str, &str, Option<&str>, &[u8], u16); 9] = [
-        (&id, &stamp, Some(&both), body, 204),
+    let all = [
+        (&*id, &*stamp, Some(&*both), body, 204),
         (&id, &stamp, Some(right), body, 204),
         (&id, &stamp, Some(other), body, 401),
         (&id, &stamp, Some(""), body, 401),
@@ -190,7 +190,8 @@ async fn tried(program: &Program, head: &Head, body: &[u8]) {
         ("msg_other", &stamp, Some(&both), body, 401),
     ];
     for (id, stamp, signature, body, status) in all {
-        assert_eq!(program.answers(id, stamp, signature, body).await, status, "{name}: {id} {stamp} {signature:?}");
+        let answer = program.answers(id, stamp, signature, body).await;
+        assert_eq!(answer, status, "{name}: {id} {stamp} {signature:?}");
     }
     assert_eq!(program.process.out(), before, "{name} acted again");
 
