@@ -3,6 +3,8 @@
 
 use std::io::Read as _;
 
+use clap::error::{ContextKind, ContextValue};
+
 /// Longest key in bytes; the Functions host's have 56.
 const KEY_BYTES_MAX: u64 = 4096;
 
@@ -31,6 +33,18 @@ pub(super) fn check(key: &str) -> Result<(), String> {
         ),
         _ => Ok(()),
     }
+}
+
+/// The error of a command line, without the value of an argument that is a key or an address that may hold one.
+pub(super) fn hide(mut error: clap::Error) -> clap::Error {
+    let about = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.clone(),
+        Some(_) | None => String::new(),
+    };
+    if ["--key", "--operator-key", "--url"].iter().any(|secret| about.starts_with(secret)) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
 }
 
 #[cfg(test)]

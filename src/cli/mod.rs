@@ -1,13 +1,17 @@
 //! The command line: picks the mode and reads the arguments. Without a command, and with the variable the Functions host sets,
 //! it is a custom handler.
 
+mod client;
 mod handler;
 mod health;
 mod key;
+mod operators;
 mod receiver;
+mod screen;
 pub mod send;
 mod serve;
 mod signals;
+mod table;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -31,7 +35,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("GLOBAL_WE
 
 /// One global webhook for a geo-replicated Azure Container Registry.
 #[derive(Parser)]
-#[command(name = "global-webhook", version = VERSION.as_str())]
+#[command(name = "global-webhook", version = VERSION.as_str(), after_help = operators::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -40,26 +44,33 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run alone, without a Functions host
+    #[command(after_help = serve::HELP)]
     Serve(serve::Args),
     /// Send ACR-shaped notifications to a running service and follow what becomes of them
+    #[command(after_help = send::HELP)]
     Send(send::Args),
     /// Receive global webhooks and print them
+    #[command(after_help = receiver::HELP)]
     Receive(receiver::Args),
+    #[command(flatten)]
+    Operators(operators::Command),
     /// Create and check the registry's webhooks, one for each of its regions
     Webhooks(webhooks::Args),
     /// Ask a running service whether it is well; the exit code says so
     Health(health::Args),
 }
 
-/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else.
+/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else. Commands of operators
+/// have more, which their help says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| key::hide(error).exit());
     let source = Source::from_environment();
     match (cli.command, source.get(PORT).map(str::to_owned)) {
         (Some(Command::Serve(args)), _) => serve::main(args, source),
         (Some(Command::Send(args)), _) => send::main(args, &source),
         (Some(Command::Receive(args)), _) => receiver::main(&args),
+        (Some(Command::Operators(command)), _) => operators::main(command, source),
         (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
         (Some(Command::Health(args)), _) => health::main(&args),
         (None, Some(port)) => handler::main(&port, source),

@@ -10,6 +10,17 @@ use serde_json::{Value, json};
 
 use crate::config::Source;
 
+/// The end of the command's help.
+pub(super) const HELP: &str = "\
+Examples:
+  global-webhook receive
+  WebhookTargetUrl=http://127.0.0.1:9000/ WebhookTargetFormat=standard global-webhook serve --regions northeurope,westus
+
+Exit codes:
+  0  ended in order
+  1  it cannot listen there
+  2  wrong arguments";
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Where to listen; give `http://<this>/` to a target

@@ -4,38 +4,45 @@
 //! What it sends has the registry's shape, with fresh ids, tags and digests, so that two runs never correlate with each
 //! other. The exit code says whether every push settled as its scenario expects.
 
-mod client;
 mod follow;
 mod plan;
-mod screen;
+mod webhooks;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use reqwest::Url;
 
+use super::client::{Client, Connection};
+pub use super::screen::Screen;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Source;
 use crate::config::timespan::with_unit;
 use crate::push::Region;
-use client::{Reply, Service};
 use plan::Plan;
-pub use screen::Screen;
+use webhooks::Reply;
 
 /// The registry gives up on an answer after this long.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The end of the command's help.
+pub(super) const HELP: &str = "\
+Examples:
+  global-webhook send --scenario simple
+  global-webhook send --scenario timeout --image shop/cart --tag 1.4.2 --no-follow
+  global-webhook send --url https://app.azurewebsites.net --key @key --count 10 --scenario interleaved
+
+Exit codes:
+  0  every push settled as the scenario expects
+  1  one did not, or it did not work
+  2  wrong arguments";
+
 /// Arguments of `send`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Address of ImagePush; a query in it is kept.
-    #[arg(long, default_value = "http://127.0.0.1:7071/api/ImagePush", value_parser = parse_url)]
-    pub url: Url,
-
-    /// Function key, if the service asks for one, or @FILE to read it from one; sent as the header x-functions-key [default:
-    /// WebhookOperatorKey or WebhookKey of the environment].
-    #[arg(long, value_parser = super::key::parse)]
-    pub key: Option<String>,
+    /// Where to.
+    #[command(flatten)]
+    pub service: Connection,
 
     /// What to send.
     #[arg(long, value_enum, default_value_t = Scenario::Simple)]
@@ -109,8 +116,10 @@ struct Push {
 /// Runs the command in a runtime of its own.
 #[must_use]
 pub fn main(mut args: Args, environment: &Source) -> ExitCode {
-    let set = || environment.get("WebhookOperatorKey").or_else(|| environment.get("WebhookKey"));
-    args.key = args.key.or_else(|| set().map(str::to_owned));
+    if let Err(why) = args.service.complete(environment) {
+        Screen::of_the_process().error(&why);
+        return ExitCode::from(2);
+    }
     match super::runtime() {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => {
@@ -139,9 +148,9 @@ pub async fn run_on(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Exit
 }
 
 async fn send(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Result<bool, String> {
-    let service = Service::new(&args.url, args.key.as_deref())?;
+    let service = Client::new(&args.service)?;
     let regions = if args.regions.is_empty() {
-        let health = service.health().await?;
+        let health = webhooks::health(&service).await?;
         let wait = health.timeout.map(|t| format!("; a push waits {t}")).unwrap_or_default();
         screen.line(&format!("The service waits for {}{wait}.", health.regions.join(", ")));
         health.regions
@@ -161,7 +170,7 @@ async fn send(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Result<boo
         }
         let push = &mut pushes[arrival.push];
         let begun = clock.now();
-        let reply = service.post(&arrival.region, push.image.body(begun)).await?;
+        let reply = webhooks::post(&service, &arrival.region, push.image.body(begun)).await?;
         let took = (clock.now() - begun).to_std().unwrap_or_default();
         screen.line(&format!("{} from {}: {reply} ({} ms)", push.image, arrival.region, took.as_millis()));
         if took > REGISTRY_PATIENCE {
@@ -201,15 +210,6 @@ fn is_same_push(first: &str, second: &str) -> bool {
     first == second || (key(first) == key(second) && !(first.contains('-') && second.contains('-')))
 }
 
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|e| format!("{e}; an address looks like http://127.0.0.1:7071/api/ImagePush"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(format!("the scheme {other:?} is neither http nor https")),
-    }
-}
-
 /// Checks a region and keeps its spelling: the service has to cope with any case.
 fn parse_region(text: &str) -> Result<String, String> {
     Region::parse(text).map(|_| text.trim().to_owned())
@@ -218,13 +218,6 @@ fn parse_region(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_those_of_the_web() {
-        assert!(parse_url("https://app.example/api/ImagePush?code=x").is_ok());
-        assert!(parse_url("127.0.0.1:7071").is_err());
-        assert!(parse_url("ftp://app.example/").is_err());
-    }
 
     #[test]
     fn a_key_stands_for_any_round_of_it() {

@@ -33,6 +33,17 @@ use crate::telemetry;
 const REST_MAX: Duration = Duration::from_secs(6);
 const _: () = assert!(http::STOP_MAX.as_secs() < REST_MAX.as_secs());
 
+/// The end of the command's help.
+pub(super) const HELP: &str = "\
+Examples:
+  global-webhook serve --print --regions northeurope,westus
+  WebhookKey=… WebhookOperatorKey=… global-webhook serve --listen 0.0.0.0:8080 --data /var/lib/global-webhook/store.db
+
+Exit codes:
+  0  ended by a signal, in order
+  1  it did not work
+  2  wrong arguments or settings, all of which are named";
+
 /// Arguments of `serve`. Everything else is a setting: an environment variable, as under the Functions host.
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -224,7 +224,7 @@ async fn faults_of_the_service_are_told() {
             r#"{"error":{"code":"misconfigured","message":"WebhookRegions: missing"}}"#,
             "(503): WebhookRegions: missing",
         ),
-        (404, "", "is not ImagePush (404)"),
+        (404, "", "is not this service (404)"),
         (200, "<html>", "name them with --regions"),
     ];
     for (status, body, expected) in cases {

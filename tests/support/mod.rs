@@ -2,6 +2,7 @@
 
 pub mod azurite;
 pub mod caller;
+pub mod command;
 pub mod cost;
 pub mod dice;
 pub mod gate;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::client::Service;
 use super::{Args, Push, Screen};
+use crate::cli::client::{Answer, Client};
+use crate::cli::table::span;
 use crate::clock::{Clock, Instant, after, until};
 
 /// Pause between two rounds of looking.
@@ -64,7 +65,7 @@ enum Seen {
 /// Looks at all pushes until none is running; true when each ended as the scenario expects.
 pub(super) async fn until_settled(
     args: &Args,
-    service: &Service,
+    service: &Client,
     pushes: &[Push],
     clock: &dyn Clock,
     screen: &mut Screen,
@@ -74,10 +75,10 @@ pub(super) async fn until_settled(
     loop {
         for (push, seen) in pushes.iter().zip(&mut seen) {
             if let (Some(url), Seen::Nothing(_) | Seen::Running { .. }) = (&push.status, &*seen) {
-                match service.status(url).await {
-                    Ok((status, body)) => *seen = read(service, status, &body)?,
+                match service.call(Method::GET, url, None).await {
+                    Ok(answer) => *seen = read(service, &answer)?,
                     // A service that restarts is no reason to stop looking.
-                    Err(problem) => *seen = Seen::Nothing(problem),
+                    Err(trouble) => *seen = Seen::Nothing(trouble.text),
                 }
             }
         }
@@ -122,15 +123,15 @@ pub(super) async fn until_settled(
 }
 
 /// Reads a status answer. Fails only where every further look would fail too.
-fn read(service: &Service, status: StatusCode, body: &str) -> Result<Seen, String> {
-    match status {
+fn read(service: &Client, answer: &Answer) -> Result<Seen, String> {
+    match answer.status {
         StatusCode::OK | StatusCode::ACCEPTED => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(service.refusal(status, body)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(service.refusal(answer).text),
         // A webhook that was put on the queue, because rows could not be written, has a row a little later.
         StatusCode::NOT_FOUND => return Ok(Seen::Nothing("the service does not know it (yet)".into())),
         other => return Ok(Seen::Nothing(format!("its status answers {}", other.as_u16()))),
     }
-    let Ok(document) = serde_json::from_str::<Document>(body) else {
+    let Ok(document) = serde_json::from_str::<Document>(&answer.body) else {
         return Ok(Seen::Nothing("its status is not the expected document".into()));
     };
     let custom = document.custom_status.unwrap_or_default();
@@ -155,34 +156,6 @@ impl Seen {
                 let left = deadline.map(|d| format!(", {} left", span(until(now, d)))).unwrap_or_default();
                 (format!("{arrived} of {all} regions, missing {}", missing.join(", ")), left)
             }
-        }
-    }
-}
-
-/// A length of time for people.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    if seconds < 1 {
-        format!("{} ms", time.as_millis())
-    } else if seconds < 60 {
-        format!("{:.1} s", time.as_secs_f64())
-    } else if seconds < 3600 {
-        format!("{} min {} s", seconds / 60, seconds % 60)
-    } else {
-        format!("{} h {} min", seconds / 3600, seconds % 3600 / 60)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_short() {
-        for (millis, text) in
-            [(7, "7 ms"), (1234, "1.2 s"), (59_000, "59.0 s"), (61_000, "1 min 1 s"), (3_660_000, "1 h 1 min")]
-        {
-            assert_eq!(span(Duration::from_millis(millis)), text);
         }
     }
 }

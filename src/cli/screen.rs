@@ -12,6 +12,10 @@ pub struct Screen {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     is_terminal: bool,
+    /// Whoever read the first stream does so no more.
+    is_closed: bool,
+    /// How many lines the picture has that is redrawn in place.
+    drawn: usize,
     /// What stands in the line that is rewritten; empty when there is none.
     progress: String,
     /// The last progress that counted as news.
@@ -29,20 +33,52 @@ impl Screen {
     /// Any two streams.
     #[must_use]
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, is_terminal: bool) -> Self {
-        Self { out, err, is_terminal, progress: String::new(), news: String::new() }
+        Self { out, err, is_terminal, is_closed: false, drawn: 0, progress: String::new(), news: String::new() }
     }
 
     /// A line that stays. Whoever has closed the other end does not want to hear of it.
     pub(super) fn line(&mut self, text: &str) {
-        self.take_back();
-        let _ = writeln!(self.out, "{}", printable(text));
-        let _ = self.out.flush();
+        self.block(&printable(text));
     }
 
-    /// A line on the error stream.
-    pub(super) fn error(&mut self, text: &str) {
+    /// Lines that stay and hold nothing that a terminal obeys but what was meant for it.
+    pub(super) fn block(&mut self, text: &str) {
         self.take_back();
-        let _ = writeln!(self.err, "error: {}", printable(text));
+        let written = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
+        self.is_closed |= written.is_err();
+    }
+
+    /// Lines in place of those that were drawn last, on a terminal that is wide and high enough for both.
+    pub(super) fn redraw(&mut self, lines: &[String]) {
+        let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+        // Each line is cleared behind its end, and what is left of the last picture at the end: nothing flickers.
+        let text: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+        let written = write!(self.out, "{up}\r{text}\x1b[J").and_then(|()| self.out.flush());
+        self.is_closed |= written.is_err();
+        self.drawn = lines.len();
+    }
+
+    /// A line on the error stream, as progress is told where the output is for a program.
+    pub(super) fn note(&mut self, text: &str) {
+        self.take_back();
+        // A picture that lines were written below cannot be found again: the next one is drawn anew.
+        self.drawn = 0;
+        let _ = writeln!(self.err, "{}", printable(text));
+    }
+
+    /// A line on the error stream that says why it did not work.
+    pub(super) fn error(&mut self, text: &str) {
+        self.note(&format!("error: {text}"));
+    }
+
+    /// Whether a person watches.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Whether the output has no reader any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// How things stand: `news`, and `passing` words that alone are not worth a line of their own where lines stay.

@@ -1,0 +1,132 @@
+//! What an operator does to a push: `redeliver`, `terminate`, `purge`, `report`.
+
+use reqwest::Method;
+
+use super::{Common, Context, Named, Trouble};
+use crate::api::Operated;
+use crate::cli::table::cell;
+use crate::push::Region;
+
+pub(super) const REDELIVER_HELP: &str = "\
+What was confirmed or given up is sent again under the same webhook-id; what waits for its next attempt is sent now.
+
+Examples:
+  global-webhook redeliver contoso.azurecr.io/shop/cart:1.4.2
+  global-webhook redeliver 4be07d…-1 --target deploy
+
+Exit codes:
+  0  done
+  1  it did not work: no connection, a wrong key, a service that cannot
+  2  wrong arguments
+  4  there is no such push or target";
+
+pub(super) const TERMINATE_HELP: &str = "\
+Receivers get what the deadline would have told them: that it timed out, or nothing where the tag has moved on.
+
+Examples:
+  global-webhook terminate contoso.azurecr.io/shop/cart:1.4.2
+
+Exit codes:
+  0  done, also where it had settled before
+  1  it did not work: no connection, a wrong key, a service that cannot
+  2  wrong arguments
+  4  there is no such push";
+
+pub(super) const PURGE_HELP: &str = "\
+Examples:
+  global-webhook purge contoso.azurecr.io/shop/cart:1.4.2
+
+Exit codes:
+  0  done
+  1  it did not work: it still waits or owes a notification, no connection, a wrong key, a service that cannot
+  2  wrong arguments
+  4  there is no such push";
+
+pub(super) const REPORT_HELP: &str = "\
+The push goes on as if the region's webhook had come; the record says that it was reported by hand. Look first:
+  az acr manifest show --name cart:1.4.2 --registry contoso
+
+Examples:
+  global-webhook report contoso.azurecr.io/shop/cart:1.4.2 westus
+
+Exit codes:
+  0  done, also where the region was on record
+  1  it did not work: no connection, a wrong key, a service that cannot
+  2  wrong arguments
+  4  there is no such push, or it does not wait for the region";
+
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
+    #[arg(value_name = "PUSH")]
+    push: Named,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct RedeliverArgs {
+    #[command(flatten)]
+    pub(super) push: Args,
+    /// Only the notifications of this target
+    #[arg(long)]
+    target: Option<String>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct ReportArgs {
+    #[command(flatten)]
+    pub(super) push: Args,
+    /// Region that has the image
+    #[arg(value_parser = Region::parse)]
+    region: Region,
+}
+
+pub(super) async fn redeliver(args: &RedeliverArgs, context: &mut Context) -> Result<(), Trouble> {
+    let query: Vec<(&str, &str)> = args.target.iter().map(|target| ("target", target.as_str())).collect();
+    post(&args.push, "redeliver", &["redeliver"], &query, context).await
+}
+
+pub(super) async fn terminate(args: &Args, context: &mut Context) -> Result<(), Trouble> {
+    post(args, "terminate", &["terminate"], &[], context).await
+}
+
+pub(super) async fn report(args: &ReportArgs, context: &mut Context) -> Result<(), Trouble> {
+    post(&args.push, "report", &["regions", args.region.as_str()], &[], context).await
+}
+
+pub(super) async fn purge(args: &Args, context: &mut Context) -> Result<(), Trouble> {
+    let id = id(&args.push, context).await?;
+    let answer = context.client.operate(Method::DELETE, &["pushes", &id], &[]).await?;
+    context.show(&answer.body, |_| vec![format!("purge {}: purged", cell(&id))]);
+    Ok(())
+}
+
+/// One operation on a push, and what came of it in the service's word.
+async fn post(
+    args: &Args,
+    name: &str,
+    path: &[&str],
+    query: &[(&str, &str)],
+    context: &mut Context,
+) -> Result<(), Trouble> {
+    let id = id(&args.push, context).await?;
+    let path = [&["pushes", id.as_str()], path].concat();
+    let answer = context.client.operate(Method::POST, &path, query).await?;
+    let operated: Operated = answer.document()?;
+    let words = match operated.did.as_str() {
+        "idle" | "duplicate" => "nothing had to be done",
+        "claimed" => "on its way",
+        other => other,
+    };
+    context.show(&answer.body, |_| vec![format!("{name} {}: {}", cell(&id), cell(words))]);
+    Ok(())
+}
+
+/// The id of a push: the newest one where an image is named.
+async fn id(named: &Named, context: &Context) -> Result<String, Trouble> {
+    match named {
+        Named::Id(id) => Ok(id.clone()),
+        Named::Image(_) => Ok(context.push(named).await?.0.instance_id),
+    }
+}
