@@ -115,7 +115,7 @@ pub const CHECKS: [Entry; 34] = [
     entry(Id::TimersNotifications, "timers.notifications", "no notification is owed long past its time",
         "Timers do not fire: notifications are not tried again.",
         "See that TimeoutCheck is enabled and the host runs; with `serve`, that the process lives; then look at its log."),
-    entry(Id::ReceiversTold, "receivers.told", "no notification of the last day was given up",
+    entry(Id::ReceiversTold, "receivers.told", "no notification fails, and none of the last day was given up",
         "A receiver was not told, after the whole schedule.",
         "Mend the receiver, then `global-webhook redeliver <push>`."),
     entry(Id::ReceiversReached, "receivers.reached", "each receiver's host takes a connection from here: its name, TCP and TLS",

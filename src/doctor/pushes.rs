@@ -1,5 +1,7 @@
 //! Pushes that should have moved on, and regions that do not report: what the operators' interface tells.
 
+use std::collections::BTreeMap;
+
 use super::Known;
 use super::catalogue::Id;
 use super::report::{Check, skip};
@@ -51,10 +53,7 @@ pub(super) fn judge(pushes: &Known<Pushes>, now: Instant, checks: &mut Vec<Check
         &owed,
         pushes.is_cut,
     ));
-    checks.push(match pushes.exhausted.as_slice() {
-        [] => Check::ok(Id::ReceiversTold, "None was given up."),
-        some => Check::warning(Id::ReceiversTold, given_up(some, pushes.is_cut)),
-    });
+    told(pushes, checks);
     match &pushes.regions {
         Err(gap) => checks.push(Check::skipped(Id::RegionsReport, gap)),
         Ok(regions) => report(regions, checks),
@@ -90,15 +89,41 @@ fn overdue(id: Id, one: &str, many: &str, what: &str, all: &[(&Item, i64)], is_c
     if *longest > DEAD_S { Check::fault(id, text) } else { Check::warning(id, text) }
 }
 
-fn given_up(items: &[Item], is_cut: bool) -> String {
-    let gone = |item: &Item| {
-        let all = item.status.notifications.clone().unwrap_or_default();
-        let gone = all.into_iter().find(|n| n.state == DeliveryState::Exhausted)?;
-        Some(format!("{} to {} ({})", item.instance_id, gone.target, gone.reason.unwrap_or_default()))
-    };
-    let named: Vec<String> = items.iter().filter_map(gone).take(NAMED_MAX).collect();
-    let least = if is_cut { "at least " } else { "" };
-    format!("Given up for {least}{} pushes, such as: {}.", items.len(), named.join("; "))
+/// What receivers were not told, or are not told at the first attempt, by receiver.
+fn told(pushes: &Pushes, checks: &mut Vec<Check>) {
+    let mut failing: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    let mut lost: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    // One push may be in both lists.
+    let items = pushes.owing.iter().chain(&pushes.exhausted).map(|item| (&item.instance_id, item));
+    for item in items.collect::<BTreeMap<_, _>>().into_values() {
+        for notification in item.status.notifications.iter().flatten() {
+            let (gone, why) = match notification.state {
+                DeliveryState::Owed => (&mut failing, &notification.last_error),
+                DeliveryState::Exhausted => (&mut lost, &notification.reason),
+                DeliveryState::Confirmed | DeliveryState::Overtaken => continue,
+            };
+            if let Some(why) = why {
+                let named = format!("{} ({why})", item.instance_id);
+                gone.entry(notification.target.clone()).or_insert((0, named)).0 += 1;
+            }
+        }
+    }
+    let before = checks.len();
+    let least = if pushes.is_cut { "At least " } else { "" };
+    for (target, (count, named)) in lost {
+        let what = format!("{least}{count} notifications were given up, such as that of {named}.");
+        checks.push(Check::warning(Id::ReceiversTold, what).about(&target));
+    }
+    for (target, (count, named)) in failing {
+        let what = format!("{least}{count} notifications failed and will be tried again, such as that of {named}.");
+        checks.push(Check::warning(Id::ReceiversTold, what).about(&target).because(
+            "The receiver is not told until it answers with 2xx, or the schedule is over.",
+            "Mend the receiver; nothing need be sent again by hand as long as it is owed.",
+        ));
+    }
+    if checks.len() == before {
+        checks.push(Check::ok(Id::ReceiversTold, "None was given up, and none fails."));
+    }
 }
 
 fn report(regions: &Regions, checks: &mut Vec<Check>) {

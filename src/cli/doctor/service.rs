@@ -102,6 +102,8 @@ pub(super) async fn receivers(answered: &Answered) -> Known<Vec<Connected>> {
         .connect_timeout(KNOCK_TIMEOUT)
         .timeout(KNOCK_TIMEOUT * 2)
         .redirect(reqwest::redirect::Policy::none())
+        // As the service does it.
+        .no_proxy()
         .build()
         .map_err(|_| Gap::unasked("No HTTPS client can be set up on this machine.", "See to its certificates."))?;
     let targets = doctor::receivers(&health.targets);
