@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::SubsecRound as _;
 use global_webhook::doctor::CHECKS;
 use global_webhook::store::azure::parts::{Entry, Expected, Put, Queue as _, Record, Rows as _};
 use global_webhook::store::azure::queue::TimerQueue;
@@ -11,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::doctor::{doctor, found, set};
 use crate::raw::Raw;
-use crate::samples::{id, instant, open, row};
+use crate::samples::{id, open, row};
 use crate::support::azurite::azurite;
 use crate::support::command::program;
-use crate::support::eventually;
 use crate::support::host::{Host, HostOptions, Serves};
 use crate::support::service::{LIMIT, QUEUE, Serve};
+use crate::support::{eventually, now};
 
 const REGIONS: (&str, &str) = ("WebhookRegions", "westeurope,northeurope");
 
@@ -96,8 +97,8 @@ async fn the_storage_is_looked_at_without_a_trace() {
     // Before there was a service, and without a trace of having looked.
     let ended = doctor(given("http://127.0.0.1:9")).await;
     assert!(found(&ended.document()).contains("warning storage.read"), "{ended:?}");
-    let raw = Raw::of(&account);
-    assert_eq!(raw.queue("GET", &format!("/{QUEUE}"), "comp=metadata", "").await.0, 404);
+    let requests = azurite().requests(&account);
+    assert!(!requests.is_empty() && requests.iter().all(|line| line.contains("\"GET ")), "{requests:?}");
     let one = Serve::start(&settings("production"), &[]).await;
     let reached = "rows and queue work";
     eventually("the first app has signed", LIMIT, async || one.output().contains(reached)).await;
@@ -112,7 +113,7 @@ async fn the_storage_is_looked_at_without_a_trace() {
     let expected = set(&["fault storage.apps", "warning settings.targets", "warning storage.poison"]);
     assert_eq!((ended.code, found(&ended.document())), (1, expected), "{ended:?}");
     assert!(says(&ended.document(), "storage.apps", "staging shares its names with production"));
-    assert_eq!(raw.count(&Names::default().poison).await, 1, "it was only counted");
+    assert_eq!(Raw::of(&account).count(&Names::default().poison).await, 1, "it was only counted");
     // A key that is none.
     let mut wrong = given(&one.base_url());
     let key = account.split(';').find(|part| part.starts_with("AccountKey=")).unwrap();
@@ -140,10 +141,11 @@ async fn foreign_messages_on_the_timer_queue_are_seen() {
 async fn timers_that_do_not_fire_are_a_fault() {
     let account = account().await;
     let connection = open(&account);
-    // A push of a year ago that still waits, and whose timer nobody takes: there is no host for the queue.
+    // A push of an hour ago that still waits, and whose timer nobody takes: there is no host for the queue.
     let table = Table::new(&connection, TABLE);
     table.prepare().await.unwrap();
-    let push = row(id("overdue", 1), instant(0), "{}");
+    let opened = (now() - chrono::Duration::hours(1)).trunc_subsecs(3);
+    let push = row(id("overdue", 1), opened, "{}");
     let record = Record { row: push.clone(), revision: 1, timer: None, app: "doctor".into() };
     assert!(matches!(table.put(&record, &Expected::Absent).await, Ok(Put::Written(_))));
     table.index(&Entry { at: push.opened, push: push.id.clone() }, Some(&push.subject)).await.unwrap();
@@ -163,7 +165,9 @@ async fn timers_that_do_not_fire_are_a_fault() {
 fn the_page_has_every_check_as_it_is_told() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor.md");
     let page = std::fs::read_to_string(path).unwrap();
-    let mut rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let (_, table) = page.split_once("\n## Checks\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let mut rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
     for entry in &CHECKS {
         let row = format!("| `{}` | {} | {} | {} |", entry.word, entry.asks, entry.meaning, entry.action);
         assert!(rows.contains(&row.as_str()), "docs/doctor.md does not have:\n{row}");
