@@ -213,8 +213,12 @@ fn print(report: &Report, is_json: bool) {
     }
     let counts = report.counts;
     screen.line(&format!(
-        "{}: {} faults, {} warnings, {} not looked at, {} ok.",
-        report.service, counts.fault, counts.warning, counts.skipped, counts.ok
+        "{}: {}, {}, {} not looked at, {} ok.",
+        report.service,
+        several(counts.fault, "fault"),
+        several(counts.warning, "warning"),
+        counts.skipped,
+        counts.ok
     ));
 }
 
@@ -243,4 +247,8 @@ fn skipped(report: &Report, screen: &mut Screen) {
 fn named(check: &Check) -> String {
     let cell = table::cell(check.about.as_deref().unwrap_or_default());
     if cell.is_empty() { check.id.clone() } else { format!("{} ({cell})", check.id) }
+}
+
+fn several(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }

@@ -254,14 +254,14 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (in_health(|h| h.timeout = "1 min".into()), &["warning settings.deployed "]),
         (
             Box::new(|f| f.here = Ok(Here::Faulty(vec!["a".into(), "b".into()]))),
-            &["fault settings.here ", "fault settings.here "],
+            &["warning settings.here ", "warning settings.here "],
         ),
         (
             Box::new(|f| f.here = Ok(Here::Good(Said { warnings: vec!["w".into()], ..said() }))),
             &["warning settings.here "],
         ),
         (Box::new(|f| f.here = Err(Gap::refused("x", "y"))), &["warning settings.here "]),
-        (in_storage(|s| s.table = Err("403".into())), &["fault storage.read "]),
+        (in_storage(|s| s.table = Err("403".into())), &["warning storage.read "]),
         (in_storage(|s| s.queue = Ok(None)), &["warning storage.read "]),
         (in_storage(|s| s.odd = Ok((2, 0))), &["fault storage.encoding "]),
         (in_storage(|s| s.odd = Ok((0, 1))), &["warning storage.encoding "]),
@@ -394,6 +394,13 @@ fn what_is_not_known_is_no_fault() {
     assert_eq!(found(&report), ["fault service.answers "]);
     let regions = report.checks.iter().find(|check| check.id == "registry.regions").unwrap();
     assert!(regions.what.contains("the settings here"), "{regions:?}");
+    // And what is wrong here may be why.
+    let report = changed(|facts| {
+        facts.service.answered = Answered::Otherwise("nothing listens".into());
+        facts.here = Ok(Here::Faulty(vec!["WebhookRegions: is missing".into()]));
+        facts.storage.as_mut().unwrap().table = Err("403".into());
+    });
+    assert_eq!(found(&report), ["fault service.answers ", "fault settings.here ", "fault storage.read "]);
     let report = changed(|facts| facts.service.answered = Answered::Misconfigured("WebhookRegions: is missing".into()));
     assert!(report.checks[0].what.contains("WebhookRegions"), "{:?}", report.checks[0]);
 }

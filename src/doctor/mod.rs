@@ -93,7 +93,7 @@ pub fn judge(facts: &Facts) -> Report {
     let mut checks = Vec::new();
     service::judge(&facts.service, &mut checks);
     settings::judge(&facts.here, &facts.service.answered, &mut checks);
-    storage::judge(&facts.storage, &mut checks);
+    storage::judge(&facts.storage, &facts.service.answered, &mut checks);
     pushes::judge(&facts.pushes, facts.now, &mut checks);
     receivers::judge(&facts.receivers, facts.wants_test, &mut checks);
     let awaited = Awaited::of(&facts.service.answered, &facts.here);

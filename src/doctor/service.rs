@@ -73,6 +73,15 @@ impl Answered {
             Self::Misconfigured(_) | Self::Otherwise(_) => None,
         }
     }
+
+    /// A check of what lies here: a fault, unless the service itself is well with what it has. It may have something else.
+    pub(super) fn here(&self, id: Id, what: String) -> Check {
+        let works = |part: &Part| part.status == "ok";
+        match self.health() {
+            Some(health) if works(&health.rows) && works(&health.queue) => Check::warning(id, what),
+            Some(_) | None => Check::fault(id, what),
+        }
+    }
 }
 
 /// The service, seen from outside.

@@ -46,7 +46,7 @@ pub(super) fn judge(here: &Known<Here>, answered: &Answered, checks: &mut Vec<Ch
             return skip(checks, gap, &[Id::SettingsDeployed]);
         }
         Ok(Here::Faulty(faults)) => {
-            checks.extend(faults.iter().map(|fault| Check::fault(Id::SettingsHere, fault.clone())));
+            checks.extend(faults.iter().map(|fault| answered.here(Id::SettingsHere, fault.clone())));
             let gap = Gap::unasked("The settings here cannot be used.", "See settings.here.");
             return skip(checks, &gap, &[Id::SettingsDeployed]);
         }

@@ -2,7 +2,7 @@
 
 use super::catalogue::Id;
 use super::report::{Check, skip};
-use super::service::clock;
+use super::service::{Answered, clock};
 use super::{Gap, Known};
 
 /// What was seen of the account. Nothing was written and no message taken.
@@ -25,7 +25,7 @@ pub struct Looked {
     pub ahead_ms: Known<i64>,
 }
 
-pub(super) fn judge(looked: &Known<Looked>, checks: &mut Vec<Check>) {
+pub(super) fn judge(looked: &Known<Looked>, answered: &Answered, checks: &mut Vec<Check>) {
     let looked = match looked {
         Ok(looked) => looked,
         Err(gap) => {
@@ -52,16 +52,18 @@ pub(super) fn judge(looked: &Known<Looked>, checks: &mut Vec<Check>) {
                 "See that this is the account and the queueName of the service.",
             ),
         ),
-        _ => checks.extend(whys.iter().map(|why| Check::fault(Id::StorageRead, format!("{place}: {why}")))),
+        _ => checks.extend(whys.iter().map(|why| answered.here(Id::StorageRead, format!("{place}: {why}")))),
     }
     let unread = |why: &String| Gap::unasked(&format!("It could not be read: {why}"), "See storage.read.");
     checks.push(match &looked.odd {
         Err(why) => Check::skipped(Id::StorageEncoding, &unread(why)),
         Ok((0, 0)) => Check::ok(Id::StorageEncoding, "Nothing else lies there."),
-        Ok((coded, 0)) => Check::fault(Id::StorageEncoding, format!("{coded} messages are not in base64.")),
+        Ok((coded, 0)) => {
+            Check::fault(Id::StorageEncoding, format!("Of those that have fired, {coded} are not in base64."))
+        }
         Ok((coded, foreign)) => Check::warning(
             Id::StorageEncoding,
-            format!("{coded} messages are not in base64, {foreign} are none of this service's."),
+            format!("Of those that have fired, {coded} are not in base64, {foreign} are none of this service's."),
         ),
     });
     checks.push(match &looked.poison {

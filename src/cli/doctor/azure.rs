@@ -20,6 +20,7 @@ use crate::cli::{complain, printable, webhooks as command};
 use crate::clock::{self, Clock as _, Instant, SystemClock};
 use crate::config::Source;
 use crate::doctor::{self, Gap, Known, Ping, Registered, Sender};
+use crate::notify::guard::is_loopback;
 
 /// Webhooks that are looked at side by side: ARM allows an identity 10 writes a second, and reading a log counts as one.
 const SIDE_BY_SIDE: usize = 4;
@@ -153,10 +154,14 @@ impl Azure {
                 "See webhooks.url.",
             ));
         }
+        let base = service.url(&[], &[]);
+        if base.scheme() != "https" && !is_loopback(&base) {
+            return Err(Gap::unasked("Its key is not sent in the clear.", "Give --url with https."));
+        }
         let unknown = |why: String| Gap::unasked(&why, "See service.answers.");
         let mut connection = Connection { key: doctor::key_of(webhook), ..self.connection.clone() };
         // A key in the service's own address would count in its place.
-        connection.url = Some(service.url(&[], &[]));
+        connection.url = Some(base);
         let caller = Client::new(&connection).map_err(unknown)?;
         match caller.call(Method::GET, &caller.url(&["ImagePush"], &[]), None).await {
             Ok(answer) => match answer.status.as_u16() {
