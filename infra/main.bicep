@@ -22,7 +22,7 @@ param webhookTimeout string = '0:02:00'
 @secure()
 param webhookTargets string = ''
 
-@description('Further settings of the README\'s table by name, such as {"WebhookRules": "[…]", "WebhookTargetUrl": "https://…"}. For secrets use Key Vault references.')
+@description('Further settings of docs/settings.md by name, such as {"WebhookRules": "[…]", "WebhookTargetUrl": "https://…"}. For secrets use Key Vault references.')
 @secure()
 param furtherSettings object = {}
 

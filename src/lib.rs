@@ -29,6 +29,7 @@ pub mod service;
 pub mod api;
 pub mod http;
 pub mod otlp;
+pub mod page;
 pub mod poll;
 pub mod wakes;
 

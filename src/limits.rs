@@ -45,11 +45,17 @@ pub const LIST_LOOKED_AT_MAX: usize = 1000;
 /// See [`LIST_LOOKED_AT_MAX`].
 pub const LIST_PASSED_OVER_MAX: usize = 10_000;
 
+/// How long a push may be overdue and still be listed as one that owes something, whether or not upkeep has met it: every push is
+/// met within a quarter of an hour.
+pub const LIST_OVERDUE: Duration = Duration::from_secs(15 * 60);
+
 /// Most pushes that a summary of the regions counts, the newest; as many reads as it costs at most on Azure Storage.
 pub const REGIONS_COUNTED_MAX: usize = 1000;
 
 /// How long a summary of the regions is good for whoever asks for the same: a page that is open asks every few seconds.
 pub const REGIONS_KEPT: Duration = Duration::from_secs(30);
+/// See [`REGIONS_KEPT`].
+pub const REGIONS_KEPT_LEAST: Duration = Duration::from_secs(3);
 
 /// Longest wait of a call for a push to settle: the platform's front end ends every call after 230 s.
 pub const WAIT_MAX: Duration = Duration::from_secs(200);
@@ -261,7 +267,7 @@ pub const SPILL_NOTED: Duration = Duration::from_secs(120);
 
 /// How long a message that fails is given back as it is, every half a minute. Later it is put back, for a quarter of the time
 /// that it has failed for.
-pub const GIVEN_BACK: Duration = Duration::from_secs(300);
+pub const GIVEN_BACK: Duration = Duration::from_secs(900);
 
 /// Longest wait before a message that has failed for long is tried again.
 pub const PUT_BACK_WAIT_MAX: Duration = Duration::from_secs(3600);

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 pub use push::{
     Attempt, DeliveryState, Item, List, Notification, Output, Push, RegionReport, RuntimeStatus, State, Status,
 };
-pub use regions::{Condition, RegionSummary, Regions};
+pub use regions::{Condition, RegionSummary, Regions, Slice, Tally};
 
 use crate::clock::Instant;
 

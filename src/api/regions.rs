@@ -21,6 +21,23 @@ pub struct Regions {
     pub unreadable: usize,
     /// Slowest or dead first.
     pub regions: Vec<RegionSummary>,
+    /// What became of the pushes that were counted.
+    #[serde(default)]
+    pub tally: Option<Tally>,
+}
+
+/// What became of the pushes of a span of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Images that timed out and that regions miss to this day; companions are not counted.
+    pub timed_out: usize,
+    /// Images that timed out and are everywhere by now; companions are not counted.
+    pub recovered: usize,
+    /// Notifications that were given up.
+    pub exhausted: usize,
+    /// Targets of those, by name.
+    pub exhausted_targets: Vec<String>,
 }
 
 /// A region over a span of time.
@@ -52,6 +69,21 @@ pub struct RegionSummary {
     pub waiting: usize,
     /// How many of the newest pushes it has missed in a row.
     pub missed_in_a_row: usize,
+    /// The span in slices of the same length, oldest first, for a drawing; no part of the document.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub trend: Vec<Slice>,
+}
+
+/// A region over a part of a span of time, by when pushes were opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// How far half of its reports were at most behind the first region's.
+    pub lag_p50_ms: Option<i64>,
+    /// How far the last one was.
+    pub lag_max_ms: Option<i64>,
+    /// Settled pushes that it has not reported to this day.
+    pub missing: usize,
 }
 
 /// Whether somebody should look at a region.

@@ -18,7 +18,7 @@ use super::secret::Secret;
 use crate::clock;
 
 /// Variable of the environment that holds the key.
-pub const KEY_VARIABLE: &str = "GLOBAL_WEBHOOK_KEY";
+pub const KEY_VARIABLE: &str = "WebhookKey";
 
 /// Calls at the same time. ARM allows an identity 10 writes a second in the long run, and reading a URL counts as one.
 const SIDE_BY_SIDE: usize = 4;

@@ -9,6 +9,17 @@ use reqwest::{Client, Url, redirect};
 
 use super::{complain, runtime};
 
+/// The end of the command's help.
+pub(super) const HELP: &str = "\
+Examples:
+  global-webhook health
+  global-webhook health --url http://127.0.0.1:8080/readyz --timeout 1s
+
+Exit codes:
+  0  well
+  1  not well, or no answer
+  2  wrong arguments";
+
 /// Arguments of `health`.
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -61,6 +61,7 @@ enum Command {
     #[command(after_help = doctor::HELP)]
     Doctor(doctor::Args),
     /// Ask a running service whether it is well; the exit code says so
+    #[command(after_help = health::HELP)]
     Health(health::Args),
 }
 

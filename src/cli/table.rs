@@ -166,7 +166,30 @@ pub(super) fn word(state: State) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_leaves_its_cell(texts in prop::collection::vec("(?s).{0,40}", 1..4)) {
+            let rows = texts.iter().map(|text| vec!["waiting".into(), cell(text), "end".into()]).collect();
+            let lines = Look { size: None, colour: false }.lines(&["state", "image", "end"], rows);
+            prop_assert_eq!(lines.len(), texts.len() + 1);
+            for line in &lines[1..] {
+                prop_assert!(line.starts_with("waiting  ") && line.ends_with("end"), "{line:?}");
+                prop_assert!(!line.contains(char::is_control), "{line:?}");
+            }
+        }
+
+        #[test]
+        fn any_document_is_shown_as_it_is(text in "(?s).{0,40}") {
+            let document = serde_json::to_string(&[text.as_str()]).unwrap();
+            let shown = json(&document);
+            prop_assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [text]);
+            prop_assert!(!shown.contains(char::is_control), "{shown:?}");
+        }
+    }
 
     #[test]
     fn spans_are_short() {

@@ -13,6 +13,7 @@ pub mod storage;
 pub mod targets;
 pub mod timespan;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -89,8 +90,10 @@ pub struct Described {
     pub timeout: String,
     /// `content` or `id`.
     pub correlation: &'static str,
-    /// Names of the targets.
+    /// Targets, each in a line.
     pub targets: Vec<String>,
+    /// The format of each target, by its name.
+    pub formats: BTreeMap<String, String>,
     /// Names of the rules.
     pub rules: Vec<String>,
     /// How long pushes are kept, in words.
@@ -189,6 +192,7 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
             Correlation::Id => "id",
         },
         targets: targets.iter().map(ToString::to_string).collect(),
+        formats: targets.iter().map(|t| (t.policy.name.clone(), t.format.word().to_owned())).collect(),
         rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
         retention: retention.map_or_else(|| "for ever".to_owned(), timespan::words),
         storage: account.as_ref().map_or_else(|| "none".to_owned(), |a| a.to_string()),

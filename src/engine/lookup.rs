@@ -1,6 +1,8 @@
 //! What the engine tells of pushes: one, the newest of an image, many, and the regions over a span of time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Engine;
 use super::news::Listener;
@@ -11,8 +13,25 @@ use crate::push::image::{Image, Sought};
 use crate::push::{Row, Subject};
 use crate::store::{Failure, Page, Search, Which};
 
-/// What the last summary of the regions was asked for, when, and what it said.
-pub(super) type Summary = (String, Instant, Arc<Regions>);
+/// The last summary of the regions.
+pub(super) struct Summary {
+    /// In which words it was asked for.
+    asked: String,
+    made: Instant,
+    /// How long it took to make.
+    took: Duration,
+    regions: Arc<Regions>,
+}
+
+impl Summary {
+    /// Whether it is good for whoever asks in these words. Where pushes have settled since, it is `outdated` and made anew
+    /// soon: as often as costs a twentieth of the time.
+    fn holds(&self, words: &str, now: Instant, outdated: bool) -> bool {
+        let (least, most) = (limits::REGIONS_KEPT_LEAST, limits::REGIONS_KEPT);
+        let kept = if outdated { (self.took * 20).clamp(least, most) } else { most };
+        self.asked == words && clock::until(self.made, now) < kept
+    }
+}
 
 impl Engine {
     /// The row of a push, or of the newest round of a key.
@@ -71,7 +90,8 @@ impl Engine {
     pub async fn list(&self, search: &Search) -> Result<Page, Failure> {
         let mut search = search.clone();
         if search.owing {
-            let oldest = self.clock.now() - self.policy.owes_at_most();
+            let age = if search.waiting { self.policy.waits_at_most() } else { self.policy.owes_at_most() };
+            let oldest = self.clock.now() - age - limits::LIST_OVERDUE;
             search.since = search.since.max(Some(oldest));
         }
         self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(&search)).await
@@ -85,19 +105,17 @@ impl Engine {
 
     /// The regions over the pushes opened from `since` on and before `until`, of the newest
     /// [`REGIONS_COUNTED_MAX`](limits::REGIONS_COUNTED_MAX). Whoever asked in the same words less than
-    /// [`REGIONS_KEPT`](limits::REGIONS_KEPT) ago is told the same again.
+    /// [`REGIONS_KEPT`](limits::REGIONS_KEPT) ago is told the same again; less long where this process has settled pushes since.
     ///
     /// # Errors
     /// The store could not be read in time.
     pub async fn regions(&self, words: &str, since: Instant, until: Instant) -> Result<Arc<Regions>, Failure> {
         let now = self.clock.now();
         let mut last = self.summary.lock().await;
-        if let Some((asked, at, regions)) = &*last
-            && asked == words
-            && clock::until(*at, now) < limits::REGIONS_KEPT
-        {
-            return Ok(Arc::clone(regions));
+        if let Some(last) = last.as_ref().filter(|last| last.holds(words, now, self.outdated.load(Ordering::Relaxed))) {
+            return Ok(Arc::clone(&last.regions));
         }
+        self.outdated.store(false, Ordering::Relaxed);
         let (mut rows, mut unreadable, mut cursor) = (Vec::new(), 0, None);
         let cut = loop {
             let left = limits::REGIONS_COUNTED_MAX - rows.len();
@@ -112,7 +130,13 @@ impl Engine {
             }
         };
         let regions = Arc::new(super::regions::summary(&rows, &self.policy, (since, until), cut, unreadable));
-        *last = Some((words.to_owned(), now, Arc::clone(&regions)));
+        let made = self.clock.now();
+        *last = Some(Summary {
+            asked: words.to_owned(),
+            made,
+            took: clock::until(now, made),
+            regions: Arc::clone(&regions),
+        });
         Ok(regions)
     }
 }

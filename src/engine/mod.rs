@@ -12,6 +12,7 @@
 //!
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
+mod foresee;
 mod log;
 mod lookup;
 mod news;
@@ -19,6 +20,7 @@ mod regions;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -43,6 +45,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     news: Arc<News>,
     summary: tokio::sync::Mutex<Option<Summary>>,
+    /// Pushes have settled since the summary was made.
+    outdated: AtomicBool,
     metrics: Arc<Metrics>,
     traces: Option<Arc<Traces>>,
     retention: Option<Duration>,
@@ -103,8 +107,9 @@ impl Engine {
     #[must_use]
     pub fn new(policy: Policy, store: Arc<dyn Store>, notifier: Arc<dyn Notifier>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::new(&policy, Requests::default()));
-        let (news, summary, retention) = Default::default();
-        Self { policy: Arc::new(policy), store, notifier, clock, news, summary, metrics, traces: None, retention }
+        let (news, summary, outdated, retention) = Default::default();
+        let policy = Arc::new(policy);
+        Self { policy, store, notifier, clock, news, summary, outdated, metrics, traces: None, retention }
     }
 
     /// The same, for pushes that are kept so long, and not for ever.
@@ -366,6 +371,9 @@ impl Engine {
     ) -> Done {
         self.log(which, input, &did, row.as_deref(), began);
         self.news.tell(which.key().place());
+        if matches!(did, Did::Settled(_) | Did::Late | Did::Recovered | Did::Exhausted) {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
         if let (Some(traces), Some(row)) = (&self.traces, &row) {
             traces.step(&Taken { input, did: &did, row, began, caller });
         }

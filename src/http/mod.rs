@@ -11,6 +11,7 @@ mod error;
 mod image_push;
 mod metrics;
 pub mod openapi;
+mod page;
 mod pushes;
 pub mod query;
 mod refused;
@@ -156,6 +157,11 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 web.doors.enter(&request, Door::ImagePush, &*web.clock).await?;
                 image_push::handle(&request, body, &web).await
             }
+            [PREFIX, "dashboard"] => page::shell(&request),
+            [PREFIX, "pushes", "page", ref view @ ..] if *request.method() == Method::GET => {
+                web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
+                page::fragment(&request, view, &web).await
+            }
             [PREFIX, "pushes", ..] => {
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 pushes::handle(&request, &segments[2..], &web).await
@@ -164,7 +170,7 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
                 pushes::regions(&request, &web).await
             }
-            [.., "imagepush" | "pushes" | "regions"]
+            [.., "imagepush" | "pushes" | "regions" | "dashboard"]
             | [.., "pushes", _]
             | [.., "pushes", _, _]
             | [.., "pushes", _, _, _]

@@ -76,7 +76,8 @@ pub struct Target {
 
 impl Target {
     /// Whether it is told of `notice` about `subject`.
-    fn hears(&self, notice: Notice, subject: &Subject) -> bool {
+    #[must_use]
+    pub fn hears(&self, notice: Notice, subject: &Subject) -> bool {
         self.notices.contains(&notice) && self.filter.matches(subject) && (self.companions || !subject.is_companion())
     }
 }

@@ -22,6 +22,8 @@ pub struct Search {
     pub until: Option<Instant>,
     /// Only those that wait, or owe a notification.
     pub owing: bool,
+    /// Of these, only those that wait.
+    pub waiting: bool,
     /// Only those of such subjects. A store may know the subject without reading the row.
     pub subject: Option<Test<Subject>>,
     /// Only such rows.
@@ -33,7 +35,7 @@ impl Search {
     #[must_use]
     pub fn all(limit: usize, cursor: Option<&str>) -> Self {
         let cursor = cursor.map(str::to_owned);
-        Self { limit, cursor, since: None, until: None, owing: false, subject: None, row: None }
+        Self { limit, cursor, since: None, until: None, owing: false, waiting: false, subject: None, row: None }
     }
 
     /// Whether a push opened at `at` is neither too new nor too old.
@@ -48,6 +50,7 @@ impl Search {
         !row.is_purged()
             && self.spans(row.opened)
             && (!self.owing || row.wake().is_some())
+            && (!self.waiting || row.is_waiting())
             && self.subject.as_ref().is_none_or(|test| test(&row.subject))
             && self.row.as_ref().is_none_or(|test| test(row))
     }

@@ -49,7 +49,7 @@ pub fn command(arm: &Arm, line: &str) -> Command {
     if !line.starts_with("remove") && !line.contains("--url") {
         command.args(["--url", URL]);
     }
-    command.env_clear().env("PATH", arm.folder()).env("GLOBAL_WEBHOOK_KEY", KEY);
+    command.env_clear().env("PATH", arm.folder()).env("WebhookKey", KEY);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -161,7 +161,7 @@ async fn what_was_changed_by_hand_is_named_and_put_right() {
 async fn what_is_wanted_may_change() {
     let arm = applied().await;
     let mut rotated = command(&arm, "apply --yes --scope shop:* --actions push,delete");
-    rotated.env("GLOBAL_WEBHOOK_KEY", "k3y-2");
+    rotated.env("WebhookKey", "k3y-2");
     finished(rotated).await.must_be(0).says("2 to change.").says("scope: from all images to shop:*");
     let properties = arm.state().webhooks["acrgwnortheurope"].properties.clone();
     assert_eq!(properties["customHeaders"], json!({ "x-functions-key": "k3y-2" }));

@@ -239,7 +239,7 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
         run(&arm, &line).await.must_be(2).says(words);
     }
     let mut plan = command(&arm, "plan");
-    plan.env_remove("GLOBAL_WEBHOOK_KEY");
+    plan.env_remove("WebhookKey");
     finished(plan).await.must_be(2).says("which key opens the service?");
     assert!(arm.state().calls.is_empty() && arm.asked().is_empty());
     for (line, words) in [("plan --help", "Examples:"), ("apply --help", "--prune"), ("remove --help", "Exit codes:")] {

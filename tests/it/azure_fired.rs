@@ -208,7 +208,7 @@ async fn what_fails_for_long_is_put_back_and_before_that_given_back() {
     // Another process, which remembers nothing.
     let fresh = App::new(&account, "app", &clock);
     let before = app.raw.count(QUEUE).await;
-    for (failing, word) in [(299, None), (301, Some("put_back"))] {
+    for (failing, word) in [(899, None), (901, Some("put_back"))] {
         let due = app.clock.now() - chrono::Duration::seconds(failing);
         let done = fresh.fired(&Message::Timer(Timer { due, ..timer.clone() })).await;
         assert_eq!(done.clone().ok(), word);

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::azurite::azurite;
 use crate::support::command::{Running, on_a_terminal, program, run};
 use crate::support::eventually;
+use crate::support::host::{Host, HostOptions, Serves};
 use crate::support::service::{Deployment, Image, LIMIT, Serve, Service};
 
 const REGIONS: (&str, &str) = ("WebhookRegions", "northeurope,westus");
@@ -196,6 +198,20 @@ async fn an_operator_acts_on_a_push() {
         "{regions:?}"
     );
     eventually("it is removed once it owes nothing", LIMIT, async || run(&base, &["purge", &id]).await.code == 0).await;
+    for _ in 0..3 {
+        push(&serve, &Image::new("tools/ci", "1"), &["northeurope"]).await;
+    }
+    push(&serve, &Image::new("shop/till", "1"), &["northeurope", "westus"]).await;
+    eventually("it is given up too", LIMIT, async || {
+        run(&base, &["list", "--status", "exhausted"]).await.out.contains("shop/till")
+    })
+    .await;
+    assert_eq!(run(&base, &["purge", "--until", "1h"]).await.out, "purge: 0 purged\n");
+    let ended = run(&base, &["purge", "--until", "0s", "--json"]).await;
+    assert_eq!((ended.code, &ended.document()["instancesDeleted"]), (0, &json!(1)), "what waits stays: {ended:?}");
+    for args in [vec!["purge"], vec!["purge", &id, "--until", "1h"], vec!["purge", "--until", "x"]] {
+        assert_eq!(run(&base, &args).await.code, 2, "{args:?}");
+    }
     for args in [["show", &id], ["purge", &id], ["redeliver", named], ["terminate", named]] {
         let ended = run(&base, &args).await;
         assert!(ended.code == 4 && ended.err.starts_with("error: "), "{args:?}: {ended:?}");
@@ -284,6 +300,26 @@ async fn the_commands_work_through_the_functions_host() {
     assert!(run(&base, &["regions"]).await.out.contains("westus"));
     eventually("it is removed", LIMIT, async || run(&base, &["purge", id]).await.code == 0).await;
     assert_eq!(run(&base, &["show", id]).await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_key_opens_the_functions_host_by_argument_and_by_address() {
+    let account = tokio::task::spawn_blocking(|| azurite().account()).await.expect("Azurite");
+    let settings = [REGIONS, ("AzureWebJobsStorage", account.as_str())];
+    let host = Host::start(HostOptions::spawned(&settings).only(Serves::Http).key("fn-k3y")).await;
+    let base = host.base_url();
+    let in_address = format!("{base}/api/pushes?code=fn-k3y");
+    for (args, code, words) in [
+        (vec!["regions", "--key", "fn-k3y"], 0, "northeurope"),
+        (vec!["regions", "--url", &in_address], 0, "northeurope"),
+        (vec!["regions"], 1, "asks for a function key; pass it with --key"),
+        (vec!["regions", "--key", "wrong-k3y"], 1, "refused the function key"),
+        (vec!["wait", "contoso.azurecr.io/shop/cart:1", "--key", "wrong-k3y"], 1, "refused the function key"),
+    ] {
+        let ended = run(&base, &args).await;
+        assert!(ended.code == code && (ended.out.clone() + &ended.err).contains(words), "{args:?}: {ended:?}");
+        assert!(!ended.err.contains("k3y") && !ended.out.contains("k3y"), "{args:?}: {ended:?}");
+    }
 }
 
 #[tokio::test]

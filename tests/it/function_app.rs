@@ -13,6 +13,7 @@ use crate::support::service;
 
 const HOST: &str = include_str!("../../host.json");
 const IMAGE_PUSH: &str = include_str!("../../ImagePush/function.json");
+const DASHBOARD: &str = include_str!("../../Dashboard/function.json");
 const PUSHES: &str = include_str!("../../Pushes/function.json");
 const REGIONS: &str = include_str!("../../Regions/function.json");
 const TIMEOUT_CHECK: &str = include_str!("../../TimeoutCheck/function.json");
@@ -66,6 +67,16 @@ fn requests_are_forwarded_to_the_built_program_under_its_prefix() {
     let program = Path::new(env!("CARGO_BIN_EXE_global-webhook")).file_name().and_then(|name| name.to_str());
     assert_eq!(handler["description"]["defaultExecutablePath"].as_str(), program);
     assert_eq!(handler["description"].get("arguments"), None, "without arguments it is the handler");
+}
+
+#[test]
+fn the_page_is_for_everybody_and_its_fragments_fit_the_operators_route() {
+    let trigger = &parse(DASHBOARD)["bindings"][0];
+    assert_eq!((&trigger["authLevel"], &trigger["route"]), (&json!("anonymous"), &json!("dashboard")));
+    assert_eq!(trigger["methods"], json!(["get"]));
+    // `page/push/{id}` has three parts, and no push is called `page`.
+    assert_eq!(parse(PUSHES)["bindings"][0]["route"], "pushes/{id?}/{operation?}/{argument?}");
+    assert!("page".parse::<global_webhook::push::PushId>().is_err());
 }
 
 #[test]

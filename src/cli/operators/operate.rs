@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{Common, Context, Named, Trouble};
-use crate::api::Operated;
+use crate::api::{Operated, Purged};
 use crate::cli::table::cell;
 use crate::push::Region;
 
@@ -33,8 +33,11 @@ Exit codes:
   4  there is no such push";
 
 pub(super) const PURGE_HELP: &str = "\
+Of many, those that still wait or owe a notification stay.
+
 Examples:
   global-webhook purge contoso.azurecr.io/shop/cart:1.4.2
+  global-webhook purge --until 30d
 
 Exit codes:
   0  done
@@ -60,6 +63,18 @@ pub(in crate::cli) struct Args {
     /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
     #[arg(value_name = "PUSH")]
     push: Named,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct PurgeArgs {
+    /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
+    #[arg(value_name = "PUSH", required_unless_present = "until")]
+    push: Option<Named>,
+    /// All that were opened before this instant (2026-11-01T00:00:00Z), or longer ago (30d)
+    #[arg(long, conflicts_with = "push")]
+    until: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -95,11 +110,32 @@ pub(super) async fn report(args: &ReportArgs, context: &mut Context) -> Result<(
     post(&args.push, "report", &["regions", args.region.as_str()], &[], context).await
 }
 
-pub(super) async fn purge(args: &Args, context: &mut Context) -> Result<(), Trouble> {
-    let id = id(&args.push, context).await?;
+pub(super) async fn purge(args: &PurgeArgs, context: &mut Context) -> Result<(), Trouble> {
+    if let Some(until) = &args.until {
+        return purge_before(until, context).await;
+    }
+    let Some(named) = &args.push else { return Ok(()) };
+    let id = id(named, context).await?;
     let answer = context.client.operate(Method::DELETE, &["pushes", &id], &[]).await?;
     context.show(&answer.body, |_| vec![format!("purge {}: purged", cell(&id))]);
     Ok(())
+}
+
+/// Removes what is old, in as many calls as that takes.
+async fn purge_before(until: &str, context: &mut Context) -> Result<(), Trouble> {
+    let mut sum = 0;
+    loop {
+        let answer = context.client.operate(Method::DELETE, &["pushes"], &[("until", until)]).await?;
+        let purged: Purged = answer.document()?;
+        sum += purged.instances_deleted;
+        // One that removes nothing has met what cannot be removed.
+        if !purged.more || purged.instances_deleted == 0 {
+            let all = Purged { instances_deleted: sum, more: purged.more };
+            let document = serde_json::to_string(&all).unwrap_or_default();
+            context.show(&document, |_| vec![format!("purge: {sum} purged")]);
+            return Ok(());
+        }
+    }
 }
 
 /// One operation on a push, and what came of it in the service's word.

@@ -28,7 +28,7 @@ Exit codes: 0 shown, 1 it failed, 2 wrong arguments, 3 something would be done (
 
 const APPLY_EXAMPLES: &str = "Examples:
   global-webhook webhooks apply --registry contoso --key @key.txt --url https://app.azurewebsites.net/api/ImagePush
-  GLOBAL_WEBHOOK_KEY=… global-webhook webhooks apply --registry contoso --url … --yes       in a pipeline
+  WebhookKey=… global-webhook webhooks apply --registry contoso --url … --yes       in a pipeline
   global-webhook webhooks apply --registry contoso --url … --key @key.txt --prune           after a replica was removed
 
 Exit codes: 0 done, or nothing to do; 1 it failed or was not confirmed; 2 wrong arguments.";
@@ -116,7 +116,7 @@ pub(super) struct WantedArgs {
     #[arg(long)]
     pub(super) url: String,
     /// Function key of ImagePush, or @FILE to read it from one; sent as the header x-functions-key [default:
-    /// GLOBAL_WEBHOOK_KEY of the environment]
+    /// WebhookKey of the environment]
     // A key may begin with a hyphen, and what clap does not take for a value it prints.
     #[arg(long, allow_hyphen_values = true)]
     pub(super) key: Option<String>,

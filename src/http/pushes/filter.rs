@@ -25,7 +25,7 @@ pub(super) const LIST_MEMBERS: &[&str] =
 pub(super) const IMAGE_MEMBERS: &[&str] = &["image", "wait", "for", "arrived", "action", "since"];
 
 /// Members of the query for the regions.
-pub(super) const REGIONS_MEMBERS: &[&str] = &["since", "until"];
+pub(in crate::http) const REGIONS_MEMBERS: &[&str] = &["since", "until"];
 
 /// Words of the member `status`.
 const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted"];
@@ -34,11 +34,11 @@ const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", 
 const WINDOW: &str = "24h";
 
 /// The members of a query, each known and at most once.
-pub(super) struct Members(Vec<(String, String)>);
+pub(in crate::http) struct Members(Vec<(String, String)>);
 
 impl Members {
     /// Reads a query.
-    pub(super) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
+    pub(in crate::http) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let mut members: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let name = name.to_ascii_lowercase();
@@ -92,7 +92,7 @@ impl Members {
     }
 
     /// From when, until when, and the words for both.
-    pub(super) fn window(&self, now: Instant) -> Result<(Instant, Instant, String), Problem> {
+    pub(in crate::http) fn window(&self, now: Instant) -> Result<(Instant, Instant, String), Problem> {
         let since = match self.instant("since", now)? {
             Some(since) => since,
             None => with_unit(WINDOW).ok().map_or(now, |ago| now - ago),
@@ -132,7 +132,7 @@ fn one_of(name: &'static str, text: &str, words: &[&'static str]) -> Result<&'st
 }
 
 /// What a list is asked for.
-pub(super) fn search(query: &str, now: Instant) -> Result<Search, Problem> {
+pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Problem> {
     let members = Members::read(query, LIST_MEMBERS)?;
     let statuses: Vec<&'static str> = match members.get("status") {
         None => Vec::new(),
@@ -144,6 +144,7 @@ pub(super) fn search(query: &str, now: Instant) -> Result<Search, Problem> {
     });
     let region = region.transpose()?;
     let owing = !statuses.is_empty() && statuses.iter().all(|status| matches!(*status, "waiting" | "owing"));
+    let waiting = owing && !statuses.contains(&"owing");
     let row = (!statuses.is_empty() || region.is_some()).then(|| {
         let test = move |row: &Row| {
             (statuses.is_empty() || statuses.iter().any(|status| has(row, status)))
@@ -157,6 +158,7 @@ pub(super) fn search(query: &str, now: Instant) -> Result<Search, Problem> {
         since: members.instant("since", now)?,
         until: members.instant("until", now)?,
         owing,
+        waiting,
         subject: subject(&members)?,
         row,
     })
@@ -237,7 +239,10 @@ mod tests {
         assert_eq!(since("1970-01-02T01:00:00+01:00"), since("1970-01-02T00:00:00Z"));
         assert_eq!(since("1970-01-02T01:00:00%2B01:00"), since("1970-01-02T00:00:00Z"));
         assert_eq!(since(""), None);
-        assert!(search("code=x&CLIENTID=y&status=Waiting,owing", now).unwrap().owing);
-        assert!(!search("status=waiting,timed_out", now).unwrap().owing);
+        let looks_back =
+            |status: &str| search(&format!("code=x&CLIENTID=y&status={status}"), now).map(|s| (s.owing, s.waiting));
+        assert!(matches!(looks_back("Waiting,owing"), Ok((true, false))));
+        assert!(matches!(looks_back("waiting"), Ok((true, true))));
+        assert!(matches!(looks_back("waiting,timed_out"), Ok((false, false))));
     }
 }

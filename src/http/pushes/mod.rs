@@ -1,7 +1,7 @@
 //! `/api/pushes…` and `/api/regions`: what pushes are doing, and what an operator may do to them. The documents are those of
 //! [`crate::api`], in the shape of a Durable Functions status query.
 
-mod filter;
+pub(super) mod filter;
 mod wait;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::engine::Done;
 use crate::limits;
 use crate::push::{Did, Input, PushId, Region, Row};
 use crate::service::Service;
-use crate::store::Which;
+use crate::store::{Search, Which};
 
 /// Answers a call below `/api/pushes`; `path` is what follows it.
 pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
@@ -77,7 +77,7 @@ pub(super) async fn regions(request: &HttpRequest, web: &Web) -> Result<HttpResp
 static PLACES: Semaphore = Semaphore::const_new(limits::OPERATOR_CALLS_MAX);
 
 /// A place to work in, until the answer is made.
-async fn place(clock: &dyn Clock) -> Result<SemaphorePermit<'static>, Problem> {
+pub(super) async fn place(clock: &dyn Clock) -> Result<SemaphorePermit<'static>, Problem> {
     let place = clock::within(clock, limits::OPERATOR_CALL_BUDGET, PLACES.acquire()).await;
     place.and_then(Result::ok).ok_or_else(Problem::too_many_calls)
 }
@@ -91,7 +91,7 @@ async fn named(id: &str, service: &Service) -> Result<PushId, Problem> {
 }
 
 /// A push by its id, or the newest round by its bare key: a spilled arrival does not know its round yet.
-async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> {
+pub(super) async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> {
     let which = match id.parse::<PushId>() {
         Ok(push) => Which::Push(push),
         Err(_) => Which::Newest(id.parse().map_err(|_| Problem::unknown_push())?),
@@ -103,7 +103,7 @@ async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>, Problem> 
 async fn remove(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let members = Members::read(request.query_string(), &["until"])?;
     let until = members.instant("until", web.clock.now())?.ok_or_else(|| {
-        let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-01T00:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
+        let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-27T03:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
         Problem::bad_request("until", message)
     })?;
     let removed = service.run(|engine| async move { engine.remove_before(until).await }).await?;
@@ -142,6 +142,11 @@ async fn operate(request: &HttpRequest, id: &str, input: Input, service: &Servic
 
 async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let search = filter::search(request.query_string(), web.clock.now())?;
+    Ok(HttpResponse::Ok().json(listed(request, search, service).await?))
+}
+
+/// A page of pushes.
+pub(super) async fn listed(request: &HttpRequest, search: Search, service: &Service) -> Result<List, Problem> {
     if let Some(cursor) = search.cursor.clone()
         && !service.run(|engine| async move { Ok(engine.is_cursor(&cursor)) }).await?
     {
@@ -153,7 +158,7 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Htt
     let page = service.run(|engine| async move { engine.list(&search).await }).await?;
     let item = |row: &Row| Item::of(row, push_url(request, &row.id.to_string()));
     let pushes = page.rows.iter().map(item).collect();
-    Ok(HttpResponse::Ok().json(List { pushes, next: page.next, unreadable: page.unreadable }))
+    Ok(List { pushes, next: page.next, unreadable: page.unreadable })
 }
 
 /// The document of a push; 202 as long as there is something to wait for.
