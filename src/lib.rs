@@ -34,6 +34,7 @@ pub mod poll;
 pub mod wakes;
 
 pub mod arm;
+pub mod doctor;
 
 pub mod backends;
 pub mod cli;

@@ -10,10 +10,12 @@
 //! Accepted races: ARM has no versions for webhooks, so whoever writes last wins; a plan is as old as its reading.
 //!
 //! In reading order: [`plan`] decides, [`webhooks`] and [`registry`] are ARM's words for it, `operation` waits for what takes
-//! long, `client` calls. [`deliveries`] tells what the registry sent and what it was answered.
+//! long, `client` calls. [`deliveries`] tells what the registry sent and what it was answered, [`app`] on
+//! what the service runs.
 
 pub mod plan;
 
+pub mod app;
 mod client;
 mod credential;
 pub mod deliveries;

@@ -6,10 +6,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 
 use super::key;
+use crate::clock::Instant;
 use crate::config::Source;
 
 /// Time for one call. The service promises far less; this only ends what hangs.
@@ -85,6 +86,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: String,
+    /// The `Date` of whoever answered, in whole seconds.
+    pub(super) date: Option<Instant>,
 }
 
 impl Answer {
@@ -241,7 +244,10 @@ impl Client {
                 return Err(Trouble { kind: Kind::Final, text });
             }
         }
-        Ok(Answer { status: answer.status(), body: String::from_utf8_lossy(&body).into_owned() })
+        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok(Answer { status: answer.status(), body, date: date.map(Into::into) })
     }
 }
 

@@ -2,6 +2,7 @@
 //! it is a custom handler.
 
 mod client;
+mod doctor;
 mod handler;
 mod health;
 mod key;
@@ -56,6 +57,9 @@ enum Command {
     Operators(operators::Command),
     /// Create and check the registry's webhooks, one for each of its regions
     Webhooks(webhooks::Args),
+    /// Say what is wrong with a deployment, what it means and what to do
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Args),
     /// Ask a running service whether it is well; the exit code says so
     #[command(after_help = health::HELP)]
     Health(health::Args),
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Receive(args)), _) => receiver::main(&args),
         (Some(Command::Operators(command)), _) => operators::main(command, source),
         (Some(Command::Webhooks(args)), _) => webhooks::main(args, &source),
+        (Some(Command::Doctor(args)), _) => doctor::main(args, &source),
         (Some(Command::Health(args)), _) => health::main(&args),
         (None, Some(port)) => handler::main(&port, source),
         (None, None) => {

@@ -17,7 +17,8 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use reqwest::Url;
 
-use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs, Who};
+pub(super) use self::args::Who;
+use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
 use super::{complain, printable};
 use crate::arm::plan::{self, Change, Kind, Set, Template};
 use crate::arm::registry::{self, Id, Registry};
@@ -87,7 +88,7 @@ impl Task {
                 (place, Aim::Apply { template, prune, yes })
             }
             Command::Remove(RemoveArgs { place, url, yes }) => {
-                let url = url.as_deref().map(address).transpose()?;
+                let url = url.as_deref().map(address).transpose().map_err(|why| format!("--url {why}"))?;
                 (place, Aim::Remove { url, yes })
             }
         };
@@ -213,7 +214,7 @@ impl Task {
 
 /// What is wanted, and whether orphans go.
 fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), String> {
-    let url = address(&args.url)?;
+    let url = address(&args.url).map_err(|why| format!("--url {why}"))?;
     let coded = url.query_pairs().find(|(name, _)| name == "code").map(|(_, code)| code.into_owned());
     let given = match args.key {
         Some(text) => Some(super::key::parse(&text).map_err(|why| format!("--key: {why}"))?),
@@ -243,9 +244,9 @@ fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), 
 }
 
 /// Reads the address of ImagePush. No fault repeats it: a key may stand in it.
-fn address(text: &str) -> Result<Url, String> {
+pub(super) fn address(text: &str) -> Result<Url, String> {
     let wrong = |why: &str| {
-        format!("--url {why}; it is the address of ImagePush, such as https://app.azurewebsites.net/api/ImagePush")
+        format!("{why}; it is the address of ImagePush, such as https://app.azurewebsites.net/api/ImagePush")
     };
     let url = Url::parse(text.trim()).map_err(|_| wrong("is no URL"))?;
     if url.scheme() != "https" {
@@ -263,7 +264,8 @@ fn address(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn credential(
+/// Who asks ARM, by what the command line and the environment say.
+pub(super) fn credential(
     who: Who,
     client_id: Option<String>,
     subscription: Option<String>,

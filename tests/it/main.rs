@@ -40,6 +40,8 @@ mod cli;
 mod cli_docs;
 mod cli_wait;
 mod deliveries;
+mod doctor;
+mod doctor_here;
 mod embedded_crash;
 mod embedded_file;
 mod function_app;

@@ -71,6 +71,8 @@ pub struct State {
     pub registries: Vec<String>,
     /// Where the first page of webhooks says that the next one is.
     pub next_link: Option<String>,
+    /// What else is answered to a GET, by its path.
+    pub others: BTreeMap<String, Value>,
     /// What `listEvents` answers.
     pub log: Value,
     /// `METHOD path` of every call, and the body it had.
@@ -109,6 +111,7 @@ impl Arm {
             token_ends_after: None,
             registries: vec![id("contoso")],
             next_link: None,
+            others: BTreeMap::new(),
             log: json!({ "value": [] }),
             calls: Vec::new(),
             operations: BTreeMap::new(),
@@ -296,6 +299,7 @@ impl State {
             }
             ("POST", Some(["webhooks", _, "ping"])) => ok(json!({ "id": "11110000-0000-4000-8000-000000000001" })),
             ("POST", Some(["webhooks", _, "listEvents"])) => ok(self.log.clone()),
+            ("GET", None) if self.others.contains_key(path) => ok(self.others[path].clone()),
             ("GET", None) if path == "/subscriptions" => {
                 let one =
                     |id: &str, name: &str| json!({ "subscriptionId": id, "displayName": name, "state": "Enabled" });

@@ -135,7 +135,7 @@ pub(super) struct WantedArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Who {
+pub(in crate::cli) enum Who {
     Auto,
     Cli,
     ManagedIdentity,

@@ -49,6 +49,7 @@ mod entity;
 pub mod fired;
 mod identity;
 mod lists;
+pub mod look;
 pub mod message;
 mod names;
 pub mod parts;

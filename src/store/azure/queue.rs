@@ -140,7 +140,7 @@ fn whole_seconds(delay: Duration) -> Duration {
 }
 
 /// The text of a queued message; `None` when it is not base64 of UTF-8.
-fn decode(raw: &str) -> Option<String> {
+pub(super) fn decode(raw: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(raw.trim()).ok()?).ok()
 }
 

@@ -1,0 +1,154 @@
+//! The function app as ARM knows it, as far as it decides whether the registry is answered in time. Nothing secret is asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use reqwest::Url;
+use serde_json::Value;
+
+use super::client::Client;
+use super::error::Error;
+
+/// Version of the app's resources.
+const VERSION: &str = "2024-04-01";
+
+/// Full name of a function app: its resource id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppId(Vec<String>);
+
+impl FromStr for AppId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        segments(text, "sites").map(Self).ok_or_else(|| {
+            "is no id of a function app, which looks like /subscriptions/…/resourceGroups/…/providers/Microsoft.Web/sites/…".into()
+        })
+    }
+}
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", self.0.join("/"))
+    }
+}
+
+/// The segments of the id of a `kind` of Microsoft.Web, or of a slot of a site. None of them may lead elsewhere.
+fn segments(text: &str, kind: &str) -> Option<Vec<String>> {
+    let parts: Vec<&str> = text.trim().trim_end_matches('/').strip_prefix('/')?.split('/').collect();
+    let fixed = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
+    let plain = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c)) && !part.ends_with('.')
+    };
+    let slot = parts.len() == 10 && kind == "sites" && fixed(8, "slots");
+    let whole = (parts.len() == 8 || slot)
+        && fixed(0, "subscriptions")
+        && fixed(2, "resourceGroups")
+        && fixed(4, "providers")
+        && fixed(5, "Microsoft.Web")
+        && fixed(6, kind)
+        && parts.iter().all(plain);
+    whole.then(|| parts.into_iter().map(str::to_owned).collect())
+}
+
+impl AppId {
+    /// Id of the subscription.
+    #[must_use]
+    pub fn subscription(&self) -> &str {
+        &self.0[1]
+    }
+
+    fn url(&self, client: &Client, rest: &[&str]) -> Url {
+        client.url(self.0.iter().map(String::as_str).chain(rest.iter().copied()), VERSION)
+    }
+}
+
+/// A function app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Its own host name.
+    pub host: String,
+    /// `Running` or `Stopped`.
+    pub state: String,
+    /// Public access is disabled.
+    pub is_private: bool,
+    /// Tier of its plan, such as `FlexConsumption`; empty where it may not be read.
+    pub tier: String,
+    /// Instances that are always there, by what they are for: `http`, or `function:<name>`.
+    pub always_ready: Vec<(String, u64)>,
+    /// Whether it stays loaded on a plan of machines of its own; not asked for on others.
+    pub always_on: Option<bool>,
+}
+
+/// Reads an app and its plan.
+///
+/// # Errors
+/// ARM cannot be asked for the app. That its plan may not be read is no error, but an empty tier.
+pub async fn read(client: &Client, id: &AppId) -> Result<App, Error> {
+    let site = client.get("read the function app", id.url(client, &[])).await?.body;
+    let text = |path: &str| site.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ready = site.pointer("/properties/functionAppConfig/scaleAndConcurrency/alwaysReady").and_then(Value::as_array);
+    let always_ready = ready
+        .into_iter()
+        .flatten()
+        .filter_map(|one| Some((one.get("name")?.as_str()?.to_owned(), one.get("instanceCount")?.as_u64()?)))
+        .collect();
+    let mut app = App {
+        name: text("/name"),
+        host: text("/properties/defaultHostName"),
+        state: text("/properties/state"),
+        is_private: text("/properties/publicNetworkAccess").eq_ignore_ascii_case("disabled"),
+        tier: text("/properties/sku"),
+        always_ready,
+        always_on: None,
+    };
+    if let Some(plan) = segments(&text("/properties/serverFarmId"), "serverfarms") {
+        let url = client.url(plan.iter().map(String::as_str), VERSION);
+        match client.get("read the app's plan", url).await {
+            Ok(answer) => {
+                if let Some(tier) = answer.body.pointer("/sku/tier").and_then(Value::as_str) {
+                    tier.clone_into(&mut app.tier);
+                }
+            }
+            Err(error) if matches!(error.status(), Some(403 | 404)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let tiers = ["flexconsumption", "dynamic", "elasticpremium", ""];
+    if !tiers.contains(&app.tier.to_ascii_lowercase().as_str()) {
+        match client.get("read the app's configuration", id.url(client, &["config", "web"])).await {
+            Ok(answer) => app.always_on = answer.body.pointer("/properties/alwaysOn").and_then(Value::as_bool),
+            Err(error) if matches!(error.status(), Some(403 | 404)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_apps_and_slots_are_read() {
+        let text = "/subscriptions/0a/resourceGroups/rg-1/providers/Microsoft.Web/sites/app";
+        assert_eq!(text.parse::<AppId>().unwrap().to_string(), text);
+        assert_eq!(
+            format!("{text}/slots/staging/").parse::<AppId>().unwrap().to_string(),
+            format!("{text}/slots/staging")
+        );
+        assert_eq!(text.parse::<AppId>().unwrap().subscription(), "0a");
+        for not in [
+            "",
+            "app",
+            "https://app.azurewebsites.net",
+            &text.replace("sites", "serverfarms"),
+            &text.replace("0a", ".."),
+            &text.replace("rg-1", "a?b"),
+            &format!("{text}/config/web"),
+        ] {
+            assert!(not.parse::<AppId>().is_err(), "{not}");
+        }
+    }
+}

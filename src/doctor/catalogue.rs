@@ -1,0 +1,175 @@
+//! The checks: what each asks, what it means when it finds something, and what to do then. docs/doctor.md shows the same.
+
+/// A check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each is told by its entry in the catalogue")]
+pub enum Id {
+    ServiceAnswers,
+    ServiceVersion,
+    ServiceClock,
+    SettingsTargets,
+    SettingsHere,
+    SettingsDeployed,
+    StorageRows,
+    StorageQueue,
+    StorageApps,
+    StorageRead,
+    StorageEncoding,
+    StoragePoison,
+    StorageClock,
+    TimersDeadlines,
+    TimersNotifications,
+    ReceiversTold,
+    ReceiversReached,
+    ReceiversTest,
+    RegionsReport,
+    RegistryRead,
+    RegistrySku,
+    RegistryRegions,
+    RegistryReplicas,
+    WebhooksThere,
+    WebhooksEnabled,
+    WebhooksUrl,
+    WebhooksScope,
+    WebhooksKey,
+    WebhooksDeliveries,
+    WebhooksPing,
+    WebhooksExtra,
+    AppRead,
+    AppRuns,
+    AppReady,
+}
+
+impl Id {
+    /// What is said of it.
+    #[must_use]
+    pub fn entry(self) -> &'static Entry {
+        &CHECKS[self as usize]
+    }
+}
+
+/// What is said of a check.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which.
+    pub id: Id,
+    /// Its name in documents.
+    pub word: &'static str,
+    /// What it looks at.
+    pub asks: &'static str,
+    /// What it means when it finds something.
+    pub meaning: &'static str,
+    /// What to do then.
+    pub action: &'static str,
+}
+
+const fn entry(id: Id, word: &'static str, asks: &'static str, meaning: &'static str, action: &'static str) -> Entry {
+    Entry { id, word, asks, meaning, action }
+}
+
+/// All checks, in the order of [`Id`].
+#[rustfmt::skip]
+pub const CHECKS: [Entry; 34] = [
+    entry(Id::ServiceAnswers, "service.answers", "`GET /api/ImagePush` is answered by this service, whose settings are right",
+        "The registry's webhooks are lost, and nobody is told of any push.",
+        "Start the service, or correct its settings, --url and --key."),
+    entry(Id::ServiceVersion, "service.version", "service and command are of the same version",
+        "What this command says may not fit the service.",
+        "Use the command of the release that is deployed."),
+    entry(Id::ServiceClock, "service.clock", "the answer's `Date` fits this machine's clock",
+        "One of the two clocks is wrong. Times of pushes and signatures of notifications go by the service's.",
+        "See to the time service of the machine whose clock is wrong."),
+    entry(Id::SettingsTargets, "settings.targets", "there is a receiver",
+        "Pushes are put on record, and nobody is told.",
+        "Set WebhookTargetUrl or WebhookTargets, unless looking at the pushes is all you want."),
+    entry(Id::SettingsHere, "settings.here", "the settings of this environment and of local.settings.json can be used",
+        "A service that is started with them does not work, or not as it was meant.",
+        "Correct each setting that is named."),
+    entry(Id::SettingsDeployed, "settings.deployed", "the settings here are those in effect",
+        "The service runs with other settings than those that lie here.",
+        "Restart the service, or deploy the settings; or run this command beside the right ones."),
+    entry(Id::StorageRows, "storage.rows", "the service can read and write its rows",
+        "No push can be taken in; webhooks are answered with 503 and lost, or wait on the queue.",
+        "Do what the cause says: a role (Storage Table Data Contributor), a firewall, a key that was renewed."),
+    entry(Id::StorageQueue, "storage.queue", "the service can arm and delete timers",
+        "No push can be taken in, and none times out.",
+        "Do what the cause says: a role (Storage Queue Data Contributor), a firewall, a key that was renewed."),
+    entry(Id::StorageApps, "storage.apps", "no other app uses the same table and queue",
+        "Each app leaves the other's pushes alone, and timers of one fire in the other: pushes are told late or by the wrong app.",
+        "Give one of them another queueName in TimeoutCheck/function.json, or a storage account of its own."),
+    entry(Id::StorageRead, "storage.read", "table and queue can be read from here",
+        "The account, its key or identity, or the way there is wrong, at least from here.",
+        "Correct AzureWebJobsStorage, the role or the firewall; `storage.rows` says whether the service has the same trouble."),
+    entry(Id::StorageEncoding, "storage.encoding", "what lies on the timer queue is in its encoding (base64), and this service's own",
+        "Somebody else writes to the queue, or host.json has another `messageEncoding` than base64.",
+        "Restore `messageEncoding` in host.json; look who else has a role or key for the account."),
+    entry(Id::StoragePoison, "storage.poison", "the poison queue is empty",
+        "Messages came to the timer queue that nobody here has written, or a host gave up on timers.",
+        "Look at them with `az storage message peek`, find the sender, then `az storage message clear`."),
+    entry(Id::StorageClock, "storage.clock", "the storage's `Date` fits this machine's clock",
+        "This machine's clock is wrong. A service on it goes by the storage's time.",
+        "See to the time service of this machine."),
+    entry(Id::TimersDeadlines, "timers.deadlines", "no push waits past its deadline",
+        "Timers do not fire: nobody is told of a push that is not everywhere.",
+        "See that TimeoutCheck is enabled and the host runs; with `serve`, that the process lives; then look at its log."),
+    entry(Id::TimersNotifications, "timers.notifications", "no notification is owed long past its time",
+        "Timers do not fire: notifications are not tried again.",
+        "See that TimeoutCheck is enabled and the host runs; with `serve`, that the process lives; then look at its log."),
+    entry(Id::ReceiversTold, "receivers.told", "no notification fails, and none of the last day was given up",
+        "A receiver was not told, after the whole schedule.",
+        "Mend the receiver, then `global-webhook redeliver <push>`."),
+    entry(Id::ReceiversReached, "receivers.reached", "each receiver's host takes a connection from here: its name, TCP and TLS",
+        "From here that receiver cannot be reached; the service may stand elsewhere in the network.",
+        "Correct the receiver's URL, its certificate or the way there."),
+    entry(Id::ReceiversTest, "receivers.test", "a test notification arrives",
+        "A receiver does not take notifications.",
+        "Push a test image, or `global-webhook redeliver <push> --target <name>` of one that was told before."),
+    entry(Id::RegionsReport, "regions.report", "no region is silent or slow, by the pushes of the last day",
+        "Pushes time out without that region, or wait for it.",
+        "See `webhooks.deliveries` of its webhook: an entry was sent and lost, none was never sent."),
+    entry(Id::RegistryRead, "registry.read", "the registry can be read over Azure Resource Manager",
+        "Nothing can be said of the registry and its webhooks.",
+        "Check --registry, --subscription and `az account show`; ask for the role Container Registry Configuration Reader and Data Access Configuration Reader."),
+    entry(Id::RegistrySku, "registry.sku", "the registry is Premium, which alone has replicas",
+        "There is one region only, and nothing to combine.",
+        "Move the registry to Premium and add replicas, or do without this service."),
+    entry(Id::RegistryRegions, "registry.regions", "WebhookRegions are the regions of the registry, both ways",
+        "A region without a replica never reports, so every push times out; a replica that is not awaited may lack an image that was said to be everywhere, and its webhook is refused.",
+        "Set WebhookRegions to the registry's regions, or add or remove the replica."),
+    entry(Id::RegistryReplicas, "registry.replicas", "every replica is complete",
+        "A replica that is still copying reports pushes late, and they may time out.",
+        "Wait until it is Ready, or raise WebhookTimeout meanwhile."),
+    entry(Id::WebhooksThere, "webhooks.there", "every region has a webhook for this service",
+        "The region never reports, so every push times out.",
+        "`global-webhook webhooks apply` makes it."),
+    entry(Id::WebhooksEnabled, "webhooks.enabled", "every webhook is enabled, complete, and reports pushes",
+        "The registry sends nothing from that region, so every push times out.",
+        "`global-webhook webhooks apply` puts it right."),
+    entry(Id::WebhooksUrl, "webhooks.url", "every webhook sends to this service, as its own region",
+        "The region's reports go elsewhere, or count for another region.",
+        "`global-webhook webhooks apply` puts it right; --webhook-url says where they should send, if not to --url."),
+    entry(Id::WebhooksScope, "webhooks.scope", "no webhook is limited to some images",
+        "Images outside of the scope are not reported from that region, and time out there unless all webhooks have the same scope.",
+        "`global-webhook webhooks apply`, with --scope if that is what you want of all."),
+    entry(Id::WebhooksKey, "webhooks.key", "the key of every webhook opens the service",
+        "The service answers 401 to that region's reports, and they are lost.",
+        "`global-webhook webhooks apply --key @FILE` with the function's key."),
+    entry(Id::WebhooksDeliveries, "webhooks.deliveries", "what each webhook sent lately was taken",
+        "The registry does not send again: what was not taken is lost, and its push times out without the region.",
+        "Do what the status says."),
+    entry(Id::WebhooksPing, "webhooks.ping", "with --ping: a ping of every webhook is answered 200 here, by the registry's log",
+        "The way from the region to the service is broken: its name, network, key or address.",
+        "Do what the status says; none means that the registry could not connect."),
+    entry(Id::WebhooksExtra, "webhooks.extra", "no webhook is left of a region without a replica",
+        "It reports nothing. It comes back to life with the replica.",
+        "`global-webhook webhooks apply --prune` deletes it."),
+    entry(Id::AppRead, "app.read", "the function app can be read over Azure Resource Manager",
+        "Nothing can be said of the app's plan.",
+        "Check --app and `az account show`; ask for the role Reader on the app."),
+    entry(Id::AppRuns, "app.runs", "the app runs, and the registry may reach it",
+        "The registry's webhooks are lost.",
+        "Start the app; allow public access for it: the registry calls from Azure's public addresses."),
+    entry(Id::AppReady, "app.ready", "an instance for HTTP is always ready",
+        "The registry waits 5 s for an answer and does not try again: a call that begins cold may take longer, and is lost.",
+        "On Flex Consumption set `alwaysReady` to one or more instances of `http` (`alwaysReadyHttpInstances` of infra/main.bicep); elsewhere use such a plan, Premium, or `alwaysOn`."),
+];

@@ -1,0 +1,171 @@
+//! The service as it answers `GET /api/ImagePush`: settings in effect, health, other apps, its clock.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::catalogue::Id;
+use super::report::{Check, skip};
+use super::{Gap, Known};
+use crate::limits;
+
+/// The service's answer to somebody who opens its URL. Members of other versions are passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// The program's version.
+    pub version: String,
+    /// All regions that some push may wait for.
+    pub regions: Vec<String>,
+    /// The time-out in words.
+    pub timeout: String,
+    /// What makes webhooks the same push.
+    #[serde(default)]
+    pub correlation: String,
+    /// The receivers, each in a line for people.
+    pub targets: Vec<String>,
+    /// Names of the rules.
+    #[serde(default)]
+    pub rules: Vec<String>,
+    /// How long pushes are kept, in words.
+    #[serde(default)]
+    pub retention: String,
+    /// Where rows and timers live, in words.
+    #[serde(default)]
+    pub storage: String,
+    /// Whether rows work.
+    pub rows: Part,
+    /// Whether timers do.
+    pub queue: Part,
+    /// Name of the app.
+    #[serde(default)]
+    pub app: String,
+    /// Other apps on the same names that are alive.
+    #[serde(default)]
+    pub other_apps: Vec<String>,
+}
+
+/// Whether a part works.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Part {
+    /// `ok`, `unavailable` or `operator_needed`.
+    pub status: String,
+    /// Why not.
+    #[serde(default)]
+    pub cause: Option<String>,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// The document, whatever it says of the storage.
+    Health(Box<Health>),
+    /// The service is up, and its settings cannot be used: what it says of them.
+    Misconfigured(String),
+    /// Something else, or nothing: a sentence that says what to do.
+    Otherwise(String),
+}
+
+impl Answered {
+    pub(super) fn health(&self) -> Option<&Health> {
+        match self {
+            Self::Health(health) => Some(health),
+            Self::Misconfigured(_) | Self::Otherwise(_) => None,
+        }
+    }
+
+    /// A check of what lies here: a fault, unless the service itself is well with what it has. It may have something else.
+    pub(super) fn here(&self, id: Id, what: String) -> Check {
+        let works = |part: &Part| part.status == "ok";
+        match self.health() {
+            Some(health) if works(&health.rows) && works(&health.queue) => Check::warning(id, what),
+            Some(_) | None => Check::fault(id, what),
+        }
+    }
+}
+
+/// The service, seen from outside.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its address, without its query.
+    pub url: String,
+    /// What came of asking.
+    pub answered: Answered,
+    /// How far its clock is ahead of this machine's, in milliseconds, half a second more or less: a `Date` has whole seconds.
+    pub ahead_ms: Known<i64>,
+}
+
+pub(super) fn judge(service: &Service, checks: &mut Vec<Check>) {
+    let url = &service.url;
+    let health = match &service.answered {
+        Answered::Health(health) => health,
+        Answered::Misconfigured(faults) => {
+            let what = format!("{url} is up, and its settings cannot be used: {faults}");
+            checks.push(Check::fault(Id::ServiceAnswers, what).because(
+                "Every call is answered with 503, and the registry's webhooks are lost.",
+                "Correct each setting that is named, then restart the service.",
+            ));
+            return nothing_known(service, checks);
+        }
+        Answered::Otherwise(why) => {
+            checks.push(Check::fault(Id::ServiceAnswers, why.clone()));
+            return nothing_known(service, checks);
+        }
+    };
+    checks.push(Check::ok(
+        Id::ServiceAnswers,
+        format!("{url} answers. It waits {} for {}.", health.timeout, health.regions.join(", ")),
+    ));
+    let (there, here) = (&health.version, env!("CARGO_PKG_VERSION"));
+    checks.push(if there == here {
+        Check::ok(Id::ServiceVersion, format!("Both are {here}."))
+    } else {
+        Check::warning(Id::ServiceVersion, format!("The service is {there}, this command {here}."))
+    });
+    clock(Id::ServiceClock, "The service's host", &service.ahead_ms, checks);
+    checks.push(match health.targets.as_slice() {
+        [] => Check::warning(Id::SettingsTargets, "No receiver is set."),
+        some => Check::ok(Id::SettingsTargets, some.join("; ")),
+    });
+    for (id, part) in [(Id::StorageRows, &health.rows), (Id::StorageQueue, &health.queue)] {
+        let cause = part.cause.as_deref().unwrap_or("no cause given");
+        checks.push(match part.status.as_str() {
+            "ok" => Check::ok(id, "The service says that it works."),
+            "unavailable" => Check::fault(id, format!("Not available just now: {cause}")).because(
+                id.entry().meaning,
+                "It may pass: ask again. If it stays, look at Azure's own state of the account, and at the network.",
+            ),
+            _ => Check::fault(id, format!("Somebody has to act: {cause}")),
+        });
+    }
+    checks.push(match health.other_apps.as_slice() {
+        [] => Check::ok(Id::StorageApps, "No other app has left a sign of life there."),
+        others => Check::fault(Id::StorageApps, format!("{} shares its names with {}.", health.app, others.join(", "))),
+    });
+}
+
+fn nothing_known(service: &Service, checks: &mut Vec<Check>) {
+    let gap = Gap::unasked("The service did not tell its settings and its health.", "See service.answers.");
+    let ids = [Id::ServiceVersion, Id::SettingsTargets, Id::StorageRows, Id::StorageQueue, Id::StorageApps];
+    skip(checks, &gap, &ids);
+    clock(Id::ServiceClock, "The service's host", &service.ahead_ms, checks);
+}
+
+/// Judges how far `whose` clock is ahead of this machine's.
+pub(super) fn clock(id: Id, whose: &str, ahead_ms: &Known<i64>, checks: &mut Vec<Check>) {
+    let bound = i64::try_from(limits::CLOCK_DIFFERENCE_MAX.as_millis()).unwrap_or(i64::MAX);
+    checks.push(match ahead_ms {
+        Err(gap) => Check::skipped(id, gap),
+        Ok(ahead) if ahead.abs() <= bound => Check::ok(id, "The clocks agree."),
+        Ok(ahead) => {
+            let side = if *ahead > 0 { "ahead of" } else { "behind" };
+            Check::warning(id, format!("{whose} is {} s {side} this machine.", ahead.abs() / 1000))
+        }
+    });
+}
+
+/// What `one` has that `other` has not.
+pub(super) fn beyond<'a>(one: &'a [String], other: &[String]) -> Vec<&'a str> {
+    let other: BTreeSet<&String> = other.iter().collect();
+    one.iter().filter(|name| !other.contains(name)).map(String::as_str).collect()
+}
