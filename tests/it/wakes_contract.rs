@@ -65,8 +65,9 @@ async fn a_push_is_due_at_its_wake_and_not_before(store: Arc<dyn Wakes>) {
 }
 
 async fn the_longest_overdue_come_first(store: Arc<dyn Wakes>) {
+    let now = SystemClock.now();
     for (name, ago) in [("b", 200), ("a", 100), ("c", 300), ("d", 250)] {
-        put(&*store, &waiting(name, in_millis(-ago))).await;
+        put(&*store, &waiting(name, now - chrono::Duration::milliseconds(ago))).await;
     }
     assert_eq!(due(&*store).await, ["c", "d", "b", "a"].map(|name| id(name, 1)));
     assert_eq!(store.due(2).await.unwrap(), ["c", "d"].map(|name| id(name, 1)));
