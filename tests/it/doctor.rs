@@ -246,6 +246,21 @@ async fn a_ping_that_is_refused_says_why() {
     assert!(ended.out.contains("Do: See webhooks.key."), "{}", ended.out);
 }
 
+/// What the page shows is what is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_is_printed() {
+    let ((serve, _receiver), arm) = (service().await, azure().await);
+    webhook(&arm, "acrgwwesteurope", |w| w.properties["customHeaders"] = json!({ "x-functions-key": "0ld-secret" }));
+    let pushes = [("2", "2026-11-27T11:00:00Z", "504"), ("1", "2026-11-27T10:00:00Z", "202")];
+    arm.state().log = json!({ "value": pushes.map(|(id, at, status)| logged(id, "push", at, status)) });
+    arm.state().replicas[0].status = "Syncing";
+    let ended = doctor(command(&serve, &arm, "")).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctor.md")).unwrap();
+    let (shown, _) = ended.out.split_once("NOT LOOKED AT").unwrap();
+    assert!(page.contains(shown.trim_end()), "docs/doctor.md does not show:\n{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_rights_it_says_what_it_could_not_look_at() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
