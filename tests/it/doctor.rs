@@ -339,6 +339,20 @@ async fn receivers_and_regions_that_fail_are_named() {
     assert_eq!(doctor(program(&serve.base_url(), &["doctor", "--strict"])).await.code, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_without_a_connection_or_without_tls_is_named() {
+    let (dead, plain) = (Refusing::new(), Recorder::default());
+    let targets = json!([
+        { "name": "dead", "url": format!("http://127.0.0.1:{}/s3cret", dead.port()) },
+        { "name": "plain", "url": format!("https://127.0.0.1:{}/s3cret", plain.listen().await) },
+        { "name": "nowhere", "url": "https://nowhere.invalid/s3cret" },
+    ]);
+    let serve = Serve::start(&[REGIONS, ("WebhookTargets", &targets.to_string())], &[]).await;
+    let report = doctor(program(&serve.base_url(), &["doctor", "--json"])).await.document();
+    let each = ["dead", "plain", "nowhere"].map(|name| format!("warning receivers.reached {name}"));
+    assert_eq!(found(&report), each.into_iter().collect(), "{report:#}");
+}
+
 #[tokio::test]
 async fn wrong_arguments_end_with_two() {
     for line in [
