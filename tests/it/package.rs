@@ -59,6 +59,7 @@ fn a_package_holds_what_the_host_reads_and_nothing_else_and_comes_out_the_same_t
     let host: Value = serde_json::from_str(include_str!("../../host.json")).expect("JSON");
     let name = host["customHandler"]["description"]["defaultExecutablePath"].as_str().expect("a name");
     let expected = [
+        ("Dashboard/function.json", 0o100_644),
         ("ImagePush/function.json", 0o100_644),
         ("Pushes/function.json", 0o100_644),
         ("Regions/function.json", 0o100_644),

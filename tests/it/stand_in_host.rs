@@ -111,7 +111,7 @@ async fn what_the_host_answers_itself_never_reaches_the_handler() {
         (404, "POST /api/Other?code=right HTTP/1.1\nHost: h\nContent-Length: 2".to_owned()),
         (404, "POST /TimeoutCheck HTTP/1.1\nHost: h\nContent-Length: 2".to_owned()),
         (404, "PUT /api/pushes/?code=right HTTP/1.1\nHost: h\nContent-Length: 2".to_owned()),
-        (404, "POST /api/pushes/a/b/c?code=right HTTP/1.1\nHost: h\nContent-Length: 2".to_owned()),
+        (404, "POST /api/pushes/a/b/c/d?code=right HTTP/1.1\nHost: h\nContent-Length: 2".to_owned()),
         (500, "POST /api/ImagePush?code=right HTTP/1.1\nHost: h\nX-A: \u{e9}\nContent-Length: 2".to_owned()),
         (500, "POST /api/ImagePush?code=right HTTP/1.1\nHost: h\nContent-Type: a/b;\nContent-Length: 2".to_owned()),
         (414, format!("POST /api/ImagePush?code=right&x={long} HTTP/1.1\nHost: h\nContent-Length: 2")),
