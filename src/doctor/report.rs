@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Gap;
-use super::catalogue::Id;
+use super::catalogue::{CHECKS, Id};
 use crate::api;
 use crate::clock::Instant;
 
@@ -125,7 +125,8 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(service: String, at: Instant, mut checks: Vec<Check>) -> Self {
-        checks.sort_by_key(|check| check.state);
+        let place = |check: &Check| CHECKS.iter().position(|entry| entry.word == check.id);
+        checks.sort_by_key(|check| (check.state, place(check)));
         let count = |state| checks.iter().filter(|check| check.state == state).count();
         let counts = Counts {
             fault: count(State::Fault),

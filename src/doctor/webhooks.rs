@@ -95,7 +95,6 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
             }
         }
     }
-    found.sort_by_key(|check| EACH.iter().position(|id| id.entry().word == check.id));
     checks.extend(found);
 }
 

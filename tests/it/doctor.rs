@@ -246,6 +246,21 @@ async fn a_ping_that_is_refused_says_why() {
     assert!(ended.out.contains("Do: See webhooks.key."), "{}", ended.out);
 }
 
+/// What the page shows is what is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_is_printed() {
+    let ((serve, _receiver), arm) = (service().await, azure().await);
+    webhook(&arm, "acrgwwesteurope", |w| w.properties["customHeaders"] = json!({ "x-functions-key": "0ld-secret" }));
+    let pushes = [("2", "2026-11-27T11:00:00Z", "504"), ("1", "2026-11-27T10:00:00Z", "202")];
+    arm.state().log = json!({ "value": pushes.map(|(id, at, status)| logged(id, "push", at, status)) });
+    arm.state().replicas[0].status = "Syncing";
+    let ended = doctor(command(&serve, &arm, "")).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctor.md")).unwrap();
+    let (shown, _) = ended.out.split_once("NOT LOOKED AT").unwrap();
+    assert!(page.contains(shown.trim_end()), "docs/doctor.md does not show:\n{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_rights_it_says_what_it_could_not_look_at() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
@@ -322,6 +337,20 @@ async fn receivers_and_regions_that_fail_are_named() {
     ]);
     assert_eq!((ended.code, found(&ended.document())), (0, expected), "{ended:?}");
     assert_eq!(doctor(program(&serve.base_url(), &["doctor", "--strict"])).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_without_a_connection_or_without_tls_is_named() {
+    let (dead, plain) = (Refusing::new(), Recorder::default());
+    let targets = json!([
+        { "name": "dead", "url": format!("http://127.0.0.1:{}/s3cret", dead.port()) },
+        { "name": "plain", "url": format!("https://127.0.0.1:{}/s3cret", plain.listen().await) },
+        { "name": "nowhere", "url": "https://nowhere.invalid/s3cret" },
+    ]);
+    let serve = Serve::start(&[REGIONS, ("WebhookTargets", &targets.to_string())], &[]).await;
+    let report = doctor(program(&serve.base_url(), &["doctor", "--json"])).await.document();
+    let each = ["dead", "plain", "nowhere"].map(|name| format!("warning receivers.reached {name}"));
+    assert_eq!(found(&report), each.into_iter().collect(), "{report:#}");
 }
 
 #[tokio::test]

@@ -43,6 +43,17 @@ fn what_decides_is_pure() {
 }
 
 #[test]
+fn what_judges_a_deployment_asks_nobody() {
+    for (path, text) in sources("src/doctor") {
+        for word in
+            ["async ", "tokio", "std::fs", "std::env", "Utc::now", "SystemClock", "dyn Clock", "reqwest::Client"]
+        {
+            assert!(!text.contains(word), "{} holds `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
 fn settings_and_receivers_do_not_import_each_other() {
     for (path, text) in sources("src/notify") {
         assert!(!uses(&text).any(|used| used == "config"), "{}", path.display());

@@ -136,7 +136,7 @@ impl Azure {
                 let unasked = || Gap::unasked("--ping was not given.", "Give --ping.");
                 Sender {
                     webhook: webhook.clone(),
-                    opens: if is_ours { self.opens(service, webhook).await } else { Err(foreign()) },
+                    opens: if is_ours { self.opens(service, webhook, until).await } else { Err(foreign()) },
                     deliveries: if is_ours { self.log(registry, webhook, until).await } else { Err(foreign()) },
                     ping: ping.unwrap_or_else(|| Err(if is_ours { unasked() } else { foreign() })),
                 }
@@ -146,7 +146,7 @@ impl Azure {
     }
 
     /// Whether the service lets the webhook's own key in: asked with it, and only where the webhook sends it anyway.
-    async fn opens(&self, service: &Client, webhook: &Webhook) -> Known<bool> {
+    async fn opens(&self, service: &Client, webhook: &Webhook, until: Instant) -> Known<bool> {
         let expected = self.expected.as_ref().map_err(Clone::clone)?;
         if !doctor::sends_to(webhook, expected) {
             return Err(Gap::unasked(
@@ -163,7 +163,10 @@ impl Azure {
         // A key in the service's own address would count in its place.
         connection.url = Some(base);
         let caller = Client::new(&connection).map_err(unknown)?;
-        match caller.call(Method::GET, &caller.url(&["ImagePush"], &[]), None).await {
+        let url = caller.url(&["ImagePush"], &[]);
+        let left = clock::until(SystemClock.now(), until);
+        let asked = clock::within(&SystemClock, left, caller.call(Method::GET, &url, None)).await;
+        match asked.ok_or_else(|| unknown("The service was too slow.".into()))? {
             Ok(answer) => match answer.status.as_u16() {
                 401 => Ok(false),
                 200 | 503 => Ok(true),

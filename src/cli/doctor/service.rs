@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Item, List};
+use crate::api::{Item, List, State};
 use crate::cli::client::{Answer, Client, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::doctor::{self, Answered, Connected, Gap, Health, Known, Pushes, Service};
@@ -59,8 +59,9 @@ pub(super) async fn pushes(client: &Client, answered: &Answered) -> Known<Pushes
         return Err(Gap::unasked("The service does not answer.", "See service.answers."));
     }
     let mut is_cut = false;
-    let waiting = list(client, &[("status", "waiting")], &mut is_cut).await?;
-    let owing = list(client, &[("status", "owing")], &mut is_cut).await?;
+    // Together they go back by days; those that wait alone only by little more than the time-out.
+    let open = list(client, &[("status", "waiting,owing")], &mut is_cut).await?;
+    let (waiting, owing) = open.into_iter().partition(|item| item.status.state == State::Waiting);
     let exhausted = list(client, &[("status", "exhausted"), ("since", "24h")], &mut is_cut).await?;
     let regions = get(client, "regions", &[]).await;
     Ok(Pushes { waiting, owing, exhausted, is_cut, regions })
