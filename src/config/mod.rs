@@ -5,7 +5,7 @@ pub mod delivery;
 mod members;
 mod misspelt;
 mod otlp;
-mod pattern;
+pub(crate) mod pattern;
 mod regions;
 pub mod rules;
 mod source;

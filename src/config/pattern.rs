@@ -126,6 +126,43 @@ pub(super) fn problem(names: Names, pattern: &str) -> Option<String> {
     Some(format!("{which}can match no {}: {}", names.word(), names.rule()))
 }
 
+/// A pattern that whoever asks may have made to take long: it is matched as what it stands for, each of which takes a time that
+/// grows with the text's length and no faster than its square.
+pub(crate) struct Bounded {
+    negated: bool,
+    readings: Vec<String>,
+}
+
+impl Bounded {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, after the name of what holds it.
+    pub(crate) fn read(pattern: &str) -> Result<Self, String> {
+        if pattern.len() > limits::PATTERN_BYTES_MAX {
+            return Err(format!("is longer than {} bytes", limits::PATTERN_BYTES_MAX));
+        }
+        fast_glob::validate(pattern).map_err(|why| format!("is not a pattern that can be used: {why}"))?;
+        let plain = pattern.trim_start_matches('!');
+        let readings = readings(plain)
+            .ok_or_else(|| format!("has braces that stand for more than {} patterns", limits::PATTERN_READINGS_MAX))?;
+        Ok(Self { negated: (pattern.len() - plain.len()) % 2 == 1, readings })
+    }
+
+    /// Whether a text fits.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.negated != self.readings.iter().any(|reading| is_match(reading, text))
+    }
+}
+
+/// Whether a text fits a reading, whose first `!` is a character as any other.
+fn is_match(reading: &str, text: &str) -> bool {
+    if reading.starts_with('!') {
+        return fast_glob::glob_match(format!("\\{reading}"), text);
+    }
+    fast_glob::glob_match(reading, text)
+}
+
 /// The patterns without braces that a well-formed one stands for; `None` when they are too many.
 fn readings(pattern: &str) -> Option<Vec<String>> {
     let (mut done, mut open) = (Vec::new(), vec![pattern.to_owned()]);
@@ -230,7 +267,31 @@ mod tests {
         assert!(fault(Names::Tag, "{a,{b,c}}{a,b}{a,b}{a,b}{a,b}{a,b}").contains("more than 64"));
     }
 
+    #[test]
+    fn a_pattern_that_was_made_to_take_long_does_not() {
+        let long = "a".repeat(255);
+        for group in ["{*a,*a,*a,*a,*a,*,*,*,*}", "{a*,*a,**,a}", "{a,*}"] {
+            assert!(Bounded::read(&(group.repeat(10) + "b")).is_err_and(|why| why.contains("more than 64")), "{group}");
+        }
+        // As one pattern it would be tried at some 10^17 places.
+        assert!(!Bounded::read(&("*{a}".repeat(10) + "b")).unwrap().matches(&long));
+        assert!(!Bounded::read(&("**/".repeat(80) + "b")).unwrap().matches(&"a/".repeat(127)));
+        assert!(Bounded::read("{").is_err_and(|why| why.contains("unclosed")));
+        assert!(Bounded::read(&"*".repeat(256)).is_err_and(|why| why.contains("255")));
+    }
+
     proptest! {
+        #[test]
+        fn what_a_pattern_stands_for_matches_as_it_does(text in "[ab!/]{0,6}", pattern in "[ab*?{},!/]{0,10}") {
+            // Where stars of a group and beside it meet, what it stands for crosses segments.
+            let meet = |bounded: &Bounded| pattern.contains('{') && bounded.readings.iter().any(|r| r.contains("**"));
+            if let Ok(bounded) = Bounded::read(&pattern)
+                && !meet(&bounded)
+            {
+                prop_assert_eq!(bounded.matches(&text), fast_glob::glob_match(&pattern, &text));
+            }
+        }
+
         #[test]
         fn what_a_tag_matches_is_never_refused(tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,6}", pattern in "[a-c*?{},\\[\\]!^.v1\\\\-]{1,8}") {
             if fast_glob::glob_match(&pattern, &tag) && !pattern.starts_with('!') && problem(Names::Tag, &pattern).is_some() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::api::State;
 use crate::clock::Instant;
+use crate::config::pattern::Bounded;
 use crate::config::timespan::with_unit;
 use crate::http::error::Problem;
-use crate::limits;
 use crate::push::{Delivery, Region, Row, Subject};
 use crate::store::Search;
 use crate::store::search::Test;
@@ -68,13 +68,9 @@ impl Members {
     }
 
     /// The value of a member that is a pattern.
-    fn pattern(&self, name: &str) -> Result<Option<String>, Problem> {
-        let Some(pattern) = self.get(name) else { return Ok(None) };
-        if pattern.len() > limits::PATTERN_BYTES_MAX {
-            let message = format!("The query member `{name}` is longer than {} bytes.", limits::PATTERN_BYTES_MAX);
-            return Err(Problem::bad_request("pattern", message));
-        }
-        Ok(Some(pattern.to_owned()))
+    fn pattern(&self, name: &str) -> Result<Option<Bounded>, Problem> {
+        let read = self.get(name).map(Bounded::read).transpose();
+        read.map_err(|why| Problem::bad_request("pattern", format!("The query member `{name}` {why}.")))
     }
 
     /// The value of a member that is an instant, or a length of time before `now`.
@@ -170,13 +166,11 @@ fn subject(members: &Members) -> Result<Option<Test<Subject>>, Problem> {
     let (registry, repository, tag) = (registry?, repository?, tag?);
     let digest = members.get("digest").map(str::to_owned);
     let companions = members.word("companions", &["all", "none", "only"])?.filter(|word| *word != "all");
-    if [&registry, &repository, &tag, &digest].iter().all(|member| member.is_none()) && companions.is_none() {
+    if [&registry, &repository, &tag].iter().all(|name| name.is_none()) && digest.is_none() && companions.is_none() {
         return Ok(None);
     }
-    let glob = |pattern: &Option<String>, text: Option<&str>| match (pattern, text) {
-        (None, _) => true,
-        (Some(pattern), Some(text)) => fast_glob::glob_match(pattern, text),
-        (Some(_), None) => false,
+    let glob = |pattern: &Option<Bounded>, text: Option<&str>| {
+        pattern.as_ref().is_none_or(|pattern| text.is_some_and(|text| pattern.matches(text)))
     };
     Ok(Some(Arc::new(move |subject: &Subject| {
         // People know the first digits, with or without the algorithm.
@@ -227,6 +221,8 @@ mod tests {
         assert!(refused("since=yesterday").contains("2026-11-27T03:00:00Z"));
         assert!(refused("region=%07").contains("region"));
         assert!(refused(&format!("tag={}", "*".repeat(999))).contains("255"));
+        assert!(refused(&format!("repository={}", "{*a,*a,*,**}".repeat(9))).contains("more than 64 patterns"));
+        assert!(refused("repository=[").contains("unclosed"));
         assert!(!refused("s3cret=1").contains("s3cret"), "nothing of the query is repeated");
     }
 
