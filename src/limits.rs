@@ -63,6 +63,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(200);
 /// Calls that wait for a push to settle at the same time; one more is told to come again. Each costs a connection and some KiB.
 pub const WAITERS_MAX: usize = 1000;
 
+/// How far a search for an image goes back when nothing is said.
+pub const IMAGE_SEARCHED_BACK: Duration = Duration::from_secs(24 * 3600);
+
 /// How soon a call that waits looks at the row for what other processes did, and at most how much later each time.
 pub const WAIT_LOOK_MIN: Duration = Duration::from_millis(500);
 /// See [`WAIT_LOOK_MIN`].

@@ -43,7 +43,8 @@ impl Engine {
     }
 
     /// The newest push of an image in a registry, opened at `since` or later. One look-up where tag and digest are known; else
-    /// what the pushes of the tag cost, or, for a digest that was pushed with a tag, a search.
+    /// what the pushes of the tag cost. Where [a search is needed](Self::searches), it goes back to `since`, or
+    /// [`IMAGE_SEARCHED_BACK`](limits::IMAGE_SEARCHED_BACK).
     ///
     /// # Errors
     /// The store could not be read in time.
@@ -54,23 +55,43 @@ impl Engine {
         action: &str,
         since: Option<Instant>,
     ) -> Result<Option<Arc<Row>>, Failure> {
-        let young = |row: &Arc<Row>| since.is_none_or(|since| since <= row.opened);
+        let fits = |row: &Arc<Row>| {
+            since.is_none_or(|since| since <= row.opened)
+                && image.is(&row.subject, registry)
+                && row.subject.action == action
+        };
         let call = async {
             let found = match image.sought(registry, action, self.policy.correlation) {
-                Sought::Key(key) => self.store.get(&Which::Newest(key)).await?.filter(young),
+                Sought::Key(key) => self.store.get(&Which::Newest(key)).await?,
                 Sought::Place(place) => self.store.newest_at(&place, since).await?,
             };
-            let found = found.filter(|row| image.is(&row.subject, registry));
-            let complete = image.tag.is_some() && (image.digest.is_none() || self.policy.correlation.is_content());
-            if found.is_some() || complete {
+            let found = found.filter(fits);
+            if !self.searches(image) {
                 return Ok(found);
             }
             let (sought, registry, action) = (image.clone(), registry.to_owned(), action.to_owned());
             let is = move |subject: &Subject| subject.action == action && sought.is(subject, &registry);
-            let search = Search { since, subject: Some(Arc::new(is)), ..Search::all(1, None) };
-            Ok(self.store.list(&search).await?.rows.pop().map(Arc::new))
+            let back = self.clock.now() - limits::IMAGE_SEARCHED_BACK;
+            let mut search =
+                Search { since: since.or(Some(back)), subject: Some(Arc::new(is)), ..Search::all(1, None) };
+            let tagged = loop {
+                let page = self.store.list(&search).await?;
+                let row = page.rows.into_iter().next().map(Arc::new);
+                search.cursor = page.next;
+                if row.is_some() || search.cursor.is_none() {
+                    break row;
+                }
+            };
+            Ok([found, tagged].into_iter().flatten().max_by_key(|row| row.opened))
         };
         self.within(limits::OPERATOR_CALL_BUDGET, call).await
+    }
+
+    /// Whether the newest push of an image is found by a search alone: pushes of a digest may be of any tag, and in the mode `id`
+    /// nothing but a tag is known of a push before.
+    #[must_use]
+    pub fn searches(&self, image: &Image) -> bool {
+        image.digest.is_some() && (image.tag.is_none() || !self.policy.correlation.is_content())
     }
 
     /// Listens to what this process does to pushes of an image.

@@ -370,7 +370,9 @@ impl Engine {
         caller: Option<Caller>,
     ) -> Done {
         self.log(which, input, &did, row.as_deref(), began);
-        self.news.tell(which.key().place());
+        // Whoever asks for a digest alone listens where a push of it without a tag would be.
+        let untagged = || row.as_ref().map(|row| row.subject.untagged_place());
+        self.news.tell(which.key().place(), untagged);
         if matches!(did, Did::Settled(_) | Did::Late | Did::Recovered | Did::Exhausted) {
             self.outdated.store(true, Ordering::Relaxed);
         }

@@ -36,11 +36,16 @@ impl News {
         Listener { news: Arc::clone(self), place: place.to_owned(), notify: Arc::clone(&heard.notify) }
     }
 
-    /// Wakes whoever listens to a place.
-    pub(super) fn tell(&self, place: &str) {
+    /// Wakes whoever listens to a place, or to others that are worked out only when there is anybody.
+    pub(super) fn tell(&self, place: &str, others: impl FnOnce() -> Option<String>) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(heard) = places.get(place) {
-            heard.notify.notify_waiters();
+        if places.is_empty() {
+            return;
+        }
+        for place in [Some(place.to_owned()), others()].into_iter().flatten() {
+            if let Some(heard) = places.get(&place) {
+                heard.notify.notify_waiters();
+            }
         }
     }
 }
@@ -76,8 +81,8 @@ mod tests {
         let (one, other) = (news.listen("a"), news.listen("b"));
         let again = news.listen("a");
         let (heard, not, too) = (one.heard(), other.heard(), again.heard());
-        news.tell("a");
-        news.tell("c");
+        news.tell("a", || Some("d".into()));
+        news.tell("c", || None);
         assert!(heard.now_or_never().is_some() && too.now_or_never().is_some());
         assert!(not.now_or_never().is_none());
         assert!(one.heard().now_or_never().is_none(), "what was before is past");

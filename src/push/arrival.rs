@@ -72,6 +72,13 @@ impl Arrival {
 }
 
 impl Subject {
+    /// The [place](Key::place) of a push of the same digest without a tag.
+    #[must_use]
+    pub fn untagged_place(&self) -> String {
+        let untagged = Self { tag: None, ..self.clone() };
+        untagged.key(Correlation::Content, "").place().to_owned()
+    }
+
     /// See [`Arrival::key`]; `id` is that of the webhook.
     pub(super) fn key(&self, correlation: Correlation, id: &str) -> Key {
         let Self { registry, repository, tag, digest, action } = self;

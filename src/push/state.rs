@@ -62,7 +62,7 @@ pub struct Row {
 pub struct Seen {
     /// When ImagePush received it.
     pub at: Instant,
-    /// `id` of its webhook; empty for a report by hand whose webhook has not come.
+    /// `id` of its webhook; empty for a report by hand.
     pub id: String,
     /// An operator has seen the image there and said so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

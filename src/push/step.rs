@@ -17,9 +17,8 @@
 //! | a region of the settings that this push does not wait for | up to then | shown |
 //! | | later | the next round |
 //! | any other region | whenever | refused |
-//! | a region that an operator reported by hand | whenever | its own webhook, which changes nothing |
 //!
-//! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
+//! What an operator reports by hand is a report of that region, received at that moment. //! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
 //! purged long after that goes at once; what is reported from then on opens the first round again.
 
 use std::collections::BTreeMap;
@@ -197,9 +196,6 @@ impl Report<'_> {
         if applied || (seen.repeated.is_some_and(|last| received <= last) && !in_time) {
             return Did::Duplicate.unchanged();
         }
-        if seen.by_hand && seen.id.is_empty() && !in_time && !row.is_purged() {
-            return self.told_before(row);
-        }
         if received > row.repeats_until() {
             return self.open(Some(row), Some(row.repeats_until()));
         }
@@ -225,16 +221,6 @@ impl Report<'_> {
         }
         if in_time && row.missing_in_time().is_empty() {
             return self.context.settle(row, Outcome::Replicated, false);
-        }
-        Did::Repeated.changed(row, self.context.now, Vec::new())
-    }
-
-    /// The webhook of a region that an operator has reported meanwhile: as late as it is, it belongs to this push.
-    fn told_before(&self, row: &Row) -> Decision {
-        let mut row = row.clone();
-        if let Some(seen) = row.arrived.get_mut(&self.arrival.region) {
-            seen.id.clone_from(&self.arrival.id);
-            seen.repeated = Some(self.arrival.received);
         }
         Did::Repeated.changed(row, self.context.now, Vec::new())
     }

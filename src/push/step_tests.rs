@@ -359,11 +359,10 @@ fn what_an_operator_has_seen_counts_as_a_report() {
         "E1 0", "hand E 5" => "idle";
         "E1 0", "hand W 5" => "replicated t1 u1, wake 35";
         "E1 0, timer 100, confirmed t1 101", "hand W 500" => "recovered t1:recovered, wake 530";
-        // Its webhook comes after all, however late: it is no new push.
+        // Its webhook comes after all: a repeat, or later the next push, as of any region on record.
         "E1 0, hand W 5", "W1 6" => "repeated, wake 35";
-        "E1 0, timer 100, confirmed t1 101, hand W 500, confirmed t1:recovered 501", "W1 9000" => "repeated, owes nothing";
-        "E1 0, timer 100, confirmed t1 101, hand W 500, confirmed t1:recovered 501, W1 9000", "W1 9000" => "duplicate";
-        "E1 0, timer 100, confirmed t1 101, hand W 500, confirmed t1:recovered 501, W1 9000", "W2 99000" => "opened round 2, wake 99100";
+        "E1 0, timer 100, confirmed t1 101, hand W 500, confirmed t1:recovered 501", "W1 599" => "repeated, owes nothing";
+        "E1 0, timer 100, confirmed t1 101, hand W 500, confirmed t1:recovered 501", "W1 601" => "opened round 2, wake 701";
     }
     table! { three(100);
         "E1 0", "hand W 5" => "joined, wake 100";

@@ -171,8 +171,12 @@ async fn waits(deployment: Deployment) {
         pause(Duration::from_millis(300)).await;
         stage.push("e", &image).await;
     };
-    let (sent, (), ((code, push), at), ((_, tagged), _)) =
-        tokio::join!(first, sends, told(&name, &[]), told(&by_tag, &[("since", "1h")]));
+    let by_digest = format!("{REGISTRY}/shop/cart@{}", image.digest);
+    let (sent, (), ((code, push), at), ((_, tagged), _), ((_, digested), digested_at)) =
+        tokio::join!(first, sends, told(&name, &[]), told(&by_tag, &[("since", "1h")]), told(&by_digest, &[]));
+    assert_eq!(digested.instance_id, push.instance_id);
+    let late = digested_at.saturating_duration_since(sent);
+    assert!(late < Duration::from_secs(2), "by digest told {late:?} after the last region");
     assert_eq!((code, push.custom_status.state), (200, State::Replicated));
     assert_eq!(tagged.instance_id, push.instance_id);
     let late = at.saturating_duration_since(sent);
@@ -198,7 +202,7 @@ async fn waits(deployment: Deployment) {
 }
 
 async fn reports_by_hand(deployment: Deployment) {
-    let mut stage = Stage::new(deployment, "e,w", "0:0:2", &[]).await;
+    let mut stage = Stage::new(deployment, "e,w", "0:0:6", &[]).await;
     let image = Image::new("shop/cart", "1");
     let id = stage.push("e", &image).await;
     stage.told(&image, &["timed_out"]).await;
@@ -214,8 +218,8 @@ async fn reports_by_hand(deployment: Deployment) {
     stage.told(&image, &["timed_out", "recovered"]).await;
     // Its webhook comes after all.
     stage.push("w", &image).await;
-    let status =
-        stage.status("its id is known", &id, |status| status["customStatus"]["regions"]["w"]["id"].is_string()).await;
+    let repeated = |status: &serde_json::Value| status["customStatus"]["regions"]["w"]["repeats"] == 1;
+    let status = stage.status("it is a repeat", &id, repeated).await;
     assert_eq!(status["customStatus"]["regions"]["w"]["byHand"], true);
     assert_eq!(stage.pushes().await.len(), 1, "it is no new push");
     let operator = Operator::of(&stage);
@@ -243,6 +247,19 @@ macro_rules! in_every_deployment {
 }
 
 in_every_deployment! { lists waits reports_by_hand }
+
+#[tokio::test]
+async fn an_image_of_another_registry_is_refused_where_one_stands_for_all() {
+    let all = [("WebhookRegistry", "prod.azurecr.io")];
+    let stage = Stage::new(Deployment::ServeEmbedded, "e", "0:0:9", &all).await;
+    let image = Image::new("shop/cart", "1");
+    stage.push("e", &image).await;
+    let operator = Operator::of(&stage);
+    assert_eq!(operator.newest("shop/cart:1", &[]).await.0, 200);
+    assert_eq!(operator.newest("prod.azurecr.io/shop/cart:1", &[]).await.0, 200);
+    let (code, refusal): (_, Refusal) = operator.get("pushes", &[("image", "dev.azurecr.io/shop/cart:1")]).await;
+    assert_eq!((code, refusal.error.code.as_str()), (400, "image"), "{refusal:?}");
+}
 
 #[tokio::test]
 async fn the_description_names_every_path() {

@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::Semaphore;
 
 use super::filter::{IMAGE_MEMBERS, Members};
-use super::shown;
+use super::{place, shown};
 use crate::api::State;
 use crate::clock::{self, Instant};
 use crate::http::Web;
@@ -52,6 +52,14 @@ impl Wanted {
                 Problem::bad_request("image", format!("The query member `image` cannot be used: {why}."))
             })?;
         let registry = match (service.registry(), &image.registry) {
+            (Some(all), Some(named)) if all != named => {
+                return Err(Problem::bad_request(
+                    "image",
+                    format!(
+                        "The query member `image` names another registry than the one that this service is for: {all}."
+                    ),
+                ));
+            }
             (Some(all), _) => all.to_owned(),
             (None, Some(named)) => named.clone(),
             (None, None) => {
@@ -98,15 +106,23 @@ impl Wanted {
 pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let began = web.clock.now();
     let wanted = Wanted::read(request, service, began)?;
-    let _place = WAITERS.try_acquire().map_err(|_| Problem::too_many_calls())?;
+    // A look that waits for nothing is a call like any other, and so is each look of a search.
+    let _look = if wanted.wait.is_zero() { Some(place(&*web.clock).await?) } else { None };
+    let _waits =
+        if wanted.wait.is_zero() { None } else { Some(WAITERS.try_acquire().map_err(|_| Problem::too_many_calls())?) };
     let (image, registry, action) = (wanted.image.clone(), wanted.registry.clone(), wanted.action);
     let listener = service.run(|engine| async move { Ok(engine.listen(&image, &registry, action)) }).await?;
     let end = clock::after(began, wanted.wait);
-    let mut pause = limits::WAIT_LOOK_MIN;
+    let image = wanted.image.clone();
+    let searches = service.run(|engine| async move { Ok(engine.searches(&image)) }).await?;
+    let mut pause = if searches { limits::WAIT_LOOK_MAX } else { limits::WAIT_LOOK_MIN };
     let found = loop {
         // Before the look, so that nothing is missed between the two.
         let heard = listener.heard();
+        let busy = searches && !wanted.wait.is_zero();
+        let _search = if busy { Some(place(&*web.clock).await?) } else { None };
         let found = wanted.look(service).await;
+        drop(_search);
         let left = clock::until(web.clock.now(), end);
         if left.is_zero() || web.is_ending() || matches!(&found, Ok(Some(row)) if wanted.is_news(row)) {
             break found?;

@@ -5,7 +5,8 @@
 //!   with the log flushed to disk, and only then answers each caller: the disk's wait is shared by all of them.
 //! - *All or nothing, each for itself.* An operation of several statements is never half applied. One that fails undoes the
 //!   batch, and the batch is then run again one by one, so that nobody pays for another's failure.
-//! - *Reads see what was answered.* Reading has a connection and a thread of its own and never waits for the disk's flush.
+//! - *Reads see what was answered.* Reading has a connection and a thread of its own and never waits for the disk's flush; lists
+//!   have another, so that nobody who looks through many pushes holds up what is due.
 //!   A read that began after a write was answered begins after its commit, so it sees it.
 //! - *One owner.* A lock file beside the database, held by the operating system for as long as the process lives, turns a
 //!   second process away. So what the writer remembers of the file is what is in it.
@@ -132,6 +133,8 @@ impl Writer {
 trait Task<C>: Send {
     fn run(&mut self, context: &mut C) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, end: Result<(), Failure>);
+    /// Whether its caller still waits.
+    fn is_wanted(&self) -> bool;
 }
 
 struct Call<F, T> {
@@ -152,6 +155,10 @@ impl<C, T: Send, F: FnMut(&mut C) -> rusqlite::Result<T> + Send> Task<C> for Cal
         // A caller that gave up has nobody to tell.
         let _ = reply.send(answer);
     }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
 }
 
 type Queue<C> = mpsc::Sender<Box<dyn Task<C>>>;
@@ -164,13 +171,14 @@ pub(super) struct Database {
     next_wake: watch::Receiver<Option<Instant>>,
     /// Operations by kind and result.
     pub(super) requests: Requests,
-    /// Held until both threads have ended.
+    /// Held until all threads have ended.
     _owner: File,
 }
 
 struct Open {
     writes: Queue<Writer>,
     reads: Queue<Connection>,
+    lists: Queue<Connection>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -194,27 +202,31 @@ impl Database {
         tighten(&path)?;
         connection.pragma_update(None, "wal_autocheckpoint", limits::EMBEDDED_LOG_PAGES).map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
-        let reader = connect(&path).map_err(fail)?;
-        reader.pragma_update(None, "query_only", true).map_err(fail)?;
+        let [reader, lister] = [connect(&path).map_err(fail)?, connect(&path).map_err(fail)?];
+        for reading in [&reader, &lister] {
+            reading.pragma_update(None, "query_only", true).map_err(fail)?;
+        }
 
         let (next, next_wake) = watch::channel(first_wake(&connection).map_err(fail)?);
         let writer = Writer::new(connection);
         let (writes, waiting_writes) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let (reads, waiting_reads) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
-        let for_reader = name.clone();
+        let (lists, waiting_lists) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
+        let (for_reader, for_lister) = (name.clone(), name.clone());
         let threads = vec![
             spawn("embedded-writer", move || write_all(writer, waiting_writes, &next, &name))?,
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
+            spawn("embedded-lists", move || read_all(lister, waiting_lists, &for_lister))?,
         ];
-        let open = Mutex::new(Some(Open { writes, reads, threads }));
+        let open = Mutex::new(Some(Open { writes, reads, lists, threads }));
         Ok(Self { open, next_wake, requests: Requests::new(&["read", "write"]), _owner: owner })
     }
 
-    /// Lets queued operations finish, closes the file, complete in itself, and waits for both. Later operations fail.
+    /// Lets queued operations finish, closes the file, complete in itself, and waits for its threads. Later operations fail.
     pub(super) fn close(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Open { writes, reads, threads }) = open else { return };
-        drop((writes, reads));
+        let Some(Open { writes, reads, lists, threads }) = open else { return };
+        drop((writes, reads, lists));
         for thread in threads {
             // One that panicked has said so itself.
             let _ = thread.join();
@@ -240,6 +252,14 @@ impl Database {
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
         self.counted("read", ask(self.queue(|open| &open.reads), work).await)
+    }
+
+    /// Runs `work`, which looks through many rows, on the connection for lists.
+    pub(super) async fn list<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.counted("read", ask(self.queue(|open| &open.lists), work).await)
     }
 
     fn counted<T>(&self, kind: &str, end: Result<T, Failure>) -> Result<T, Failure> {
@@ -307,6 +327,9 @@ fn write_all(mut writer: Writer, mut queue: Waiting<Writer>, next: &watch::Sende
 
 fn read_all(mut reader: Connection, mut queue: Waiting<Connection>, name: &str) {
     while let Some(mut task) = queue.blocking_recv() {
+        if !task.is_wanted() {
+            continue;
+        }
         let end = task.run(&mut reader).map_err(|e| fault(name, &e));
         task.answer(end);
     }

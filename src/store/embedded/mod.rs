@@ -245,13 +245,13 @@ impl Store for EmbeddedStore {
     async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<Arc<Row>>, Failure> {
         let Ok(key) = format!("{place}{}", "0".repeat(32)).parse() else { return Ok(None) };
         let newest = move |connection: &mut Connection| newest_at(connection, &key, since);
-        let found = self.database.read(newest).await?;
+        let found = self.database.list(newest).await?;
         Ok(found.transpose().map_err(Failure::Corrupt)?.map(Arc::new))
     }
 
     async fn list(&self, search: &Search) -> Result<Page, Failure> {
         let search = search.clone();
-        self.database.read(move |connection| list(connection, &search)).await
+        self.database.list(move |connection| list(connection, &search)).await
     }
 
     fn is_cursor(&self, text: &str) -> bool {
