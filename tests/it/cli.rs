@@ -227,6 +227,7 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
     std::fs::write(&file, "operators-k3y\n").unwrap();
     let at_file = format!("@{}", file.display());
     let in_address = format!("{base}/api/pushes?code=operators-k3y");
+    let capital = format!("{base}/?Code=operators-k3y");
     let wrong = format!("{base}/?code=wrong-k3y");
     for (args, variables, code, words) in [
         (vec!["list", "--key", "operators-k3y"], vec![], 0, "No push fits."),
@@ -234,6 +235,7 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
         (vec!["list", "--url", &in_address], vec![("GLOBAL_WEBHOOK_KEY", "other-k3y")], 0, "No push fits."),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_KEY", at_file.as_str())], 0, "No push fits."),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_KEY", "operators-k3y"), ("WebhookKey", "other-k3y")], 0, "No push fits."),
+        (vec!["list"], vec![("GLOBAL_WEBHOOK_URL", &capital), ("WebhookKey", "other-k3y")], 0, "No push fits."),
         (vec!["list"], vec![("WebhookOperatorKey", "operators-k3y")], 0, "No push fits."),
         (vec!["list"], vec![], 1, "asks for a function key; pass it with --key"),
         (vec!["list", "--key", "wrong-k3y"], vec![], 1, "refused the function key"),
