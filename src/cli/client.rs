@@ -258,8 +258,7 @@ fn base(mut url: Url) -> (Url, Option<String>) {
     let ends = ["/api/imagepush", "/api/pushes", "/api/regions", "/api"];
     let kept = ends.iter().find_map(|end| lower.strip_suffix(end)).map_or(path.len(), str::len);
     url.set_path(&path[..kept]);
-    let (codes, rest): (Vec<_>, Vec<_>) =
-        url.query_pairs().into_owned().partition(|(name, _)| is_code(name));
+    let (codes, rest): (Vec<_>, Vec<_>) = url.query_pairs().into_owned().partition(|(name, _)| is_code(name));
     url.set_query(None);
     url.set_fragment(None);
     if !rest.is_empty() {
