@@ -51,7 +51,7 @@ impl Connection {
         {
             self.url = Some(parse_url(url).map_err(|why| fault("GLOBAL_WEBHOOK_URL", why))?);
         }
-        let in_url = self.url.as_ref().is_some_and(|url| url.query_pairs().any(|(name, _)| name == "code"));
+        let in_url = self.url.as_ref().is_some_and(|url| url.query_pairs().any(|(name, _)| is_code(&name)));
         if self.key.is_none() && !in_url {
             if let Some(text) = environment.get("GLOBAL_WEBHOOK_KEY") {
                 self.key = Some(key::parse(text).map_err(|why| fault("GLOBAL_WEBHOOK_KEY", why))?);
@@ -258,14 +258,18 @@ fn base(mut url: Url) -> (Url, Option<String>) {
     let ends = ["/api/imagepush", "/api/pushes", "/api/regions", "/api"];
     let kept = ends.iter().find_map(|end| lower.strip_suffix(end)).map_or(path.len(), str::len);
     url.set_path(&path[..kept]);
-    let (codes, rest): (Vec<_>, Vec<_>) =
-        url.query_pairs().into_owned().partition(|(name, _)| name.eq_ignore_ascii_case("code"));
+    let (codes, rest): (Vec<_>, Vec<_>) = url.query_pairs().into_owned().partition(|(name, _)| is_code(name));
     url.set_query(None);
     url.set_fragment(None);
     if !rest.is_empty() {
         url.query_pairs_mut().extend_pairs(rest);
     }
     (url, codes.into_iter().next().map(|(_, code)| code))
+}
+
+/// Whether a member of a query is a function key. The host reads names without regard to case.
+fn is_code(name: &str) -> bool {
+    name.eq_ignore_ascii_case("code")
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -361,7 +365,7 @@ mod tests {
         let mut none = Connection { url: None, key: None };
         none.complete(&all).unwrap();
         assert_eq!((none.url.map(String::from), none.key), (Some("https://app.example/".into()), Some("first".into())));
-        let mut given = Connection { url: parse_url("http://a/?code=in-url").ok(), key: None };
+        let mut given = Connection { url: parse_url("http://a/?Code=in-url").ok(), key: None };
         given.complete(&all).unwrap();
         assert_eq!(Client::new(&given).unwrap().key.as_deref(), Some("in-url"));
         let why = Connection { url: None, key: None }

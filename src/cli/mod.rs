@@ -65,10 +65,19 @@ enum Command {
     Health(health::Args),
 }
 
-/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else. Commands of operators
-/// have more, which their help says.
+/// Runs the program; the code is 0 for success, 2 for wrong settings or arguments, 1 for anything else, and where what it had to
+/// say could not be written. Commands of operators have more, which their help says.
 #[must_use]
 pub fn main() -> ExitCode {
+    let code = run();
+    let Some(why) = screen::Output::lost() else { return code };
+    complain(&format!(
+        "error: Standard output could not be written: {why}. What the command printed is incomplete; make room there, or send it elsewhere."
+    ));
+    ExitCode::FAILURE
+}
+
+fn run() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| key::hide(error).exit());
     let source = Source::from_environment();
     match (cli.command, source.get(PORT).map(str::to_owned)) {

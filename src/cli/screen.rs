@@ -1,8 +1,43 @@
 //! Where the words go: lines, errors, and one line that is rewritten in place on a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use crate::cli::printable;
+
+/// Why something that was written to standard output did not get there.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Standard output, as every command writes its words and documents to it. What is lost is remembered, so that no command ends
+/// as if it had been read; a reader that went away is none of its concern.
+pub(super) struct Output(io::Stdout);
+
+impl Output {
+    pub(super) fn of_the_process() -> Self {
+        Self(io::stdout())
+    }
+
+    /// Why something that was written by this process was lost, if it was.
+    pub(super) fn lost() -> Option<&'static str> {
+        LOST.get().map(String::as_str)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(remember)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().inspect_err(remember)
+    }
+}
+
+fn remember(error: &io::Error) {
+    if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) {
+        LOST.get_or_init(|| error.to_string());
+    }
+}
 
 /// Longest line that is rewritten in place, in characters: one that wraps could not be taken back.
 const REWRITTEN_MAX: usize = 79;
@@ -26,8 +61,8 @@ impl Screen {
     /// Standard output and standard error.
     #[must_use]
     pub fn of_the_process() -> Self {
-        let is_terminal = std::io::stdout().is_terminal();
-        Self::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), is_terminal)
+        let is_terminal = io::stdout().is_terminal();
+        Self::new(Box::new(Output::of_the_process()), Box::new(io::stderr()), is_terminal)
     }
 
     /// Any two streams.
@@ -36,7 +71,7 @@ impl Screen {
         Self { out, err, is_terminal, is_closed: false, drawn: 0, progress: String::new(), news: String::new() }
     }
 
-    /// A line that stays. Whoever has closed the other end does not want to hear of it.
+    /// A line that stays.
     pub(super) fn line(&mut self, text: &str) {
         self.block(&printable(text));
     }

@@ -164,6 +164,33 @@ async fn colour_is_for_terminals_and_not_for_all_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_written_is_no_success_and_a_reader_that_left_is_no_fault() {
+    let serve = Serve::start(&[REGIONS], &[]).await;
+    let id = push(&serve, &Image::new("shop/cart", "1.4.2"), &["northeurope", "westus"]).await;
+    for args in [
+        vec!["list"],
+        vec!["list", "--json"],
+        vec!["show", &id],
+        vec!["wait", "contoso.azurecr.io/shop/cart:1.4.2", "--json"],
+        vec!["regions"],
+        vec!["watch", "--every", "200ms"],
+        vec!["completions", "bash"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a device without room");
+        let output = program(&serve.base_url(), &args).stdout(full).output().expect("the program runs");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {words}");
+        let told = words.matches("error: Standard output could not be written: No space left on device").count();
+        assert_eq!(told, 1, "{args:?}: {words}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = program(&serve.base_url(), &args).stdout(writer).output().expect("the program runs");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(0) && !words.contains("error:"), "{args:?}: {words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_acts_on_a_push() {
     let target = r#"[{"name":"deploy","url":"http://127.0.0.1:1/","format":"standard"}]"#;
     let serve = Serve::start(&[REGIONS, ("WebhookTargets", target), ("WebhookRetrySchedule", "0:0:1")], &[]).await;
@@ -227,6 +254,7 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
     std::fs::write(&file, "operators-k3y\n").unwrap();
     let at_file = format!("@{}", file.display());
     let in_address = format!("{base}/api/pushes?code=operators-k3y");
+    let capital = format!("{base}/?Code=operators-k3y");
     let wrong = format!("{base}/?code=wrong-k3y");
     for (args, variables, code, words) in [
         (vec!["list", "--key", "operators-k3y"], vec![], 0, "No push fits."),
@@ -234,6 +262,7 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
         (vec!["list", "--url", &in_address], vec![("GLOBAL_WEBHOOK_KEY", "other-k3y")], 0, "No push fits."),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_KEY", at_file.as_str())], 0, "No push fits."),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_KEY", "operators-k3y"), ("WebhookKey", "other-k3y")], 0, "No push fits."),
+        (vec!["list"], vec![("GLOBAL_WEBHOOK_URL", &capital), ("WebhookKey", "other-k3y")], 0, "No push fits."),
         (vec!["list"], vec![("WebhookOperatorKey", "operators-k3y")], 0, "No push fits."),
         (vec!["list"], vec![], 1, "asks for a function key; pass it with --key"),
         (vec!["list", "--key", "wrong-k3y"], vec![], 1, "refused the function key"),

@@ -99,6 +99,24 @@ async fn an_image_that_nobody_reported_is_never_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_is_purged_meanwhile_was_seen() {
+    let serve = Serve::start(&[REGIONS, ("WebhookTimeout", "0:0:1")], &[]).await;
+    for (n, by_digest) in [true, false].into_iter().enumerate() {
+        let image = Image::new("shop/cart", &n.to_string());
+        let named = if by_digest { named(&image) } else { format!("contoso.azurecr.io/shop/cart:{n}") };
+        let wait = wait(&serve, &[&named, "--timeout", "50s", "--json"]);
+        post(&serve, &image, &["westus"]).await;
+        wait.said("time-out has passed without").await;
+        let purged = Instant::now();
+        assert_eq!(run(&serve.base_url(), &["purge", &named]).await.code, 0);
+        let ended = wait.ended().await;
+        assert!(ended.code == 4 && ended.out.is_empty(), "{ended:?}");
+        assert!(ended.err.contains("It was purged meanwhile") && !ended.err.contains("Never seen"), "{ended:?}");
+        assert!(lateness(&ended, purged) < Duration::from_secs(20), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_that_moved_on_is_superseded() {
     let serve = Serve::start(&[REGIONS, ("WebhookTimeout", "0:0:2")], &[]).await;
     let (first, second) = (Image::new("shop/cart", "1"), Image::new("shop/cart", "1"));

@@ -37,7 +37,7 @@ Exit codes:
   1  it did not work
   2  wrong arguments or settings
   3  `wait`: not everywhere in time
-  4  there is no such push, target or region; `wait`: never seen
+  4  there is no such push, target or region; `wait`: never seen, or purged meanwhile
   5  `wait`: the tag carries another image by now";
 
 /// The commands.

@@ -31,7 +31,7 @@ Exit codes:
   1  it did not work: no connection for the whole time, a wrong key
   2  wrong arguments: that is no image, or it names no registry
   3  not everywhere by --timeout; the missing regions are named
-  4  never seen: no region reported it within --appear
+  4  never seen: no region reported it within --appear; or purged meanwhile
   5  superseded: the tag carries another image by now";
 
 /// Longest time for which the service is asked to hold an answer: proxies end calls that are silent for a minute.
@@ -117,6 +117,8 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<ExitCode, 
                 }
                 continue;
             }
+            // What was described before was seen.
+            Some(Ok(None)) if wait.seen.is_some() => return Ok(purged(wait.args, wait.context)),
             Some(Ok(seen)) => wait.take(seen),
         }
         if let Some(code) = wait.end(left) {
@@ -308,6 +310,14 @@ fn never_seen(args: &Args, context: &mut Context) -> ExitCode {
     context.screen.error(&format!(
         "Never seen: no region reported {} within {within}. Registry, repository, tag and digest must be those of the \
          registry's webhooks; `global-webhook list` shows what was reported.",
+        args.image
+    ));
+    ExitCode::from(4)
+}
+
+fn purged(args: &Args, context: &mut Context) -> ExitCode {
+    context.screen.error(&format!(
+        "It was purged meanwhile: the service knows of no push of {} any more, so nobody can say whether it is in every region.",
         args.image
     ));
     ExitCode::from(4)

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn};
 use crate::arm::registry::{Registry, Replica};
 use crate::cli::printable;
+use crate::cli::screen::Output;
 
 /// Longest text of a stranger that is shown, in characters: a long URL.
 const SHOWN_CHARS_MAX: usize = 300;
@@ -294,9 +295,9 @@ pub(super) fn confirmed() -> bool {
     std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }
 
-/// Prints lines. Whoever has closed the other end does not want to hear of it.
+/// Prints lines.
 pub(super) fn line(text: &str) {
-    let mut out = std::io::stdout();
+    let mut out = Output::of_the_process();
     let _ = writeln!(out, "{}", printable(text));
     let _ = out.flush();
 }

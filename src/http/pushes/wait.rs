@@ -91,9 +91,10 @@ impl Wanted {
         }
     }
 
-    /// Whether a row is news to the caller.
-    fn is_news(&self, row: &Row) -> bool {
-        self.is_over(row) || self.arrived.is_some_and(|known| row.arrived.len() != known)
+    /// Whether a row is news to the caller, or that there is none any more.
+    fn is_news(&self, row: Option<&Row>) -> bool {
+        row.is_some_and(|row| self.is_over(row))
+            || self.arrived.is_some_and(|known| row.map_or(0, |row| row.arrived.len()) != known)
     }
 
     async fn look(&self, service: &Service) -> Result<Option<Arc<Row>>, Failure> {
@@ -124,7 +125,7 @@ pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) 
         let found = wanted.look(service).await;
         drop(_search);
         let left = clock::until(web.clock.now(), end);
-        if left.is_zero() || web.is_ending() || matches!(&found, Ok(Some(row)) if wanted.is_news(row)) {
+        if left.is_zero() || web.is_ending() || matches!(&found, Ok(row) if wanted.is_news(row.as_deref())) {
             break found?;
         }
         tokio::select! {
