@@ -118,7 +118,7 @@ impl utoipa::Modify for Keys {
         ("image" = Option<String>, Query, pattern = r"^$|^[a-z0-9]{1,9}\.azurecr\.io/[a-z0-9]{1,9}(:[a-z0-9]{1,9})?@sha256:[0-9a-f]{1,64}$", description = "registry/repository:tag@digest; not with the filters above but `since`"),
         ("wait" = Option<u16>, Query, minimum = 0, maximum = 200, description = "With `image`: seconds that the answer is held until the push has settled"),
         ("for" = Option<Until>, Query, description = "With `image`: what is waited for"),
-        ("arrived" = Option<u8>, Query, minimum = 0, maximum = 100, description = "With `image`: answer as soon as another number of regions than this has reported"),
+        ("arrived" = Option<u8>, Query, minimum = 0, maximum = 100, description = "With `image`: answer as soon as another number of regions than this has reported; a push that was purged is one that none has"),
         ("action" = Option<Action>, Query, description = "With `image`: what happened in the registry")
     ),
     responses(
