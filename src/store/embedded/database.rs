@@ -15,7 +15,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -178,8 +178,32 @@ pub(super) struct Database {
 struct Open {
     writes: Queue<Writer>,
     reads: Queue<Connection>,
-    lists: Queue<Connection>,
+    /// Begun with the first list: until then it would only cost memory.
+    lists: Option<Queue<Connection>>,
+    path: PathBuf,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl Open {
+    /// The way to the thread for lists, which begins with the first.
+    fn lists(&mut self) -> Result<Queue<Connection>, Failure> {
+        if let Some(lists) = &self.lists {
+            return Ok(lists.clone());
+        }
+        let name = self.path.display().to_string();
+        let lister = reading(&self.path).map_err(|error| fault(&name, &error))?;
+        let (lists, waiting) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
+        self.threads.push(spawn("embedded-lists", move || read_all(lister, waiting, &name))?);
+        self.lists = Some(lists.clone());
+        Ok(lists)
+    }
+}
+
+/// A connection that cannot write.
+fn reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
 }
 
 impl Drop for Database {
@@ -202,30 +226,25 @@ impl Database {
         tighten(&path)?;
         connection.pragma_update(None, "wal_autocheckpoint", limits::EMBEDDED_LOG_PAGES).map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
-        let [reader, lister] = [connect(&path).map_err(fail)?, connect(&path).map_err(fail)?];
-        for reading in [&reader, &lister] {
-            reading.pragma_update(None, "query_only", true).map_err(fail)?;
-        }
+        let reader = reading(&path).map_err(fail)?;
 
         let (next, next_wake) = watch::channel(first_wake(&connection).map_err(fail)?);
         let writer = Writer::new(connection);
         let (writes, waiting_writes) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
         let (reads, waiting_reads) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
-        let (lists, waiting_lists) = mpsc::channel(limits::EMBEDDED_QUEUE_MAX);
-        let (for_reader, for_lister) = (name.clone(), name.clone());
+        let for_reader = name.clone();
         let threads = vec![
             spawn("embedded-writer", move || write_all(writer, waiting_writes, &next, &name))?,
             spawn("embedded-reader", move || read_all(reader, waiting_reads, &for_reader))?,
-            spawn("embedded-lists", move || read_all(lister, waiting_lists, &for_lister))?,
         ];
-        let open = Mutex::new(Some(Open { writes, reads, lists, threads }));
+        let open = Mutex::new(Some(Open { writes, reads, lists: None, path, threads }));
         Ok(Self { open, next_wake, requests: Requests::new(&["read", "write"]), _owner: owner })
     }
 
     /// Lets queued operations finish, closes the file, complete in itself, and waits for its threads. Later operations fail.
     pub(super) fn close(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Open { writes, reads, lists, threads }) = open else { return };
+        let Some(Open { writes, reads, lists, threads, .. }) = open else { return };
         drop((writes, reads, lists));
         for thread in threads {
             // One that panicked has said so itself.
@@ -259,7 +278,8 @@ impl Database {
         &self,
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.counted("read", ask(self.queue(|open| &open.lists), work).await)
+        let lists = self.open.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(Open::lists).transpose()?;
+        self.counted("read", ask(lists, work).await)
     }
 
     fn counted<T>(&self, kind: &str, end: Result<T, Failure>) -> Result<T, Failure> {
