@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use crate::api::{List, Operated, Purged, Push, Refusal, Regions};
 
@@ -27,7 +27,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         license(name = "MIT", identifier = "MIT")
     ),
     paths(pushes, remove, push, purge, terminate, redeliver, report, regions),
-    components(schemas(Companions, Until, Action)),
+    components(schemas(Companions, Until, Action, When)),
     security(("header" = []), ("query" = []), ()),
     modifiers(&Keys)
 )]
@@ -85,6 +85,29 @@ enum Action {
     Quarantine,
 }
 
+/// An instant (RFC 3339), or a length of time before now; empty as if not given.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$"
+)]
+#[expect(dead_code, reason = "carries the description")]
+struct When(String);
+
+/// How every call may be refused.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "carries the description")]
+enum Refused {
+    /// The key is missing or wrong
+    #[response(status = 401)]
+    Unauthorised(Refusal),
+    /// The key opens another door
+    #[response(status = 403)]
+    OtherDoor(Refusal),
+    /// Storage or this service cannot do that now
+    #[response(status = 503)]
+    NotNow(Refusal),
+}
+
 /// How a key is given.
 struct Keys;
 
@@ -111,8 +134,8 @@ impl utoipa::Modify for Keys {
         ("digest" = Option<String>, Query, description = "Digest, or how it begins"),
         ("region" = Option<String>, Query, pattern = r"^[a-z0-9]{0,64}$", description = "Only pushes that wait for this region, miss it, or had it late"),
         ("companions" = Option<Companions>, Query, description = "What clients push along with images"),
-        ("since" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
-        ("until" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "Opened before this instant, or longer ago"),
+        ("since" = Option<When>, Query, description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
+        ("until" = Option<When>, Query, description = "Opened before this instant, or longer ago"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most pushes of the page; 50"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("image" = Option<String>, Query, pattern = r"^$|^[a-z0-9]{1,9}\.azurecr\.io/[a-z0-9]{1,9}(:[a-z0-9]{1,9})?@sha256:[0-9a-f]{1,64}$", description = "registry/repository:tag@digest; not with the filters above but `since`"),
@@ -125,10 +148,8 @@ impl utoipa::Modify for Keys {
         (status = 200, description = "A page of pushes; with `image`, the push, which has settled", body = Found),
         (status = 202, description = "With `image`: the push, which has not settled", body = Push),
         (status = 400, description = "The query cannot be used", body = Refusal),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "With `image`: no push of it is known", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -142,9 +163,7 @@ fn pushes() {}
     responses(
         (status = 200, description = "How many are gone", body = Purged),
         (status = 400, description = "The query cannot be used", body = Refusal),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -158,10 +177,8 @@ fn remove() {}
     responses(
         (status = 200, description = "It has settled", body = Push),
         (status = 202, description = "It waits", body = Push),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -174,11 +191,9 @@ fn push() {}
     params(("id" = String, Path, description = "Name of the push")),
     responses(
         (status = 200, description = "It is gone", body = Purged),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
         (status = 409, description = "It waits or owes something", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -191,10 +206,8 @@ fn purge() {}
     params(("id" = String, Path, description = "Name of the push")),
     responses(
         (status = 202, description = "What was done", body = Operated),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -210,10 +223,8 @@ fn terminate() {}
     ),
     responses(
         (status = 202, description = "What was done", body = Operated),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "The push or the target is not known", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -230,10 +241,8 @@ fn redeliver() {}
     responses(
         (status = 202, description = "What was done", body = Operated),
         (status = 400, description = "That cannot be a region", body = Refusal),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
         (status = 404, description = "The push is not known, or does not wait for the region", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]
@@ -244,15 +253,13 @@ fn report() {}
     get,
     path = "/api/regions",
     params(
-        ("since" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "An instant (RFC 3339), or so long ago: 90m, 24h, 3d; 24h"),
-        ("until" = Option<String>, Query, pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$", description = "An instant, or so long ago")
+        ("since" = Option<When>, Query, description = "An instant (RFC 3339), or so long ago: 90m, 24h, 3d; 24h"),
+        ("until" = Option<When>, Query, description = "An instant, or so long ago")
     ),
     responses(
         (status = 200, description = "The regions", body = Regions),
         (status = 400, description = "The query cannot be used", body = Refusal),
-        (status = 401, description = "The key is missing or wrong", body = Refusal),
-        (status = 403, description = "The key opens another door", body = Refusal),
-        (status = 503, description = "Storage or this service cannot do that now", body = Refusal)
+        Refused
     )
 )]
 #[expect(dead_code, reason = "carries the description")]

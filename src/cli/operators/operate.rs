@@ -62,7 +62,7 @@ Exit codes:
 pub(in crate::cli) struct Args {
     /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
     #[arg(value_name = "PUSH")]
-    push: Named,
+    pub(super) push: Named,
     #[command(flatten)]
     pub(super) common: Common,
 }

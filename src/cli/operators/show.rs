@@ -1,7 +1,7 @@
 //! `show`: what is known of one push.
 
 use super::list::or_none;
-use super::{Common, Context, Named, Trouble};
+use super::{Context, Trouble};
 use crate::api::{DeliveryState, Notification, Push, RegionReport, Status};
 use crate::cli::table::{self, Look, cell, maybe_time, millis, time};
 
@@ -17,14 +17,7 @@ Exit codes:
   2  wrong arguments
   4  there is no such push";
 
-#[derive(Debug, Clone, clap::Args)]
-pub(in crate::cli) struct Args {
-    /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
-    #[arg(value_name = "PUSH")]
-    push: Named,
-    #[command(flatten)]
-    pub(super) common: Common,
-}
+pub(in crate::cli) use super::operate::Args;
 
 pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Trouble> {
     let (push, answer) = context.push(&args.push).await?;
