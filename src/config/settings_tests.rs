@@ -1,6 +1,6 @@
 //! Settings as a whole: faults are reported together, names have no case, nothing secret shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
@@ -191,10 +191,48 @@ fn the_example_file_is_usable_and_complete() {
     assert!(settings.account.is_some());
 }
 
+/// The first table of docs/settings.md: the names of a row, and its default.
+fn table() -> Vec<(Vec<&'static str>, &'static str)> {
+    let rows = include_str!("../../docs/settings.md").lines().skip_while(|line| !line.starts_with("|---"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    let cells = |row: &'static str| {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let names = cells[0].split('`').skip(1).step_by(2).collect();
+        (names, cells[cells.len() - 1].trim_end_matches(" |"))
+    };
+    rows.map(cells).collect()
+}
+
 #[test]
-fn every_setting_is_in_the_table() {
-    let table = include_str!("../../docs/settings.md");
-    for name in KNOWN {
-        assert!(table.contains(&format!("`{name}`")), "{name} is missing from docs/settings.md");
+fn the_table_has_every_setting_and_no_other() {
+    let there: BTreeSet<String> = table().iter().flat_map(|(names, _)| names).map(|name| name.to_lowercase()).collect();
+    let expected = KNOWN.iter().chain(&["AzureWebJobsStorage"]).map(|name| name.to_lowercase()).collect();
+    assert_eq!(there, expected);
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_program() {
+    let with = |name, value| {
+        let target = ("WebhookTargetUrl", "https://a.example/");
+        load(&source(&[("WebhookRegions", "a"), target, (name, value)])).expect("usable")
+    };
+    let plain = with("", "");
+    let schedule: Vec<_> = plain.policy.schedule.iter().copied().map(timespan::words).collect();
+    let mut seen = BTreeSet::new();
+    for (names, default) in table() {
+        let name = names[0];
+        let same = match default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) {
+            Some(value) if !value.contains('$') => format!("{:?}", with(name, value)) == format!("{plain:?}"),
+            _ if name == "WebhookRetrySchedule" => default == schedule.join(", "),
+            _ if name == "WebhookRetention" => default == plain.described.retention,
+            _ if name == "WebhookTargetUrl" => {
+                default == "none, unsigned, `acr`" && plain.described.formats["default"] == "acr"
+            }
+            // Required, none, or of the place that it runs in.
+            _ => continue,
+        };
+        assert!(same, "{name} is not {default} where it is not set");
+        seen.insert(name);
     }
+    assert!(seen.len() >= 8, "{seen:?}");
 }

@@ -1,19 +1,26 @@
-//! The package that is published: what is in it, that it comes out the same twice, and that the zip runs where the program's C
-//! library is older than that of the machine that built it.
+//! The package that is published: what is in it, that it comes out the same twice, that the zip runs where the program's C
+//! library is older than that of the machine that built it, and the whole way from there to a notification.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::stand_in_arm::{Arm, id};
 use crate::support::azurite::azurite;
-use crate::support::caller::Caller;
+use crate::support::command::Running;
 use crate::support::eventually;
 use crate::support::host::{Handler, Host, HostOptions};
 use crate::support::recorder::Recorder;
 use crate::support::service::{Image, LIMIT, QUEUE};
+
+/// The program's name, as host.json has it.
+const PROGRAM: &str = "global-webhook";
+/// Address and key of ImagePush, as the registry is told them.
+const URL: &str = "https://app.example/api/ImagePush";
+const KEY: &str = "k3y-of-the-function-app-0123456789";
 
 fn source() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -89,47 +96,96 @@ fn glibc(program: &[u8]) -> Option<(u32, u32)> {
 /// `scripts/package-check` runs it.
 #[tokio::test]
 #[ignore = "needs a release package in PACKAGE_ZIP, and root for the older Debian in OLD_ROOT"]
-async fn the_zip_runs_under_a_host_on_an_older_system() {
+async fn the_zip_goes_from_an_empty_folder_to_a_notification_on_an_older_system() {
     let zip = PathBuf::from(std::env::var_os("PACKAGE_ZIP").expect("PACKAGE_ZIP names the zip"));
     let root = std::env::var("OLD_ROOT").ok().filter(|root| !root.is_empty());
-    // An app folder of its own, unpacked by a program that is not ours.
-    let folder = tempfile::tempdir_in(root.as_deref().unwrap_or("/tmp")).expect("a folder");
-    let unpacked = Command::new("unzip").arg("-q").arg(&zip).arg("-d").arg(folder.path()).status().expect("unzip");
-    assert!(unpacked.success());
-    let program = std::fs::read(folder.path().join("global-webhook")).expect("the program");
+    let app = unpacked(&zip, root.as_deref());
+    let program = std::fs::read(app.path().join(PROGRAM)).expect("the program");
     assert!(glibc(&program) <= Some((2, 28)), "{:?}", glibc(&program));
+    rehearse(app.path(), root.as_deref()).await;
+}
 
-    // The stand-in host starts a program without arguments; this one goes into the older system first.
-    let app = match &root {
-        Some(root) => format!("/{}", folder.path().strip_prefix(root).expect("inside").display()),
-        None => folder.path().display().to_string(),
+#[tokio::test]
+async fn a_package_goes_from_an_empty_folder_to_a_notification() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let zip = package(Path::new(env!("CARGO_BIN_EXE_global-webhook")), folder.path());
+    rehearse(unpacked(&zip, None).path(), None).await;
+}
+
+/// An app folder of its own, inside `root`, unpacked by a program that is not ours.
+fn unpacked(zip: &Path, root: Option<&str>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in(root.unwrap_or("/tmp")).expect("a folder");
+    let done = Command::new("python3").args(["-c", UNZIP]).arg(zip).arg(folder.path()).status().expect("Python 3");
+    assert!(done.success());
+    folder
+}
+
+/// What unpacks a zip with its modes, which Python's own call leaves out.
+const UNZIP: &str = "
+import os, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as zip:
+    for entry in zip.infolist():
+        os.chmod(zip.extract(entry, sys.argv[2]), entry.external_attr >> 16)
+";
+
+/// What starts the program in `app` as the host does, without arguments, and inside `root`.
+fn start(app: &Path, root: Option<&str>) -> tempfile::TempPath {
+    let inside = match root {
+        Some(root) => format!("/{}", app.strip_prefix(root).expect("inside").display()),
+        None => app.display().to_string(),
     };
     let enter = root.map_or_else(|| "exec".to_owned(), |root| format!("exec chroot '{root}'"));
-    let start = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
     let script = format!(
-        "#!/bin/sh\nFUNCTIONS_APP_ROOT_PATH={app}\nexport FUNCTIONS_APP_ROOT_PATH\n{enter} /bin/sh -c 'cd {app} && exec ./global-webhook'\n"
+        "#!/bin/sh\nFUNCTIONS_APP_ROOT_PATH={inside}\nexport FUNCTIONS_APP_ROOT_PATH\n{enter} /bin/sh -c 'cd {inside} && exec ./{PROGRAM}'\n"
     );
-    std::fs::write(&start, script).expect("a script");
-    std::fs::set_permissions(&start, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+    std::fs::write(&file, script).expect("a script");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    file
+}
 
+/// The way of docs/deploy.md, with a stand-in for each part of Azure: 1. the package runs under the host. 2. `webhooks apply`
+/// gives the registry its webhooks. 3. The registry sends a push to where they point, with the headers that they have. 4. The
+/// receiver is told. 5. `doctor` finds nothing wrong.
+async fn rehearse(app: &Path, root: Option<&str>) {
+    let start = start(app, root);
     let receiver = Recorder::default();
     let url = format!("http://127.0.0.1:{}/", receiver.listen().await);
     let account = tokio::task::spawn_blocking(|| azurite().account()).await.expect("Azurite");
     let settings = [
-        ("WebhookRegions", "northeurope,westus"),
+        ("WebhookRegions", "westeurope,northeurope"),
         ("WebhookTargetUrl", &url),
         ("WebhookTargetFormat", "acr"),
         ("AzureWebJobsStorage", &account),
     ];
-    let mut options = HostOptions::spawned(&settings).queue(&account, QUEUE);
+    let mut options = HostOptions::spawned(&settings).queue(&account, QUEUE).key(KEY);
     let Handler::Spawned { exe, .. } = &mut options.handler else { panic!("spawned") };
     *exe = start.to_path_buf();
     let host = Host::start(options).await;
-    let caller = Caller::of(host.base_url());
+
+    let arm = Arm::start().await;
+    let command = |line: &[&str]| {
+        let mut command = Command::new(app.join(PROGRAM));
+        command.args(line).args(["--registry", &id("contoso")]);
+        command.args(["--arm-endpoint", &format!("http://127.0.0.1:{}", arm.port)]);
+        command.env_clear().env("PATH", arm.folder()).env("WebhookKey", KEY).stdin(Stdio::null());
+        Running::start(command).ended()
+    };
+    let ended = command(&["webhooks", "plan", "--check", "--url", URL]).await;
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let ended = command(&["webhooks", "apply", "--yes", "--url", URL]).await;
+    assert!(ended.code == 0 && ended.out.contains("2 to create."), "{ended:?}");
+    let ended = command(&["webhooks", "plan", "--check", "--url", URL]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+
+    // The public address is the host's, and its TLS ends before it.
     let image = Image::new("samples/packaged", "1.0");
-    for region in ["northeurope", "westus"] {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for webhook in arm.deliveries() {
+        let to = webhook.url.replacen("https://app.example", &host.base_url(), 1);
         eventually("storage takes the arrival", LIMIT, async || {
-            caller.post(region, image.notification()).await.is_some_and(|(code, _)| code == 202)
+            let request = client.post(&to).headers(webhook.headers.clone()).body(image.notification());
+            request.send().await.is_ok_and(|answer| answer.status() == 202)
         })
         .await;
     }
@@ -141,4 +197,7 @@ async fn the_zip_runs_under_a_host_on_an_older_system() {
     .await;
     let body: Value = serde_json::from_slice(&told[0].1).expect("JSON");
     assert_eq!((told.len(), &body["target"]["digest"]), (1, &Value::from(image.digest)));
+
+    let ended = command(&["doctor", "--webhook-url", URL, "--url", &host.base_url(), "--key", KEY]).await;
+    assert!(ended.code == 0 && ended.out.contains("0 faults, 0 warnings"), "{ended:?}");
 }

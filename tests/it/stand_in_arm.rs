@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -47,6 +48,12 @@ pub struct Webhook {
     pub state: &'static str,
     /// Looks that are left until what is being done with it is done.
     looks: u32,
+}
+
+/// What a webhook sends.
+pub struct Delivery {
+    pub url: String,
+    pub headers: HeaderMap,
 }
 
 pub struct State {
@@ -156,6 +163,19 @@ impl Arm {
         let path = self.folder().join("az");
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Where each webhook sends a push, as the registry knows it.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        let of = |webhook: &Webhook| Delivery {
+            url: webhook.properties["serviceUri"].as_str().unwrap().to_owned(),
+            headers: serde_json::from_value::<std::collections::HashMap<String, String>>(
+                webhook.properties["customHeaders"].clone(),
+            )
+            .map(|headers| HeaderMap::try_from(&headers).unwrap())
+            .unwrap(),
+        };
+        self.state().webhooks.values().map(of).collect()
     }
 
     /// What `az` was asked.
