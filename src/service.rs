@@ -1,19 +1,15 @@
 //! One running service: the engine, and the runtime it acts on.
 //!
-//! Guarantees: every engine call that waits for anything goes on as a task of its own on the one multi-thread runtime, so a
-//! caller that goes away does not cancel it half-way and storage connections are driven by a runtime that never blocks; a
-//! panic in it becomes a [`Failure`] and an error line; deliveries start only after the engine's call that owes them has
+//! Guarantees: every engine call is a task of its own on the one multi-thread runtime, so a caller that goes away does not
+//! cancel it half-way and storage connections are driven by a runtime that never blocks; a panic in it becomes a [`Failure`] and an error line; deliveries start only after the engine's call that owes them has
 //! returned, whether or not its caller is still there; `drain` waits for all.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info, warn};
@@ -129,8 +125,7 @@ impl Service {
         self.registry.as_deref()
     }
 
-    /// Runs `call` with the engine: as far as it gets at once here, which spares two changes of thread where the store never
-    /// waits, and the rest as a task of its own.
+    /// Runs `call` with the engine as a task of its own.
     ///
     /// # Errors
     /// What the call fails with; `Corrupt` when it panicked.
@@ -139,23 +134,14 @@ impl Service {
         F: Future<Output = Result<T, Failure>> + Send + 'static,
         T: Send + 'static,
     {
-        let call = AssertUnwindSafe(call(Arc::clone(&self.engine))).catch_unwind();
         // In a box, since the task's wrappers would each copy it.
-        let mut task = Box::pin(call.instrument(Span::current()));
-        let begun = {
-            // Its timers and connections belong to the runtime that goes on with it. That polls it once more as soon as it
-            // has it, so nobody need be woken before.
-            let _entered = self.runtime.enter();
-            task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        };
-        let ended = match begun {
-            Poll::Ready(ended) => Ok(ended),
-            Poll::Pending => self.tasks.spawn_on(task, &self.runtime).await,
-        };
-        let fault = match ended {
-            Ok(Ok(result)) => return result,
-            Ok(Err(panic)) => panicked(&*panic),
-            Err(cancelled) => cancelled.to_string(),
+        let task = Box::pin(call(Arc::clone(&self.engine)).instrument(Span::current()));
+        let fault = match self.tasks.spawn_on(task, &self.runtime).await {
+            Ok(result) => return result,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => panicked(&*panic),
+                Err(cancelled) => cancelled.to_string(),
+            },
         };
         error!(fault, "a call ended in a panic; this is a fault of this program, please report it");
         Err(Failure::Corrupt("an internal fault; the log has more".into()))

@@ -1,4 +1,4 @@
-//! What docs/cli.md and docs/pipelines.md show, run as it stands there against a real service.
+//! What docs/getting-started.md, docs/cli.md and docs/pipelines.md show, run as it stands there against a real service.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,7 @@ use crate::support::refusing::Refusing;
 use crate::support::service::{Image, LIMIT, Serve};
 use crate::support::{command, eventually};
 
+const GETTING_STARTED: &str = include_str!("../../docs/getting-started.md");
 const CLI: &str = include_str!("../../docs/cli.md");
 const PIPELINES: &str = include_str!("../../docs/pipelines.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_global-webhook");
@@ -63,8 +64,8 @@ fn steady(text: &str) -> String {
         let digits = bare.strip_prefix("sha256:").unwrap_or(bare).split('-').next().unwrap_or_default();
         let is_hex = digits.len() >= 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
         let is_time = bare.len() >= 9 && bare.bytes().all(|b| b.is_ascii_digit() || b"-:TZ.".contains(&b));
-        let is_unit =
-            ["ms", "s", "min"].contains(&bare) && words.last().is_some_and(|word| word.parse::<f64>().is_ok());
+        let is_unit = ["ms", "s", "min"].contains(&bare)
+            && words.last().is_some_and(|word| word.trim_start_matches('(').parse::<f64>().is_ok());
         if is_unit {
             words.pop();
         }
@@ -103,13 +104,30 @@ async fn what_the_commands_are_shown_to_print_they_print() {
         }
     })
     .await;
+    prints(CLI, "cli.md", &base).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_pushes_come_out_as_shown() {
+    let serve = "serve --print --regions northeurope,westus --timeout 0:0:10";
+    assert!(
+        GETTING_STARTED.contains(&format!("cargo run -- {serve}\n")),
+        "the test's service is not that of the document"
+    );
+    let serve = Serve::start(&[("WebhookRegions", "northeurope,westus"), ("WebhookTimeout", "0:0:10")], &[]).await;
+    prints(GETTING_STARTED, "getting-started.md", &serve.base_url()).await;
+}
+
+/// Runs every command that a document shows with what it prints, and compares.
+async fn prints(document: &str, name: &str, base: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut as_printed, mut differ) = (CLI.to_owned(), Vec::new());
-    for block in blocks(CLI, "console") {
+    let (mut as_printed, mut differ) = (document.to_owned(), Vec::new());
+    for block in blocks(document, "console") {
         let (command, shown) = block.split_once('\n').unwrap_or((block, ""));
         let text = command.strip_prefix("$ ").expect("a block begins with its command");
+        let text = text.replace("cargo run --", "global-webhook");
         // As on a terminal: both streams, in the order of writing.
-        let ended = Running::start(script(&format!("{{ {text}; }} 2>&1"), &[], &base, folder.path())).ended().await;
+        let ended = Running::start(script(&format!("{{ {text}; }} 2>&1"), &[], base, folder.path())).ended().await;
         assert_eq!(ended.code, 0, "{text}: {ended:?}");
         let fenced = |text: &str| format!("```console\n{text}\n```");
         as_printed = as_printed.replace(&fenced(block), &fenced(&format!("{command}\n{}", ended.out.trim_end())));
@@ -117,9 +135,9 @@ async fn what_the_commands_are_shown_to_print_they_print() {
             differ.push((text, ended.out));
         }
     }
-    let printed = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli.md");
+    let printed = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&printed, as_printed).expect("a file");
-    assert!(differ.is_empty(), "docs/cli.md shows other words than {}: {differ:#?}", printed.display());
+    assert!(differ.is_empty(), "docs/{name} shows other words than {}: {differ:#?}", printed.display());
 }
 
 /// A step of either pipeline that is a script of the shell.
