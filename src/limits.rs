@@ -257,7 +257,7 @@ pub const DOUBT: Duration = Duration::from_secs(5);
 /// that nobody knows to be there cannot be deleted, and lasts until it fires.
 pub const DOUBT_LINGERS: Duration = Duration::from_secs(15 * 60);
 
-/// See [`DOUBT_LINGERS`].
+/// See [`DOUBT_LINGERS`]; also how long the timer lasts at most that upkeep arms in place of one that may be lost.
 pub const SHORT_TIMER: Duration = Duration::from_secs(2 * 60);
 
 /// Shortest delay the queue is asked for: a timer with none could fire before the row that it is for.

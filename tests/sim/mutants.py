@@ -87,6 +87,8 @@ def run(name, patches, work):
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "mutants"
     env = dict(os.environ, CARGO_TARGET_DIR=str(target), SIM_SEEDS=f"0..{SEEDS}", RUST_BACKTRACE="0")
     env.pop("SIM_SEED", None)
+    # Most are caught within a second, and built for much longer.
+    env.update(CARGO_PROFILE_RELEASE_LTO="off", CARGO_PROFILE_RELEASE_CODEGEN_UNITS="16", CARGO_PROFILE_RELEASE_OPT_LEVEL="1", CARGO_PROFILE_RELEASE_INCREMENTAL="true")
     build = subprocess.run(["cargo", "test", "--release", "--quiet", "--test", "sim", "--no-run"], cwd=work, env=env, capture_output=True, text=True)
     if build.returncode != 0:
         sys.exit(f"mutant `{name}` does not compile:\n{build.stderr[-3000:]}")

@@ -232,9 +232,11 @@ impl AzureStore {
         let owed = base.is_some_and(|base| base.record.row.wake().is_some());
         // What comes again and again while writes fail leaves a timer each time, so that must not be far off.
         let late = before.as_ref().is_some_and(|t| clock::until(t.due, self.clock.now()) > limits::DEADLINE_LATE);
+        // So does each start of a process that dies before it has deleted what it replaces.
+        let replaced = owed && before.is_none();
         let longest = if again || late {
             limits::SECOND_LOOK
-        } else if self.remembered.in_doubt(&key, Doubt::Timer, now, limits::DOUBT_LINGERS) {
+        } else if replaced || self.remembered.in_doubt(&key, Doubt::Timer, now, limits::DOUBT_LINGERS) {
             limits::SHORT_TIMER
         } else {
             limits::TIMER_DELAY_MAX
