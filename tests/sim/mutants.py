@@ -58,6 +58,8 @@ MUTANTS = {
     "companions are told to everybody": [(POLICY, "(self.companions || !subject.is_companion())", "(self.companions || !subject.repository.is_empty())")],
     "upkeep never walks": [(UPKEEP, "        let (mut note, version) = self.note().await?;\n", "        if core.registry().is_none() { return Ok(\"walked\"); }\n        let (mut note, version) = self.note().await?;\n")],
     "upkeep forgets what owes": [(UPKEEP, "                walk.owing.push(entry.push.clone());", "                drop(entry.push.clone());")],
+    "a young reminder goes": [(UPKEEP, "entry.at != row.opened && clock::until(entry.at, now) > MARGIN", "entry.at != row.opened && clock::until(entry.at, now) >= Duration::ZERO")],
+    "upkeep arms for a week": [(APPLY, "} else if replaced || self.remembered", "} else if false && replaced || self.remembered")],
     "any app tells": [(APPLY, "foreign.clone().filter(|_| !step.is_report())", "foreign.clone().filter(|_| false)"), (APPLY, "let claims = if foreign.is_some() {", "let claims = if false {")],
 }
 

@@ -1,5 +1,5 @@
 //! Schedules told step by step, for what seeds meet too seldom: two processes on one table and one queue that never fail, and
-//! something that happens just after a timer is armed.
+//! something that happens just after a timer is armed, or just before a row is written.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,6 +31,8 @@ struct Desk {
     disarmed: Mutex<usize>,
     puts: Mutex<u64>,
     meanwhile: Mutex<Option<Meanwhile>>,
+    /// The same, before a row is written.
+    writing: Mutex<Option<Meanwhile>>,
     index: Mutex<Vec<Entry>>,
     /// Whoever wants to put more than so many times is as good as dead.
     last: Mutex<Option<u64>>,
@@ -72,6 +74,10 @@ impl Rows for Desk {
     }
 
     async fn put(&self, record: &Record, expected: &Expected) -> Result<Put, Failure> {
+        let writing = self.writing.lock().unwrap().take();
+        if let Some(writing) = writing {
+            writing();
+        }
         let number = *self.puts.lock().unwrap() + 1;
         if self.last.lock().unwrap().is_some_and(|last| last < number) {
             std::future::pending::<()>().await;
@@ -103,12 +109,14 @@ impl Rows for Desk {
         Ok(())
     }
 
-    async fn unindex(&self, _: &[Entry]) -> Result<(), Failure> {
+    async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
+        self.index.lock().unwrap().retain(|entry| !entries.contains(entry));
         Ok(())
     }
 
-    async fn between(&self, _: (Instant, Instant), _: usize) -> Result<Vec<Entry>, Failure> {
-        Ok(self.index.lock().unwrap().clone())
+    async fn between(&self, (from, to): (Instant, Instant), _: usize) -> Result<Vec<Entry>, Failure> {
+        let within = |entry: &&Entry| from <= entry.at && entry.at < to;
+        Ok(self.index.lock().unwrap().iter().filter(within).cloned().collect())
     }
 
     async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
@@ -396,6 +404,30 @@ fn what_is_spent_is_removed_without_a_trace_and_a_report_on_its_way_opens_the_fi
     assert_eq!(remove(), 0);
     let done = one.arrive("b", "d", 3801);
     assert_eq!((done.did, done.row.unwrap().id.clone()), (Did::Opened, id));
+}
+
+#[test]
+fn a_reminder_of_a_write_on_its_way_stays() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    let id = one.arrive("a", "d", 0).row.unwrap().id.clone();
+    one.arrive("b", "d", 1);
+    // 1. One is about to purge, which leaves a trace for an hour, and has entered the reminder. 2. Two meets that, and a row that
+    // owes nothing. 3. One writes.
+    *one.clock.0.lock().unwrap() = 500_000;
+    let reminder = Entry { at: one.clock.now(), push: id.clone() };
+    *desk.writing.lock().unwrap() = Some(Box::new({
+        let (desk, reminder) = (desk.clone(), reminder.clone());
+        move || {
+            *two.clock.0.lock().unwrap() = 501_000;
+            assert!(desk.index.lock().unwrap().contains(&reminder));
+            let span = (reminder.at, two.clock.now());
+            let removed = two.azure.remove_settled(span, 10, two.engine.looking()).now_or_never().unwrap().unwrap();
+            assert_eq!((removed.count, removed.next), (0, None));
+        }
+    }));
+    assert_eq!(one.engine.apply(&id, Input::Purge).now_or_never().unwrap().unwrap().did, Did::Purged);
+    assert!(desk.index.lock().unwrap().contains(&reminder), "a cleared queue would leave nobody to look at it");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tracing::warn;
 
 use super::parts::Entry;
+use super::upkeep::is_spare;
 use super::{AzureStore, READS_AT_ONCE};
 use crate::clock::{self, Instant};
 use crate::limits;
@@ -110,7 +111,7 @@ impl AzureStore {
         if row.opened != entry.at {
             // Of a writer who lost the race for this row, or a reminder, or the push before of the same name.
             self.enter_again(entry, row).await?;
-            return Ok(if row.wake().is_none() { End::Idle } else { End::Stays });
+            return Ok(if row.wake().is_none() && is_spare(entry, row, now) { End::Idle } else { End::Stays });
         }
         if self.apps.other(&*self.rows, &stored.record, now).await?.is_some() {
             return Ok(End::Stays);

@@ -284,7 +284,7 @@ impl AzureStore {
         self.enter_again(entry, row).await?;
         let Some(wake) = row.wake() else {
             self.owing.note(row);
-            if entry.at > Instant::MIN_UTC && entry.at != row.opened {
+            if entry.at > Instant::MIN_UTC && is_spare(entry, row, now) {
                 self.rows.unindex(std::slice::from_ref(entry)).await?;
             }
             return Ok(false);
@@ -314,4 +314,10 @@ impl AzureStore {
         }
         Ok(())
     }
+}
+
+/// Whether an entry beside that of a push's opening is of no use, now that the push owes nothing: a young one may remind of a
+/// write that is on its way.
+pub(super) fn is_spare(entry: &Entry, row: &Row, now: Instant) -> bool {
+    entry.at != row.opened && clock::until(entry.at, now) > MARGIN
 }
