@@ -54,14 +54,7 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
     let registry = match registered {
         Ok(registered) => &registered.registry,
         Err(gap) => {
-            if gap.was_asked {
-                checks.push(
-                    Check::warning(Id::RegistryRead, gap.why.clone())
-                        .because(Id::RegistryRead.entry().meaning, &gap.action),
-                );
-            } else {
-                checks.push(Check::skipped(Id::RegistryRead, gap));
-            }
+            checks.push(Check::unread(Id::RegistryRead, Id::RegistryRead.entry().meaning, gap));
             return skip(checks, gap, &[Id::RegistrySku, Id::RegistryRegions, Id::RegistryReplicas]);
         }
     };

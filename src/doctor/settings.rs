@@ -36,13 +36,7 @@ pub struct Said {
 pub(super) fn judge(here: &Known<Here>, answered: &Answered, checks: &mut Vec<Check>) {
     let said = match here {
         Err(gap) => {
-            let asked = [Check::warning(Id::SettingsHere, gap.why.clone())
-                .because("Nothing can be said of these settings.", &gap.action)];
-            if gap.was_asked {
-                checks.extend(asked);
-            } else {
-                checks.push(Check::skipped(Id::SettingsHere, gap));
-            }
+            checks.push(Check::unread(Id::SettingsHere, "Nothing can be said of these settings.", gap));
             return skip(checks, gap, &[Id::SettingsDeployed]);
         }
         Ok(Here::Faulty(faults)) => {

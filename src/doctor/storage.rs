@@ -29,14 +29,7 @@ pub(super) fn judge(looked: &Known<Looked>, answered: &Answered, checks: &mut Ve
     let looked = match looked {
         Ok(looked) => looked,
         Err(gap) => {
-            if gap.was_asked {
-                checks.push(
-                    Check::warning(Id::StorageRead, gap.why.clone())
-                        .because(Id::StorageRead.entry().meaning, &gap.action),
-                );
-            } else {
-                checks.push(Check::skipped(Id::StorageRead, gap));
-            }
+            checks.push(Check::unread(Id::StorageRead, Id::StorageRead.entry().meaning, gap));
             return skip(checks, gap, &[Id::StorageEncoding, Id::StoragePoison, Id::StorageClock]);
         }
     };
