@@ -82,7 +82,7 @@ pub struct Settings {
 }
 
 /// The effective settings as people may see them; holds no secret.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Described {
     /// All regions that some push may wait for.
     pub regions: Vec<String>,

@@ -9,6 +9,7 @@ use crate::arm::deliveries::Delivery;
 use crate::arm::plan::Set;
 use crate::arm::registry::{Registry, Replica};
 use crate::arm::webhooks::{Callback, Webhook};
+use crate::config::Described;
 use crate::push::Region;
 
 /// What must be in no report.
@@ -36,9 +37,10 @@ fn health() -> Health {
     }
 }
 
-fn said() -> Said {
+fn here(warnings: &[&str]) -> Here {
     let Health { regions, timeout, targets, .. } = health();
-    Said { regions, timeout, targets, ..Said::default() }
+    let described = Described { regions, timeout, targets, ..Described::default() };
+    Here::Good { described: Box::new(described), warnings: warnings.iter().map(|text| (*text).to_owned()).collect() }
 }
 
 fn sender(location: &str) -> Sender {
@@ -123,7 +125,7 @@ fn well() -> Facts {
             is_cut: false,
             regions: Ok(regions("ok")),
         }),
-        here: Ok(Here::Good(said())),
+        here: Ok(here(&[])),
         storage: Ok(Looked {
             place: "account".into(),
             table: Ok(true),
@@ -256,10 +258,7 @@ fn each_trouble_is_found_and_nothing_beside_it() {
             Box::new(|f| f.here = Ok(Here::Faulty(vec!["a".into(), "b".into()]))),
             &["warning settings.here ", "warning settings.here "],
         ),
-        (
-            Box::new(|f| f.here = Ok(Here::Good(Said { warnings: vec!["w".into()], ..said() }))),
-            &["warning settings.here "],
-        ),
+        (Box::new(|f| f.here = Ok(here(&["w"]))), &["warning settings.here "]),
         (Box::new(|f| f.here = Err(Gap::refused("x", "y"))), &["warning settings.here "]),
         (in_storage(|s| s.table = Err("403".into())), &["warning storage.read "]),
         (in_storage(|s| s.queue = Ok(None)), &["warning storage.read "]),

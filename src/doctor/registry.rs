@@ -42,7 +42,7 @@ impl Awaited {
     pub fn of(answered: &Answered, here: &Known<Here>) -> Option<Self> {
         let (names, is_of_here) = match (answered, here) {
             (Answered::Health(health), _) => (&health.regions, false),
-            (_, Ok(Here::Good(said))) => (&said.regions, true),
+            (_, Ok(Here::Good { described, .. })) => (&described.regions, true),
             (Answered::Misconfigured(_) | Answered::Otherwise(_), _) => return None,
         };
         let regions = names.iter().filter_map(|name| Region::parse(name).ok()).collect();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::told;
 use crate::config::storage as account;
 use crate::config::{self, Fault, Source};
-use crate::doctor::{Gap, Here, Known, Looked, Said};
+use crate::doctor::{Gap, Here, Known, Looked};
 use crate::store::azure::{Names, look};
 
 /// The file that `func` reads.
@@ -69,18 +69,7 @@ pub(super) fn settings(source: &Source) -> Known<Here> {
     }
     Ok(match config::load(source) {
         Err(faults) => Here::Faulty(faults.iter().map(ToString::to_string).collect()),
-        Ok(settings) => {
-            let described = settings.described;
-            Here::Good(Said {
-                regions: described.regions,
-                timeout: described.timeout,
-                correlation: described.correlation.to_owned(),
-                targets: described.targets,
-                rules: described.rules,
-                retention: described.retention,
-                warnings: settings.warnings,
-            })
-        }
+        Ok(settings) => Here::Good { described: Box::new(settings.described), warnings: settings.warnings },
     })
 }
 
