@@ -159,8 +159,8 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let repeats = word(source, "WebhookRepeats", &[("new", Repeats::New), ("known", Repeats::Known)], &mut faults);
     let registry = registry(source, &mut faults);
     let app = app(source, &mut faults);
-    let rules = rules::rules(source, &parse_timeout, &mut faults);
-    let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
+    let rules = rules::rules(source, &mut faults);
+    let schedule = delivery::schedule(source, &mut faults);
     let retention = retention(source, &mut faults);
     let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
