@@ -29,7 +29,7 @@ use futures_util::StreamExt as _;
 
 use super::connection::{self, Connection, is_transient, status};
 use super::entity::{
-    self, Stored, entry_entity, index_bound, index_key, index_time, moment, note_entity, parse_index_key, record_key,
+    self, Stored, entry_entity, index_key, index_time, moment, note_entity, parse_index_key, record_key,
 };
 use super::parts::{Entry, Expected, Failure, Opening, Put, Record, Rows, Span, Version, Versioned};
 use crate::clock::Instant;
@@ -38,6 +38,9 @@ use crate::push::{Key, PushId, Row, Subject};
 
 const INDEX: &str = "index";
 const NOTES: &str = "notes";
+
+/// The columns that say which row it is.
+const NAMES: &str = "PartitionKey,RowKey";
 
 /// Most rows of one page of the service.
 const PAGE_MAX: usize = 1000;
@@ -94,6 +97,33 @@ impl Table {
             Ok(found)
         });
         Ok(found(read.await)?.into_iter().flatten().map(Stored::of_query).collect())
+    }
+
+    /// Up to `limit` rows of the time index within a span, from behind `cursor` on, and where the next page begins.
+    async fn walk(
+        &self,
+        span: Span,
+        select: Option<&'static str>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Stored>, Option<String>), Failure> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut filter = format!("PartitionKey eq '{INDEX}'");
+        // Later instants sort first. A full stop is the character after the hyphen.
+        if let Some(until) = span.until {
+            let _ = write!(filter, " and RowKey gt '{}.'", index_time(until));
+        }
+        if let Some(since) = span.since {
+            let _ = write!(filter, " and RowKey lt '{}.'", index_time(since));
+        }
+        // Only a key of our own making is let into the filter.
+        if let Some(after) = cursor.filter(|c| parse_index_key(c).is_some()) {
+            let _ = write!(filter, " and RowKey gt '{after}'");
+        }
+        let mut found = self.query(filter, select, limit + 1).await?;
+        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
+        found.truncate(limit);
+        Ok((found, next))
     }
 
     /// Makes a call, and once more after creating the table if that was missing.
@@ -288,21 +318,14 @@ impl Rows for Table {
     }
 
     async fn between(&self, (from, to): (Instant, Instant), limit: usize) -> Result<Vec<Entry>, Failure> {
-        let (newest, oldest) = (index_bound(to), index_bound(from));
-        let filter = format!("PartitionKey eq '{INDEX}' and RowKey ge '{newest}' and RowKey lt '{oldest}'");
-        let found = self.query(filter, Some("PartitionKey,RowKey"), limit.clamp(1, PAGE_MAX)).await?;
-        Ok(found.iter().filter_map(Stored::row_key).filter_map(parse_index_key).collect())
+        let span = Span { since: Some(from), until: Some(to) };
+        let (found, _) = self.walk(span, Some(NAMES), limit, None).await?;
+        Ok(found.iter().filter_map(Stored::entry).collect())
     }
 
     async fn entries(&self, limit: usize, cursor: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
-        let limit = limit.clamp(1, PAGE_MAX);
-        // Only a key of our own making is let into the filter.
-        let after = cursor.filter(|c| parse_index_key(c).is_some()).map(|c| format!(" and RowKey gt '{c}'"));
-        let filter = format!("PartitionKey eq '{INDEX}'{}", after.unwrap_or_default());
-        let found = self.query(filter, Some("PartitionKey,RowKey"), limit + 1).await?;
-        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
-        let keys = found.iter().take(limit).filter_map(Stored::row_key);
-        Ok((keys.filter_map(parse_index_key).collect(), next))
+        let (found, next) = self.walk(Span::default(), Some(NAMES), limit, cursor).await?;
+        Ok((found.iter().filter_map(Stored::entry).collect(), next))
     }
 
     async fn openings(
@@ -311,21 +334,8 @@ impl Rows for Table {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<(Vec<Opening>, Option<String>), Failure> {
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut filter = format!("PartitionKey eq '{INDEX}'");
-        // Later instants sort first. A full stop is the character after the hyphen.
-        if let Some(until) = span.until {
-            let _ = write!(filter, " and RowKey gt '{}.'", index_time(until));
-        }
-        if let Some(since) = span.since {
-            let _ = write!(filter, " and RowKey lt '{}.'", index_time(since));
-        }
-        if let Some(after) = cursor.filter(|c| parse_index_key(c).is_some()) {
-            let _ = write!(filter, " and RowKey gt '{after}'");
-        }
-        let found = self.query(filter, None, limit + 1).await?;
-        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
-        Ok((found.iter().take(limit).filter_map(Stored::opening).collect(), next))
+        let (found, next) = self.walk(span, None, limit, cursor).await?;
+        Ok((found.iter().filter_map(Stored::opening).collect(), next))
     }
 
     async fn notes(&self, prefix: &str) -> Result<Vec<(String, String, Version)>, Failure> {
