@@ -19,6 +19,7 @@ use reqwest::Url;
 
 pub(super) use self::args::Who;
 use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
+use super::screen::Screen;
 use super::{complain, printable};
 use crate::arm::plan::{self, Change, Kind, Set, Template};
 use crate::arm::registry::{self, Id, Registry};
@@ -155,7 +156,7 @@ impl Task {
         let results = self
             .in_time(async {
                 Ok(carry_out::all(&self.client, &registry, &wanted, &actual, &changes, |line| {
-                    if is_json { complain(line) } else { show::line(line) }
+                    if is_json { complain(line) } else { Screen::of_the_process().line(line) }
                 })
                 .await)
             })
