@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::clock::Instant;
 use crate::config::storage::Identity;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{self, Outgoing};
 
 /// Time of one request for a token.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,13 +54,8 @@ pub(crate) async fn ask(client: &Outgoing, identity: &Identity, resource: &str) 
     let request = client.get(&identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &identity.header);
     let mut answer = request.send().await.map_err(Trouble::Connection)?;
     let status = answer.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Trouble::Connection)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Trouble::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = outgoing::body(&mut answer, ANSWER_BYTES_MAX).await.map_err(Trouble::Connection)?;
+    let body = body.ok_or(Trouble::TooLarge)?;
     if !status.is_success() {
         return Err(Trouble::Status(status.as_u16()));
     }

@@ -9,6 +9,7 @@ use reqwest::Url;
 
 use super::misspelt::meant;
 use super::{Fault, Source, connection_string};
+use crate::notify::guard;
 
 pub(super) const SETTING: &str = "AzureWebJobsStorage";
 pub(super) const PUBLIC_SUFFIX: &str = "core.windows.net";
@@ -238,10 +239,7 @@ fn from_identity_settings(source: &Source) -> Option<Result<Account, Vec<Fault>>
 
 /// Whether the endpoint is on this machine.
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
-    let url = Url::parse(endpoint).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+    Url::parse(endpoint).is_ok_and(|url| guard::is_loopback(&url))
 }
 
 #[cfg(test)]

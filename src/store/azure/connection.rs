@@ -27,6 +27,7 @@ use super::transport::{Http, KINDS};
 use crate::clock::{self, Clock, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
 use crate::metrics::Requests;
+use crate::outgoing;
 use crate::store::Failure;
 
 /// Tries of one logical call.
@@ -233,18 +234,13 @@ fn code(code: Option<&str>) -> String {
 
 /// What went wrong with a connection, without the URL, whose query may be a secret.
 pub(super) fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
-    let error = error.without_url();
     let kind = match (error.is_connect(), error.is_timeout()) {
         (true, true) => "no connection in time",
         (true, false) => "no connection",
         (false, true) => "no answer in time",
         (false, false) => "the connection broke",
     };
-    let mut root: &dyn std::error::Error = &error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    azure_core::Error::message(ErrorKind::Io, format!("{kind} ({root})"))
+    azure_core::Error::message(ErrorKind::Io, format!("{kind} ({})", outgoing::cause(&error)))
 }
 
 pub(super) fn io(words: &'static str) -> azure_core::Error {
