@@ -1,6 +1,7 @@
 //! The command line: picks the mode and reads the arguments. Without a command, and with the variable the Functions host sets,
 //! it is a custom handler.
 
+mod azure;
 mod client;
 mod doctor;
 mod handler;

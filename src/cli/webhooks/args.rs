@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use reqwest::Url;
 
-use crate::arm::Place;
+use crate::cli::azure::Access;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -79,28 +78,8 @@ pub(super) struct PlaceArgs {
     /// The registry: its name, its login server, or its resource id
     #[arg(long)]
     pub(super) registry: String,
-    /// Subscription of the registry, id or name [default: all that you can see are searched]
-    #[arg(long)]
-    pub(super) subscription: Option<String>,
-    /// Resource group of the registry
-    #[arg(long, short = 'g')]
-    pub(super) resource_group: Option<String>,
-    /// How the webhooks' names begin, followed by the region; another one for each service that uses the registry
-    #[arg(long, default_value = "acrgw")]
-    pub(super) prefix: String,
-    /// Who asks: `cli` is the person signed in with `az login`, `managed-identity` the app this runs in; `auto` takes the
-    /// identity where there is one
-    #[arg(long, value_enum, default_value_t = Who::Auto)]
-    pub(super) credential: Who,
-    /// Client id of a user-assigned managed identity [default: AZURE_CLIENT_ID of the environment]
-    #[arg(long)]
-    pub(super) client_id: Option<String>,
-    /// Which Azure
-    #[arg(long, value_enum, default_value_t = Place::Public)]
-    pub(super) cloud: Place,
-    /// Address of Azure Resource Manager, if it is another one than the cloud's
-    #[arg(long)]
-    pub(super) arm_endpoint: Option<Url>,
+    #[command(flatten)]
+    pub(super) access: Access,
     /// Longest time for the whole command, such as 90s or 15m, without the time for your answer
     #[arg(long, default_value = "15m", value_parser = crate::config::timespan::with_unit)]
     pub(super) timeout: Duration,
@@ -132,13 +111,6 @@ pub(super) struct WantedArgs {
     /// Delete the webhooks of regions where the registry has no replica any more; without it they are only shown
     #[arg(long)]
     pub(super) prune: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Who {
-    Auto,
-    Cli,
-    ManagedIdentity,
 }
 
 /// The registry's words.
