@@ -112,15 +112,28 @@ impl Service {
         *looks += 1;
         let came = |region: &&&str| self.posted.iter().any(|(r, body)| r == **region && body["target"]["tag"] == id);
         let missing: Vec<_> = REGIONS.iter().filter(|r| !came(r)).collect();
-        let regions: BTreeMap<_, _> =
-            REGIONS.iter().map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z") }))).collect();
-        let custom = json!({ "deadline": "2026-11-22T08:02:00Z", "regions": regions, "missing": missing });
-        if *looks < 2 || self.stuck {
-            return (202, json!({ "runtimeStatus": "Running", "customStatus": custom, "output": null }).to_string());
-        }
+        let regions: BTreeMap<_, _> = REGIONS
+            .iter()
+            .map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z"), "late": false, "repeats": 0 })))
+            .collect();
+        let (now, deadline) = ("2026-11-22T08:00:00.000Z", "2026-11-22T08:02:00.000Z");
         let outcome = if missing.is_empty() { "replicated" } else { "timed_out" };
-        let output = json!({ "outcome": outcome, "durationMs": 3210 });
-        (200, json!({ "runtimeStatus": "Completed", "customStatus": custom, "output": output }).to_string())
+        let (status, state, runtime, output) = if *looks < 2 || self.stuck {
+            (202, "waiting", "Running", Value::Null)
+        } else {
+            let output = json!({ "outcome": outcome, "settled": deadline, "terminated": false, "missing": missing, "durationMs": 3210 });
+            (200, outcome, "Completed", output)
+        };
+        let custom = json!({
+            "state": state, "image": format!("r:{id}"), "registry": "", "repository": "r", "tag": id, "action": "push", "digest": "d",
+            "companion": false, "regions": regions, "unawaited": {}, "missing": missing, "deadline": deadline, "lagMs": 0,
+            "correlation": "content", "correlationKey": id, "round": 1,
+        });
+        let push = json!({
+            "instanceId": id, "runtimeStatus": runtime, "createdTime": now, "lastUpdatedTime": now, "input": null,
+            "customStatus": custom, "output": output,
+        });
+        (status, push.to_string())
     }
 }
 
