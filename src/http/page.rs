@@ -4,13 +4,13 @@
 //! Guarantees: what a fragment was asked for is read by the code of the interface itself; no answer is kept by a browser, shown
 //! inside another page, or told to another one.
 
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::Problem;
 use super::pushes::filter::{self, Members, REGIONS_MEMBERS};
 use super::pushes::{self, find, listed};
-use super::{Web, query};
+use super::{Web, only_reads, query};
 use crate::api::{Item, Push, Status};
 use crate::page;
 use crate::page::confirm::{Deed, Question};
@@ -26,9 +26,7 @@ const BESIDE_MAX: usize = 200;
 
 /// The page without any data.
 pub(super) fn shell(request: &HttpRequest) -> Result<HttpResponse, Problem> {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(Problem::method("GET, HEAD"));
-    }
+    only_reads(request)?;
     Ok(html(page::policy(), page::shell().to_owned()))
 }
 
@@ -46,7 +44,7 @@ fn html(policy: &'static str, text: String) -> HttpResponse {
 
 /// A view, or a question, for the page's script.
 pub(super) async fn fragment(request: &HttpRequest, view: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     let _place = pushes::place(&*web.clock).await?;
     let text = match view {
         ["list"] => list(request, service, web).await?,

@@ -27,7 +27,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
     if let (["openapi.json"], &Method::GET) = (path, request.method()) {
         return Ok(openapi::answer());
     }
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     if let ([], &Method::GET) = (path, request.method())
         && !query(request, "image").is_empty()
     {
@@ -62,7 +62,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
 
 /// Answers `GET /api/regions`.
 pub(super) async fn regions(request: &HttpRequest, web: &Web) -> Result<HttpResponse, Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     if *request.method() != Method::GET {
         return Err(Problem::method("GET"));
     }
