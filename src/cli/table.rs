@@ -7,7 +7,6 @@ use std::time::Duration;
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::printable;
-use crate::api::State;
 use crate::config::Source;
 
 /// Most of a text that is shown in a cell, in characters: whole images with their digests fit, and long URLs; what was made to
@@ -160,11 +159,6 @@ pub(super) fn json(document: &str) -> String {
 /// The image of a push, as it is given to commands.
 pub(super) fn image(registry: &str, image: &str) -> String {
     cell(&if registry.is_empty() { image.to_owned() } else { format!("{registry}/{image}") })
-}
-
-/// A push's state in one word.
-pub(super) fn word(state: State) -> String {
-    state.word().to_owned()
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
     let row = |push: &Item| {
         let status = &push.status;
         let mut row = vec![
-            table::word(status.state),
+            status.state.word().to_owned(),
             table::image(&status.registry, &status.image),
             format!(
                 "{}/{}",
