@@ -119,6 +119,15 @@ impl Connection {
         }
     }
 
+    /// Makes something of `service` that is called `name`. One that exists, or is still being deleted, is no error: the next
+    /// request tells them apart.
+    pub(super) async fn create<T, F>(&self, service: &str, name: &str, call: impl FnMut() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        unless(service, self.retry(name, call).await, &[409]).map(drop)
+    }
+
     /// Counts the tries of one logical call.
     pub(crate) fn tries<'a>(&'a self, seed: &'a str) -> Tries<'a> {
         Tries { clock: &*self.clock, seed, made: 1, began: self.clock.now() }
@@ -222,6 +231,33 @@ pub(crate) fn failure(service: &str, error: &azure_core::Error) -> Failure {
             "a request to {service} cannot be made: check the endpoint in AzureWebJobsStorage"
         )),
     }
+}
+
+/// What came of a call to `service`; `None` when it was answered with one of these.
+pub(super) fn unless<T>(service: &str, called: azure_core::Result<T>, these: &[u16]) -> Result<Option<T>, Failure> {
+    match called {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if status(&error).is_some_and(|status| these.contains(&status)) => Ok(None),
+        Err(error) => Err(failure(service, &error)),
+    }
+}
+
+/// Makes a call to `service`, and once more after `create` if what it is about was missing.
+pub(super) async fn creating<T, F, C>(
+    service: &str,
+    call: impl Fn() -> F,
+    create: impl FnOnce() -> C,
+) -> Result<T, Failure>
+where
+    F: Future<Output = azure_core::Result<T>>,
+    C: Future<Output = Result<(), Failure>>,
+{
+    let mut made = call().await;
+    if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
+        create().await?;
+        made = call().await;
+    }
+    made.map_err(|error| failure(service, &error))
 }
 
 /// A service's error code, cut to what a code can be.

@@ -27,7 +27,7 @@ use azure_data_tables::clients::{EntityClient, TableClient};
 use azure_data_tables::operations::QueryEntityResponse;
 use futures_util::StreamExt as _;
 
-use super::connection::{self, Connection, is_transient, status};
+use super::connection::{self, Connection, creating, is_transient, status, unless};
 use super::entity::{
     self, Stored, entry_entity, index_key, index_time, moment, note_entity, parse_index_key, record_key,
 };
@@ -35,6 +35,9 @@ use super::parts::{Entry, Expected, Failure, Opening, Put, Record, Rows, Span, V
 use crate::clock::Instant;
 use crate::push::names::half;
 use crate::push::{Key, PushId, Row, Subject};
+
+/// The service, for people.
+pub(super) const SERVICE: &str = "Table Storage";
 
 const INDEX: &str = "index";
 const NOTES: &str = "notes";
@@ -126,19 +129,6 @@ impl Table {
         Ok((found, next))
     }
 
-    /// Makes a call, and once more after creating the table if that was missing.
-    async fn creating<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = azure_core::Result<T>>,
-    {
-        let mut made = call().await;
-        if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
-            self.create().await?;
-            made = call().await;
-        }
-        made.map_err(|error| failure(&error))
-    }
-
     /// Takes entries out of the index in one request: all, or none.
     async fn unindex_group(&self, keys: &[String]) -> bool {
         let partition = self.table.partition_key_client(INDEX);
@@ -148,13 +138,8 @@ impl Table {
         sent.is_ok_and(|answer| answer.operation_responses.iter().all(|one| one.status_code.is_success()))
     }
 
-    /// Creates the table. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self) -> Result<(), Failure> {
-        match self.connection.retry(&self.name, || async { self.table.create().await }).await {
-            Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(409) => Ok(()),
-            Err(error) => Err(failure(&error)),
-        }
+        self.connection.create(SERVICE, &self.name, || async { self.table.create().await }).await
     }
 
     /// One try of a write: over anything, insert, or replace against a version. Returns the new one.
@@ -213,16 +198,12 @@ impl Table {
 }
 
 fn failure(error: &azure_core::Error) -> Failure {
-    connection::failure("Table Storage", error)
+    connection::failure(SERVICE, error)
 }
 
 /// What was found, if anything: that a row is missing, or the whole table, is the same to a reader.
 fn found<T>(read: azure_core::Result<T>) -> Result<Option<T>, Failure> {
-    match read {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if status(&error) == Some(404) => Ok(None),
-        Err(error) => Err(failure(&error)),
-    }
+    unless(SERVICE, read, &[404])
 }
 
 fn versioned(stored: &Stored) -> Result<Versioned, Failure> {
@@ -301,7 +282,7 @@ impl Rows for Table {
         let key = index_key(entry);
         let body = entry_entity(INDEX, &key, subject);
         let write = || async { self.at(INDEX, &key).insert_or_merge(&body)?.await.map(drop) };
-        self.creating(|| self.connection.retry(&key, write)).await
+        creating(SERVICE, || self.connection.retry(&key, write), || self.create()).await
     }
 
     async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
@@ -358,6 +339,6 @@ impl Rows for Table {
             let mut pages = query.into_stream::<serde_json::Value>();
             async move { pages.next().await.transpose().map(|_| ()) }
         };
-        self.creating(|| self.connection.retry(&self.name, probe)).await
+        creating(SERVICE, || self.connection.retry(&self.name, probe), || self.create()).await
     }
 }
