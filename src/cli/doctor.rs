@@ -17,7 +17,7 @@ use super::azure::Access;
 use super::client::{Client, Connection};
 use super::screen::Screen;
 use super::webhooks::address;
-use super::{complain, printable, table};
+use super::{ended, table};
 use crate::arm::app::AppId;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Source;
@@ -93,17 +93,11 @@ pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
     let (is_json, is_strict) = (args.json, args.strict);
     let task = match Task::of(args, environment) {
         Ok(task) => task,
-        Err(why) => {
-            complain(&format!("error: {}", printable(&why)));
-            return ExitCode::from(2);
-        }
+        Err(why) => return ended(2, &why),
     };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: No runtime could be started: {error}"));
-            return ExitCode::FAILURE;
-        }
+        Err(why) => return ended(1, &why),
     };
     let report = doctor::judge(&runtime.block_on(task.gather(environment)));
     // What still runs by now is a look-up of a name that is not answered.

@@ -117,15 +117,11 @@ struct Push {
 #[must_use]
 pub fn main(mut args: Args, environment: &Source) -> ExitCode {
     if let Err(why) = args.service.complete(environment) {
-        Screen::of_the_process().error(&why);
-        return ExitCode::from(2);
+        return super::ended(2, &why);
     }
     match super::runtime() {
         Ok(runtime) => runtime.block_on(run(args)),
-        Err(error) => {
-            Screen::of_the_process().error(&format!("No runtime could be started: {error}"));
-            ExitCode::FAILURE
-        }
+        Err(why) => super::ended(1, &why),
     }
 }
 

@@ -19,7 +19,7 @@ use reqwest::Url;
 use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
 use super::azure::RegistryName;
 use super::screen::Screen;
-use super::{complain, printable};
+use super::{complain, ended};
 use crate::arm::plan::{self, Change, Kind, Set, Template};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
@@ -58,19 +58,10 @@ enum Aim {
 pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
     let task = match Task::of(args, environment) {
         Ok(task) => task,
-        Err(why) => {
-            complain(&format!("error: {}", printable(&why)));
-            return ExitCode::from(2);
-        }
+        Err(why) => return ended(2, &why),
     };
-    let ended = super::runtime().map_err(|e| Error::Odd(format!("No runtime could be started: {e}.")));
-    match ended.and_then(|runtime| runtime.block_on(task.run())) {
-        Ok(code) => code,
-        Err(error) => {
-            complain(&format!("error: {}", printable(&error.to_string())));
-            ExitCode::FAILURE
-        }
-    }
+    let end = super::runtime().map_err(Error::Odd).and_then(|runtime| runtime.block_on(task.run()));
+    end.unwrap_or_else(|error| ended(1, &error.to_string()))
 }
 
 impl Task {
