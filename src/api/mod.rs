@@ -23,6 +23,13 @@ pub fn time(at: Instant) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
+/// The digits by which people know a digest: its first, without the algorithm.
+#[must_use]
+pub fn digits(digest: &str) -> String {
+    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
+    digits.chars().take(12).collect()
+}
+
 /// What was done to a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

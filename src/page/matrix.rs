@@ -6,7 +6,9 @@
 use maud::{Markup, html};
 
 use super::words::{self, Form};
-use crate::api::{Condition, DeliveryState, Item, Notification, RegionReport, RegionSummary, Regions, State, Status};
+use crate::api::{
+    self, Condition, DeliveryState, Item, Notification, RegionReport, RegionSummary, Regions, State, Status,
+};
 use crate::clock::Instant;
 
 /// More regions than this are no columns any more.
@@ -192,7 +194,7 @@ impl Frame<'_> {
                 th scope="row" role="rowheader" {
                     a href=(address) { @if image.is_some() { (name_along(status)) } @else { (words::foreign(&status.image)) } }
                     small {
-                        code { (words::foreign(&words::short_digest(&status.digest))) } " · "
+                        code { (words::foreign(&api::digits(&status.digest))) } " · "
                         @if let Some(image) = image { "along with " (words::foreign(&image.status.image)) }
                         @else { (words::time(&push.created_time, Form::Short, self.now)) " · " (words::ago(&push.created_time)) }
                         @if status.action != "push" { " · " (words::foreign(&status.action)) }

@@ -121,12 +121,6 @@ pub(super) fn foreign(text: &str) -> Markup {
     }
 }
 
-/// The digits by which people know a digest.
-pub(super) fn short_digest(digest: &str) -> String {
-    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
-    digits.chars().take(12).collect()
-}
-
 /// A state's name in words.
 pub(super) fn spoken(word: &str) -> String {
     word.replace('_', " ")
