@@ -335,10 +335,7 @@ mod tests {
 
     #[test]
     fn what_the_environment_says_counts_after_the_command_line() {
-        let environment = |pairs: &[(&str, &str)]| {
-            Source::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-        };
-        let all = environment(&[
+        let all = Source::new([
             ("GLOBAL_WEBHOOK_URL", "https://app.example/"),
             ("GLOBAL_WEBHOOK_KEY", "first"),
             ("WebhookOperatorKey", "second"),
@@ -349,9 +346,8 @@ mod tests {
         let mut given = Connection { url: parse_url("http://a/?Code=in-url").ok(), key: None };
         given.complete(&all).unwrap();
         assert_eq!(Client::new(&given).unwrap().key.as_deref(), Some("in-url"));
-        let why = Connection { url: None, key: None }
-            .complete(&environment(&[("GLOBAL_WEBHOOK_KEY", "\"s3cret\"")]))
-            .unwrap_err();
+        let quoted = Source::new([("GLOBAL_WEBHOOK_KEY", "\"s3cret\"")]);
+        let why = Connection { url: None, key: None }.complete(&quoted).unwrap_err();
         assert!(why.contains("GLOBAL_WEBHOOK_KEY") && !why.contains("s3cret"), "{why}");
     }
 

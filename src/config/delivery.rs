@@ -81,15 +81,11 @@ fn bare(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn source(pairs: &[(&str, &str)]) -> Source {
-        Source::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
-    }
-
     #[test]
     fn the_schedule_is_read_and_bounded() {
         let read = |text: &str| {
             let mut faults = Vec::new();
-            (schedule(&source(&[("WebhookRetrySchedule", text)]), &mut faults), faults)
+            (schedule(&Source::new([("WebhookRetrySchedule", text)]), &mut faults), faults)
         };
         assert_eq!(read(""), (backoff::SCHEDULE.to_vec(), vec![]));
         assert_eq!(read("PT1S, 0:0:20"), (vec![Duration::from_secs(1), Duration::from_secs(20)], vec![]));
@@ -108,7 +104,7 @@ mod tests {
     fn the_public_url_carries_no_key() {
         let read = |pairs: &[(&str, &str)]| {
             let mut faults = Vec::new();
-            (public_url(&source(pairs), &mut faults), faults.len())
+            (public_url(&Source::new(pairs.iter().copied()), &mut faults), faults.len())
         };
         assert_eq!(read(&[]), (None, 0));
         assert_eq!(read(&[("WebhookPublicUrl", "https://a.example/x/")]), (Some("https://a.example/x".into()), 0));

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> (Vec<Rule>, Vec<String>) {
-        let source = Source::new([(SETTING.to_owned(), json.to_owned())]);
+        let source = Source::new([(SETTING, json)]);
         let mut faults = Vec::new();
         let rules = rules(&source, &mut faults);
         (rules, faults.iter().map(ToString::to_string).collect())
