@@ -152,22 +152,15 @@ impl Task {
     async fn look(&self) -> Result<(Registry, Vec<Webhook>, Vec<Change>), Error> {
         let registry = self.registry.read(&self.client).await?;
         let (client, set) = (&self.client, &self.set);
-        let (actual, changes) = match &self.aim {
-            Aim::Plan { prune, .. } => {
-                let actual = webhooks::read(client, &registry, set).await?;
-                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
-                (actual, changes)
+        let actual = match &self.aim {
+            Aim::Plan { .. } => webhooks::read(client, &registry, set).await?,
+            Aim::Apply { .. } | Aim::Remove { .. } => webhooks::settled(client, &registry, set).await?,
+        };
+        let changes = match &self.aim {
+            Aim::Plan { prune, .. } | Aim::Apply { prune, .. } => {
+                plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune)
             }
-            Aim::Apply { prune, .. } => {
-                let actual = webhooks::settled(client, &registry, set).await?;
-                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
-                (actual, changes)
-            }
-            Aim::Remove { url, .. } => {
-                let actual = webhooks::settled(client, &registry, set).await?;
-                let changes = plan::removal(&actual, set, &registry, url.as_ref());
-                (actual, changes)
-            }
+            Aim::Remove { url, .. } => plan::removal(&actual, set, &registry, url.as_ref()),
         };
         Ok((registry, actual, changes))
     }

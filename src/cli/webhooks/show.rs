@@ -2,7 +2,7 @@
 //!
 //! Names, tags and messages come from strangers: none of them can move the cursor or begin a line of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -111,11 +111,10 @@ impl Shown<'_> {
         if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
     }
 
-    fn counts(&self) -> serde_json::Map<String, Value> {
-        let mut counts = serde_json::Map::new();
+    fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
         for change in self.changes {
-            let count = counts.entry(action(&change.kind)).or_insert(json!(0));
-            *count = json!(count.as_u64().unwrap_or(0) + 1);
+            *counts.entry(action(&change.kind)).or_default() += 1;
         }
         counts
     }
