@@ -8,8 +8,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::Problem;
-use super::pushes::filter::{self, Members, REGIONS_MEMBERS};
-use super::pushes::{self, find, listed};
+use super::pushes::{self, filter, find, listed, summary};
 use super::{Web, only_reads, query};
 use crate::api::{Item, Push, Status};
 use crate::page;
@@ -81,7 +80,7 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
         }
         _ => Vec::new(),
     };
-    let day = day(service, web).await?;
+    let day = summary("", service, web).await?;
     Ok(Overview {
         now,
         filters: &filters,
@@ -94,16 +93,9 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
     .render())
 }
 
-/// The regions over the last 24 hours.
-async fn day(service: &Service, web: &Web) -> Result<std::sync::Arc<crate::api::Regions>, Problem> {
-    let (since, until, words) = Members::read("", REGIONS_MEMBERS)?.window(web.clock.now())?;
-    Ok(service.run(|engine| async move { engine.regions(&words, since, until).await }).await?)
-}
-
 async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<String, Problem> {
     let now = web.clock.now();
-    let (since, until, words) = Members::read(request.query_string(), REGIONS_MEMBERS)?.window(now)?;
-    let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
+    let regions = summary(request.query_string(), service, web).await?;
     let filters = Filters::read(request.query_string());
     // Commands for people name the registry of the newest push where none is set.
     let newest = listed(request, filter::search("limit=1", now)?, service).await?.pushes.pop();
@@ -113,7 +105,7 @@ async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<
 
 async fn push(id: &str, service: &Service, web: &Web) -> Result<String, Problem> {
     let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
-    let day = day(service, web).await?;
+    let day = summary("", service, web).await?;
     let receivers = receivers(&row, service, web).await?;
     let attempts_max = service.run(|engine| async move { Ok(engine.policy().schedule.len()) }).await? + 1;
     Ok(Detail { now: web.clock.now(), push: &Push::of(&row), day: &day, receivers: &receivers, attempts_max }.render())

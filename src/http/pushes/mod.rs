@@ -10,11 +10,11 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::filter::{Members, REGIONS_MEMBERS};
+use self::filter::Members;
 use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, openapi, push_url, query};
-use crate::api::{Item, List, Operated, Purged, Push};
+use crate::api::{Item, List, Operated, Purged, Push, Regions};
 use crate::clock::{self, Clock};
 use crate::engine::Done;
 use crate::limits;
@@ -67,10 +67,13 @@ pub(super) async fn regions(request: &HttpRequest, web: &Web) -> Result<HttpResp
         return Err(Problem::method("GET"));
     }
     let _place = place(&*web.clock).await?;
-    let members = Members::read(request.query_string(), REGIONS_MEMBERS)?;
-    let (since, until, words) = members.window(web.clock.now())?;
-    let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
-    Ok(HttpResponse::Ok().json(&*regions))
+    Ok(HttpResponse::Ok().json(&*summary(request.query_string(), service, web).await?))
+}
+
+/// The regions over the span that a query asks for.
+pub(super) async fn summary(query: &str, service: &Service, web: &Web) -> Result<Arc<Regions>, Problem> {
+    let (since, until, words) = Members::read(query, &["since", "until"])?.window(web.clock.now())?;
+    Ok(service.run(|engine| async move { engine.regions(&words, since, until).await }).await?)
 }
 
 /// Places for calls that are worked on, of the whole process.
