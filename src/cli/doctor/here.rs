@@ -90,14 +90,6 @@ pub(super) async fn storage(source: &Source) -> Known<Looked> {
     let names =
         told(Names::read(Path::new("."), source).map_err(|why| format!("TimeoutCheck/function.json {why}")), correct)?;
     let look = told(look::look(&account, &names).await, "Correct AzureWebJobsStorage.")?;
-    let silent = || Gap::unasked("The storage did not answer.", "See storage.read.");
-    Ok(Looked {
-        place: format!("{account}, queue {}, table {}", names.queue, names.table),
-        table: look.table.map_err(|why| why.to_string()),
-        queue: look.queue.map_err(|why| why.to_string()),
-        odd: look.odd.map_err(|why| why.to_string()),
-        poison: look.poison.map_err(|why| why.to_string()),
-        poison_name: names.poison,
-        ahead_ms: look.ahead_ms.ok_or_else(silent),
-    })
+    let place = format!("{account}, queue {}, table {}", names.queue, names.table);
+    Ok(Looked { place, poison_name: names.poison, look })
 }

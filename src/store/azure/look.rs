@@ -21,7 +21,7 @@ use crate::store::Failure;
 const PEEKED: u8 = 32;
 
 /// What was seen.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// Whether there is the table.
     pub table: Result<bool, Failure>,
