@@ -17,6 +17,12 @@ pub use regions::{Condition, RegionSummary, Regions, Slice, Tally};
 
 use crate::clock::Instant;
 
+/// The registry's words for what happened to an image, those that fan in.
+pub const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart_delete"];
+
+/// Words that a list may be narrowed by: the states of a push, and two of its notifications.
+pub const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted"];
+
 /// An instant, as all documents write it.
 #[must_use]
 pub fn time(at: Instant) -> String {

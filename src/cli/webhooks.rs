@@ -8,15 +8,13 @@ mod args;
 mod carry_out;
 mod show;
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::ValueEnum as _;
 use reqwest::Url;
 
-use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
+use self::args::{ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
 use super::azure::RegistryName;
 use super::screen::Screen;
 use super::{complain, ended};
@@ -200,8 +198,7 @@ fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), 
     if scope.len() > SCOPE_BYTES_MAX || !scope.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("--scope is `repository:*`, `repository:tag` or `repository`, without blanks".into());
     }
-    let name = |action: &Action| action.to_possible_value().map(|value| value.get_name().to_owned());
-    let actions: BTreeSet<String> = args.actions.iter().filter_map(name).collect();
+    let actions = args.actions.into_iter().collect();
     Ok((Template { url, key: key.map(Secret::new), scope, actions }, args.prune))
 }
 

@@ -32,9 +32,7 @@ const LIMIT: usize = 50;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Filter {
     /// Any of these, comma-separated
-    #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = [
-        "waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted",
-    ])]
+    #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = api::STATUSES)]
     status: Vec<String>,
     /// Pattern for the registry's login server
     #[arg(long)]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
+use crate::api::ACTIONS;
 use crate::cli::azure::Access;
 
 #[derive(Subcommand)]
@@ -106,20 +107,9 @@ pub(super) struct WantedArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) scope: String,
     /// What is reported, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "push")]
-    pub(super) actions: Vec<Action>,
+    #[arg(long, value_parser = ACTIONS, value_delimiter = ',', default_value = "push")]
+    pub(super) actions: Vec<String>,
     /// Delete the webhooks of regions where the registry has no replica any more; without it they are only shown
     #[arg(long)]
     pub(super) prune: bool,
-}
-
-/// The registry's words.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(super) enum Action {
-    Push,
-    Delete,
-    Quarantine,
-    ChartPush,
-    ChartDelete,
 }

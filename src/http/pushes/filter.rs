@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::State;
+use crate::api::{STATUSES, State};
 use crate::clock::Instant;
 use crate::config::pattern::Bounded;
 use crate::config::timespan::with_unit;
@@ -23,9 +23,6 @@ pub(super) const LIST_MEMBERS: &[&str] =
 
 /// Members of the query for an image.
 pub(super) const IMAGE_MEMBERS: &[&str] = &["image", "wait", "for", "arrived", "action", "since"];
-
-/// Words of the member `status`.
-const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted"];
 
 /// How far the regions look back when nothing is said.
 const WINDOW: &str = "24h";
