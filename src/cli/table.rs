@@ -117,9 +117,9 @@ pub(super) fn time(text: &str) -> String {
     }
 }
 
-/// The same where there may be none.
-pub(super) fn maybe_time(text: Option<&str>) -> String {
-    text.map_or_else(|| "-".to_owned(), time)
+/// What may be missing, or a dash.
+pub(super) fn maybe<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), shown)
 }
 
 /// A length of time for people.
