@@ -1,15 +1,17 @@
-//! The documents of the operators' interface, `/api/pushes` and `/api/regions`: what the service answers and what the command
-//! line and the page read. Instants are RFC 3339 in UTC with milliseconds, lengths of time are milliseconds.
+//! The documents of the operators' interface, `/api/pushes` and `/api/regions`, and that of `GET /api/ImagePush`: what the service
+//! answers and what the command line and the page read. Instants are RFC 3339 in UTC with milliseconds, lengths of time are milliseconds.
 //!
 //! Guarantee: a reader of a later build reads the documents of this one and the other way round; unknown members are passed over,
 //! and one that is new is optional.
 
+mod health;
 mod push;
 mod regions;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use health::{Health, Part};
 pub use push::{
     Attempt, DeliveryState, Item, List, Notification, Output, Push, RegionReport, RuntimeStatus, State, Status,
 };

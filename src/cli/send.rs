@@ -147,8 +147,8 @@ async fn send(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Result<boo
     let service = Client::new(&args.service)?;
     let regions = if args.regions.is_empty() {
         let health = webhooks::health(&service).await?;
-        let wait = health.timeout.map(|t| format!("; a push waits {t}")).unwrap_or_default();
-        screen.line(&format!("The service waits for {}{wait}.", health.regions.join(", ")));
+        let (regions, wait) = (health.regions.join(", "), &health.timeout);
+        screen.line(&format!("The service waits for {regions}; a push waits {wait}."));
         health.regions
     } else {
         args.regions.clone()

@@ -16,8 +16,9 @@ pub mod timespan;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::api::{self, Part};
 use crate::limits;
 use crate::push::Region;
 use crate::push::arrival::{Correlation, login_server};
@@ -114,31 +115,23 @@ impl Described {
     /// The answer to someone who opens the function's URL; `health` is what was found there, or why nothing was.
     #[must_use]
     pub fn health(&self, health: Result<&Health, &Failure>) -> Value {
-        let works = |part: fn(&Health) -> &Result<(), Failure>| match health.map(part) {
-            Ok(Ok(())) => json!({ "status": "ok" }),
-            Ok(Err(Failure::Unavailable(cause))) | Err(Failure::Unavailable(cause)) => {
-                json!({ "status": "unavailable", "cause": cause })
-            }
-            Ok(Err(Failure::Corrupt(cause))) | Err(Failure::Corrupt(cause)) => {
-                json!({ "status": "operator_needed", "cause": cause })
-            }
+        let part = |of: fn(&Health) -> &Result<(), Failure>| Part::of(health.and_then(|health| of(health).as_ref()));
+        let told = api::Health {
+            service: "acr-global-webhook".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            regions: self.regions.clone(),
+            timeout: self.timeout.clone(),
+            correlation: self.correlation.to_owned(),
+            targets: self.targets.clone(),
+            rules: self.rules.clone(),
+            retention: self.retention.clone(),
+            storage: self.storage.clone(),
+            rows: part(|health| &health.rows),
+            queue: part(|health| &health.queue),
+            app: self.app.clone(),
+            other_apps: health.map(|health| health.others.clone()).unwrap_or_default(),
         };
-        let others = health.map(|health| health.others.as_slice()).unwrap_or_default();
-        json!({
-            "service": "acr-global-webhook",
-            "version": env!("CARGO_PKG_VERSION"),
-            "regions": self.regions,
-            "timeout": self.timeout,
-            "correlation": self.correlation,
-            "targets": self.targets,
-            "rules": self.rules,
-            "retention": self.retention,
-            "storage": self.storage,
-            "rows": works(|health| &health.rows),
-            "queue": works(|health| &health.queue),
-            "app": self.app,
-            "otherApps": others,
-        })
+        serde_json::to_value(told).unwrap_or_default()
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Item, Regions};
+use crate::api::{Health, Item, Part, Regions};
 use crate::arm::Secret;
 use crate::arm::deliveries::Delivery;
 use crate::arm::plan::Set;

@@ -97,7 +97,11 @@ impl Service {
             return (status, body.to_owned());
         }
         if start.starts_with("GET") {
-            return (200, json!({ "regions": REGIONS, "timeout": "2 minutes" }).to_string());
+            let health = json!({
+                "version": "1", "regions": REGIONS, "timeout": "2 minutes", "targets": [], "rows": { "status": "ok" },
+                "queue": { "status": "ok" },
+            });
+            return (200, health.to_string());
         }
         let region = target.split_once("region=").unwrap().1.to_owned();
         let body: Value = serde_json::from_slice(body).unwrap();

@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Item, List, State};
+use crate::api::{Health, Item, List, State};
 use crate::cli::client::{Answer, Client, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
-use crate::doctor::{self, Answered, Connected, Gap, Health, Known, Pushes, Service};
+use crate::doctor::{self, Answered, Connected, Gap, Known, Pushes, Service};
 use crate::outgoing;
 
 /// Pushes of a page, and pages of a list.
