@@ -194,24 +194,20 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     Ok(Settings { policy, targets, retention, public_url, registry, app, account, otlp, described, warnings })
 }
 
+/// A length of time within its bounds; of one beyond them, `why` follows what is said of the shortest and of the longest.
+fn within(length: Duration, (least, most): (Duration, Duration), why: [&str; 2]) -> Result<Duration, String> {
+    let (word, bound, why) = match length {
+        short if short < least => ("shortest", least, why[0]),
+        long if long > most => ("longest", most, why[1]),
+        _ => return Ok(length),
+    };
+    Err(format!("is {}; the {word} is {}{why}", timespan::words(length), timespan::words(bound)))
+}
+
 /// A time-out within its bounds.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = timespan::parse(text)?;
-    if timeout < limits::TIMEOUT_MIN {
-        return Err(format!(
-            "is {}; the shortest is {}",
-            timespan::words(timeout),
-            timespan::words(limits::TIMEOUT_MIN)
-        ));
-    }
-    if timeout > limits::TIMEOUT_MAX {
-        return Err(format!(
-            "is {}; the longest is {} (a bare number is days)",
-            timespan::words(timeout),
-            timespan::words(limits::TIMEOUT_MAX)
-        ));
-    }
-    Ok(timeout)
+    let bounds = (limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
+    within(timespan::parse(text)?, bounds, ["", " (a bare number is days)"])
 }
 
 fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Duration {
@@ -236,23 +232,15 @@ fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
 fn retention(source: &Source, faults: &mut Vec<Fault>) -> Option<Duration> {
     const SETTING: &str = "WebhookRetention";
     let Some(text) = source.get(SETTING) else { return Some(RETENTION) };
-    let why = match timespan::parse(text) {
+    let kept = match timespan::parse(text) {
         Ok(Duration::ZERO) => return None,
-        Ok(kept) if kept < limits::RETENTION_MIN => format!(
-            "is {}; the shortest is {}, since a push that is removed sooner leaves a trace for that long all the same (0 keeps all)",
-            timespan::words(kept),
-            timespan::words(limits::RETENTION_MIN)
-        ),
-        Ok(kept) if kept > limits::RETENTION_MAX => format!(
-            "is {}; the longest is {} (a bare number is days, and 0 keeps all)",
-            timespan::words(kept),
-            timespan::words(limits::RETENTION_MAX)
-        ),
-        Ok(kept) => return Some(kept),
-        Err(why) => why,
+        read => read.and_then(|kept| {
+            let short = ", since a push that is removed sooner leaves a trace for that long all the same (0 keeps all)";
+            let bounds = (limits::RETENTION_MIN, limits::RETENTION_MAX);
+            within(kept, bounds, [short, " (a bare number is days, and 0 keeps all)"])
+        }),
     };
-    faults.push(Fault::of(SETTING, text, why));
-    None
+    kept.map_err(|why| faults.push(Fault::of(SETTING, text, why))).ok()
 }
 
 /// One of a few words, in any case; the first where there is none.

@@ -270,11 +270,9 @@ fn since(args: &Args, began: Instant) -> Option<String> {
 fn words(status: &Status, args: &Args) -> String {
     let all = status.regions.len();
     match status.state {
-        State::Replicated => {
-            format!("Replicated: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
-        }
-        State::Recovered => {
-            format!("Recovered: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
+        State::Replicated | State::Recovered => {
+            let how = if status.state == State::Recovered { "Recovered" } else { "Replicated" };
+            format!("{how}: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
         }
         State::Superseded => "Superseded: the tag carries another image by now.".to_owned(),
         State::Waiting | State::TimedOut => {
