@@ -120,18 +120,13 @@ pub fn main(mut args: Args, environment: &Source) -> ExitCode {
         return super::ended(2, &why);
     }
     match super::runtime() {
-        Ok(runtime) => runtime.block_on(run(args)),
+        Ok(runtime) => runtime.block_on(run_on(&args, &SystemClock, &mut Screen::of_the_process())),
         Err(why) => super::ended(1, &why),
     }
 }
 
 /// Sends, follows and prints. The exit code is 0 when every push settled as the scenario expects (with `--no-follow`: when
 /// every webhook was accepted), 1 otherwise.
-pub async fn run(args: Args) -> ExitCode {
-    run_on(&args, &SystemClock, &mut Screen::of_the_process()).await
-}
-
-/// The same with another clock and another screen.
 pub async fn run_on(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> ExitCode {
     match send(args, clock, screen).await {
         Ok(true) => ExitCode::SUCCESS,

@@ -50,7 +50,7 @@ pub(super) async fn fragment(request: &HttpRequest, view: &[&str], web: &Web) ->
         ["regions"] => regions(request, service, web).await?,
         ["push", id] => push(id, service, web).await?,
         ["confirm", id] => confirm(request, id, service, web).await?,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
+        _ => return Err(Problem::nothing_here()),
     };
     // Opened by itself it is a text without style, and nothing in it acts.
     Ok(html("default-src 'none'; frame-ancestors 'none'; sandbox", text))

@@ -285,8 +285,7 @@ fn outcome(push: &Item) -> Markup {
     let status = &push.status;
     let regions = status.regions.len();
     let in_time = status.regions.values().filter(|r| r.arrived.is_some() && !r.late).count();
-    let took =
-        |end: &Option<String>| words::span(end.as_deref().map_or(0, |end| words::between(&push.created_time, end)));
+    let took = |end: &Option<String>| words::took(&push.created_time, end.as_deref());
     html! {
         (state(status.state))
         small {

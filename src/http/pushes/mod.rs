@@ -56,7 +56,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             operate(request, id, Input::ByHand(region), service).await
         }
         ([_, "terminate" | "redeliver"] | [_, "regions", _], _) => Err(Problem::method("POST")),
-        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
+        _ => Err(Problem::nothing_here()),
     }
 }
 
