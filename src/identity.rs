@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::clock::Instant;
 use crate::config::storage::Identity;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{self, Outgoing};
 
 /// Time of one request for a token.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,11 +37,20 @@ pub(crate) enum Trouble {
     Odd,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: String,
-    /// Seconds since 1970, as text or as a number.
-    expires_on: serde_json::Value,
+/// The token in what an issuer says, be it the endpoint or the Azure CLI, and its end where the issuer tells it.
+pub(crate) fn issued(said: &[u8]) -> Option<(String, Option<Instant>)> {
+    #[derive(Deserialize)]
+    struct Issued {
+        #[serde(alias = "accessToken")]
+        access_token: String,
+        /// Seconds since 1970, as text or as a number. Older CLIs have only `expiresOn`, a local time without its zone, which
+        /// says nothing.
+        #[serde(default)]
+        expires_on: serde_json::Value,
+    }
+    let Issued { access_token, expires_on } = serde_json::from_slice(said).ok()?;
+    let seconds = expires_on.as_str().map_or_else(|| expires_on.as_i64(), |text| text.parse().ok());
+    Some((access_token, seconds.and_then(|seconds| Instant::from_timestamp(seconds, 0))))
 }
 
 /// Asks once for a token that `resource` accepts.
@@ -54,24 +63,13 @@ pub(crate) async fn ask(client: &Outgoing, identity: &Identity, resource: &str) 
     let request = client.get(&identity.endpoint).query(&query).header("X-IDENTITY-HEADER", &identity.header);
     let mut answer = request.send().await.map_err(Trouble::Connection)?;
     let status = answer.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Trouble::Connection)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Trouble::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = outgoing::body(&mut answer, ANSWER_BYTES_MAX).await.map_err(Trouble::Connection)?;
+    let body = body.ok_or(Trouble::TooLarge)?;
     if !status.is_success() {
         return Err(Trouble::Status(status.as_u16()));
     }
-    let Answer { access_token, expires_on } = serde_json::from_slice(&body).map_err(|_| Trouble::Odd)?;
-    let ends = seconds(&expires_on).and_then(|s| Instant::from_timestamp(s, 0)).ok_or(Trouble::Odd)?;
-    Ok(Token { secret: access_token, ends })
-}
-
-/// Seconds since 1970, which issuers of tokens give as text or as a number.
-pub(crate) fn seconds(value: &serde_json::Value) -> Option<i64> {
-    value.as_str().map_or_else(|| value.as_i64(), |text| text.parse().ok())
+    let (secret, ends) = issued(&body).ok_or(Trouble::Odd)?;
+    Ok(Token { secret, ends: ends.ok_or(Trouble::Odd)? })
 }
 
 /// A client for [`ask`]. The endpoint is on this machine; a proxy would only lose the request.

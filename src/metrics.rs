@@ -14,7 +14,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -61,40 +61,12 @@ const LAGS: [f64; 13] = [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0,
 /// Seconds up to which lateness is told apart: the promise is 30 s, and webhooks on the queue are waited for two minutes.
 const LATENESSES: [f64; 11] = [0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegionResult {
-    region: Arc<str>,
-    result: &'static str,
-}
+/// A label whose values are names of the settings, and one whose values are words of ours.
+type OfName = [(&'static str, Arc<str>); 1];
+/// See [`OfName`].
+type OfWord = [(&'static str, &'static str); 1];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRegion {
-    region: Arc<str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfOutcome {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TargetResult {
-    target: Arc<str>,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfTarget {
-    target: Arc<str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindResult {
-    kind: &'static str,
-    result: &'static str,
-}
-
-type Lags = Family<OfRegion, Histogram, fn() -> Histogram>;
+type Lags = Family<OfName, Histogram, fn() -> Histogram>;
 
 /// What is held ready for each name of the settings, and for all others.
 struct Named<T> {
@@ -182,7 +154,7 @@ impl Answered {
 /// Requests to where pushes live, counted where they are made. Clones count together.
 #[derive(Clone, Default)]
 pub struct Requests {
-    family: Family<KindResult, Counter>,
+    family: Family<(OfWord, OfWord), Counter>,
     /// One for each kind, in the order of [`Answered::ALL`].
     kinds: Arc<[(&'static str, [Counter; Answered::ALL.len()])]>,
 }
@@ -190,8 +162,10 @@ pub struct Requests {
 impl Requests {
     /// Counts requests of these kinds.
     pub(crate) fn new(kinds: &[&'static str]) -> Self {
-        let family = Family::<KindResult, Counter>::default();
-        let of = |kind| Answered::ALL.map(|(_, result)| family.get_or_create_owned(&KindResult { kind, result }));
+        let family = Family::<(OfWord, OfWord), Counter>::default();
+        let of = |kind| {
+            Answered::ALL.map(|(_, result)| family.get_or_create_owned(&([("kind", kind)], [("result", result)])))
+        };
         let kinds = kinds.iter().map(|kind| (*kind, of(kind))).collect();
         Self { family, kinds }
     }
@@ -207,11 +181,11 @@ impl Requests {
 
 /// All instruments of one running service.
 pub struct Metrics {
-    arrivals: Family<RegionResult, Counter>,
+    arrivals: Family<(OfName, OfWord), Counter>,
     lag: Lags,
-    settled: Family<OfOutcome, Counter>,
-    attempts: Family<TargetResult, Counter>,
-    exhausted: Family<OfTarget, Counter>,
+    settled: Family<OfWord, Counter>,
+    attempts: Family<(OfName, OfWord), Counter>,
+    exhausted: Family<OfName, Counter>,
     spills: Counter,
     lateness: Histogram,
     requests: Requests,
@@ -230,25 +204,24 @@ impl Metrics {
     /// Instruments for the regions and targets of these settings, and for a store whose `requests` are counted there.
     #[must_use]
     pub fn new(policy: &Policy, requests: Requests) -> Self {
-        let arrivals = Family::<RegionResult, Counter>::default();
+        let arrivals = Family::<(OfName, OfWord), Counter>::default();
         let lag = Lags::new_with_constructor(|| Histogram::new(LAGS));
-        let settled = Family::<OfOutcome, Counter>::default();
-        let attempts = Family::<TargetResult, Counter>::default();
-        let exhausted = Family::<OfTarget, Counter>::default();
-        let of_region = |region: Arc<str>| PerRegion {
-            arrived: ARRIVED
-                .map(|result| arrivals.get_or_create_owned(&RegionResult { region: Arc::clone(&region), result })),
-            lag: lag.get_or_create_owned(&OfRegion { region: Arc::clone(&region) }),
+        let settled = Family::<OfWord, Counter>::default();
+        let attempts = Family::<(OfName, OfWord), Counter>::default();
+        let exhausted = Family::<OfName, Counter>::default();
+        let of_region = |region: Arc<str>| {
+            let name = [("region", region)];
+            let arrived = |result| arrivals.get_or_create_owned(&(name.clone(), [("result", result)]));
+            PerRegion { arrived: ARRIVED.map(arrived), lag: lag.get_or_create_owned(&name) }
         };
-        let of_target = |target: Arc<str>| PerTarget {
-            attempted: ATTEMPTED
-                .map(|result| attempts.get_or_create_owned(&TargetResult { target: Arc::clone(&target), result })),
-            exhausted: exhausted.get_or_create_owned(&OfTarget { target: Arc::clone(&target) }),
+        let of_target = |target: Arc<str>| {
+            let name = [("target", target)];
+            let attempted = |result| attempts.get_or_create_owned(&(name.clone(), [("result", result)]));
+            PerTarget { attempted: ATTEMPTED.map(attempted), exhausted: exhausted.get_or_create_owned(&name) }
         };
         let regions = Named::new(policy.known_regions().iter().map(|region| region.as_str()), of_region);
         let targets = Named::new(policy.targets.iter().map(|target| target.name.as_str()), of_target);
-        let outcomes =
-            SETTLED.map(|outcome| settled.get_or_create_owned(&OfOutcome { outcome: Did::Settled(outcome).word() }));
+        let outcomes = SETTLED.map(|outcome| settled.get_or_create_owned(&[("outcome", Did::Settled(outcome).word())]));
         let (spills, lateness) = (Counter::default(), Histogram::new(LATENESSES));
         Self { arrivals, lag, settled, attempts, exhausted, spills, lateness, requests, regions, targets, outcomes }
     }
@@ -304,7 +277,7 @@ impl Metrics {
     /// Counts a webhook that was turned away, or means nothing here. `code` is one of ours.
     pub(crate) fn refused(&self, region: Option<&str>, code: &'static str) {
         let region = region.map_or_else(|| OTHER.into(), |region| self.regions.label(region));
-        self.arrivals.get_or_create(&RegionResult { region, result: code }).inc();
+        self.arrivals.get_or_create(&([("region", region)], [("result", code)])).inc();
     }
 
     /// Counts an arrival that was put onto the queue as well.

@@ -1,28 +1,13 @@
-use std::time::Duration;
-
 use super::*;
 use crate::clock::Instant;
-use crate::push::arrival::Correlation;
-use crate::push::policy::{Filter, Repeats, Target};
+use crate::config::{self, Source};
 use crate::push::{Arrival, Attempted, Change, Decision, Notice, Region, step};
 
 /// Two regions, and one target that is tried once.
 fn policy() -> Policy {
-    let target = Target {
-        name: "t".into(),
-        notices: vec![Notice::Replicated, Notice::TimedOut],
-        filter: Filter::default(),
-        companions: false,
-    };
-    Policy {
-        regions: ["east", "west"].map(|name| Region::parse(name).unwrap()).to_vec(),
-        timeout: Duration::from_secs(9),
-        correlation: Correlation::Content,
-        repeats: Repeats::New,
-        rules: Vec::new(),
-        targets: vec![target],
-        schedule: Vec::new(),
-    }
+    let target = r#"[{"name":"t","url":"https://t.example/","format":"standard"}]"#;
+    let settings = [("WebhookRegions", "east,west"), ("WebhookTimeout", "0:0:9"), ("WebhookTargets", target)];
+    Policy { schedule: Vec::new(), ..config::load(&Source::new(settings)).unwrap().policy }
 }
 
 struct Pushes {

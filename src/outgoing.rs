@@ -1,9 +1,10 @@
-//! HTTP clients for what leaves the process, made when they are first used.
+//! HTTP clients for what leaves the process, made when they are first used, and what all their users do with an answer.
 //!
 //! Reason: making one reads the system's root certificates, some 150 files, which takes longer than everything else that
 //! happens before a process can answer its first request. So that wait belongs to the first outgoing request, and a client
 //! that nothing uses costs neither time nor memory.
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,4 +43,28 @@ impl Outgoing {
         });
         made.await
     }
+}
+
+/// The body of an answer; `None` when it has more than `max` bytes, the rest of which is not read.
+///
+/// # Errors
+/// The exchange broke off.
+pub(crate) async fn body(answer: &mut reqwest::Response, max: usize) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > max {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// The innermost reason of a failed exchange: those around it repeat the address, whose query may be a secret.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let mut innermost = error.source();
+    while let Some(deeper) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(deeper);
+    }
+    innermost.map_or_else(|| "no reason given".to_owned(), ToString::to_string)
 }

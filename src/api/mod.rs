@@ -1,15 +1,17 @@
-//! The documents of the operators' interface, `/api/pushes` and `/api/regions`: what the service answers and what the command
-//! line and the page read. Instants are RFC 3339 in UTC with milliseconds, lengths of time are milliseconds.
+//! The documents of the operators' interface, `/api/pushes` and `/api/regions`, and that of `GET /api/ImagePush`: what the service
+//! answers and what the command line and the page read. Instants are RFC 3339 in UTC with milliseconds, lengths of time are milliseconds.
 //!
 //! Guarantee: a reader of a later build reads the documents of this one and the other way round; unknown members are passed over,
 //! and one that is new is optional.
 
+mod health;
 mod push;
 mod regions;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use health::{Health, Part};
 pub use push::{
     Attempt, DeliveryState, Item, List, Notification, Output, Push, RegionReport, RuntimeStatus, State, Status,
 };
@@ -17,10 +19,23 @@ pub use regions::{Condition, RegionSummary, Regions, Slice, Tally};
 
 use crate::clock::Instant;
 
+/// The registry's words for what happened to an image, those that fan in.
+pub const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart_delete"];
+
+/// Words that a list may be narrowed by: the states of a push, and two of its notifications.
+pub const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted"];
+
 /// An instant, as all documents write it.
 #[must_use]
 pub fn time(at: Instant) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// The digits by which people know a digest: its first, without the algorithm.
+#[must_use]
+pub fn digits(digest: &str) -> String {
+    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
+    digits.chars().take(12).collect()
 }
 
 /// What was done to a push.

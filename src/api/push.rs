@@ -351,6 +351,12 @@ fn millis(from: Instant, to: Instant) -> i64 {
 }
 
 impl Status {
+    /// How many of the regions that it waits for have reported.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.regions.values().filter(|region| region.arrived.is_some()).count()
+    }
+
     /// What is known of a row.
     #[must_use]
     pub fn of(row: &Row) -> Self {

@@ -8,9 +8,12 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::error::Error;
+use super::registry::segments;
 
 /// Version of the app's resources.
 const VERSION: &str = "2024-04-01";
+
+const PROVIDER: &str = "Microsoft.Web";
 
 /// Full name of a function app: its resource id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,9 @@ impl FromStr for AppId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        segments(text, "sites").map(Self).ok_or_else(|| {
+        let is_slot = |parts: &[&str]| parts.len() == 10 && parts[8].eq_ignore_ascii_case("slots");
+        let parts = segments(text, PROVIDER, "sites").filter(|parts| parts.len() == 8 || is_slot(parts));
+        parts.map(|parts| Self(parts.into_iter().map(str::to_owned).collect())).ok_or_else(|| {
             "is no id of a function app, which looks like /subscriptions/…/resourceGroups/…/providers/Microsoft.Web/sites/…".into()
         })
     }
@@ -30,24 +35,6 @@ impl fmt::Display for AppId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", self.0.join("/"))
     }
-}
-
-/// The segments of the id of a `kind` of Microsoft.Web, or of a slot of a site. None of them may lead elsewhere.
-fn segments(text: &str, kind: &str) -> Option<Vec<String>> {
-    let parts: Vec<&str> = text.trim().trim_end_matches('/').strip_prefix('/')?.split('/').collect();
-    let fixed = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
-    let plain = |part: &&str| {
-        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c)) && !part.ends_with('.')
-    };
-    let slot = parts.len() == 10 && kind == "sites" && fixed(8, "slots");
-    let whole = (parts.len() == 8 || slot)
-        && fixed(0, "subscriptions")
-        && fixed(2, "resourceGroups")
-        && fixed(4, "providers")
-        && fixed(5, "Microsoft.Web")
-        && fixed(6, kind)
-        && parts.iter().all(plain);
-    whole.then(|| parts.into_iter().map(str::to_owned).collect())
 }
 
 impl AppId {
@@ -103,8 +90,8 @@ pub async fn read(client: &Client, id: &AppId) -> Result<App, Error> {
         always_ready,
         always_on: None,
     };
-    if let Some(plan) = segments(&text("/properties/serverFarmId"), "serverfarms") {
-        let url = client.url(plan.iter().map(String::as_str), VERSION);
+    if let Some(plan) = segments(&text("/properties/serverFarmId"), PROVIDER, "serverfarms") {
+        let url = client.url(plan, VERSION);
         match client.get("read the app's plan", url).await {
             Ok(answer) => {
                 if let Some(tier) = answer.body.pointer("/sku/tier").and_then(Value::as_str) {

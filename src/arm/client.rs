@@ -10,7 +10,7 @@ use super::credential::{Credential, Tokens};
 use super::error::{Error, code_and_message};
 use crate::clock::Clock;
 use crate::notify::guard::is_loopback;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{self, Outgoing};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -249,15 +249,11 @@ impl Client {
             None if *method == Method::POST => request.header(header::CONTENT_LENGTH, 0),
             None => request,
         };
-        let lost = |error: reqwest::Error| at_once(self.lost(call, error));
+        let lost = |error: reqwest::Error| at_once(self.lost(call, &error));
         let mut answer = request.send().await.map_err(lost)?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(lost)? {
-            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(at_once(Error::Odd(format!("To {call}, Azure gave an answer without an end."))));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let Some(bytes) = outgoing::body(&mut answer, ANSWER_BYTES_MAX).await.map_err(lost)? else {
+            return Err(at_once(Error::Odd(format!("To {call}, Azure gave an answer without an end."))));
+        };
         let said = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = answer.status();
         let retry_after = said("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
@@ -299,19 +295,13 @@ impl Client {
         text
     }
 
-    fn lost(&self, call: &str, error: reqwest::Error) -> Error {
-        let (timeout, connect) = (error.is_timeout(), error.is_connect());
-        let error = error.without_url();
-        let mut root: &dyn std::error::Error = &error;
-        while let Some(source) = root.source() {
-            root = source;
-        }
+    fn lost(&self, call: &str, error: &reqwest::Error) -> Error {
         let host = self.base.host_str().unwrap_or_default();
-        let why = match (connect, timeout) {
+        let why = match (error.is_connect(), error.is_timeout()) {
             (true, true) => "no connection in time".to_owned(),
-            (true, false) => format!("no connection ({root})"),
+            (true, false) => format!("no connection ({})", outgoing::cause(error)),
             (false, true) => "no answer in time".to_owned(),
-            (false, false) => format!("the connection broke ({root})"),
+            (false, false) => format!("the connection broke ({})", outgoing::cause(error)),
         };
         Error::Unreachable(format!(
             "To {call}, Azure ({host}) could not be reached: {why}. Check the network and its proxy."

@@ -5,7 +5,6 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
@@ -51,15 +50,6 @@ struct Kept {
     secret: String,
     /// `None` where the issuer does not say.
     ends: Option<Instant>,
-}
-
-#[derive(Deserialize)]
-struct CliAnswer {
-    #[serde(rename = "accessToken")]
-    access_token: String,
-    /// Seconds since 1970. Older CLIs have only `expiresOn`, a local time without its zone, which says nothing.
-    #[serde(default)]
-    expires_on: serde_json::Value,
 }
 
 impl Tokens {
@@ -148,12 +138,11 @@ impl Tokens {
             let complaint: String = complaint.trim().chars().take(super::error::MESSAGE_CHARS_MAX).collect();
             return Err(Error::Credential(format!("The Azure CLI (`az`) gave no token. It says: {complaint}")));
         }
-        let CliAnswer { access_token, expires_on } = serde_json::from_slice(&said).map_err(|_| {
+        let (secret, ends) = identity::issued(&said).ok_or_else(|| {
             Error::Credential(
                 "The Azure CLI (`az account get-access-token`) did not print a token: is `az` the Azure CLI?".into(),
             )
         })?;
-        let ends = identity::seconds(&expires_on).and_then(|s| Instant::from_timestamp(s, 0));
-        Ok(Kept { secret: access_token, ends })
+        Ok(Kept { secret, ends })
     }
 }

@@ -46,15 +46,8 @@ impl Error {
     /// The status with which ARM refused.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Refused { status, .. } => Some(*status),
-            Self::Credential(_)
-            | Self::Unreachable(_)
-            | Self::Odd(_)
-            | Self::Slow(_)
-            | Self::Failed(_)
-            | Self::NoRegistry(_) => None,
-        }
+        let Self::Refused { status, .. } = self else { return None };
+        Some(*status)
     }
 
     /// Whether every further call will fail the same way, so that there is no use in going on.

@@ -43,26 +43,25 @@ impl FromStr for Id {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.trim().trim_end_matches('/').split('/').collect();
-        let fixed = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
-        let whole = parts.len() == 9
-            && parts[0].is_empty()
-            && fixed(1, "subscriptions")
-            && fixed(3, "resourceGroups")
-            && fixed(5, "providers")
-            && fixed(6, PROVIDER[0])
-            && fixed(7, PROVIDER[1]);
-        let plain = |text: &str, more: &str| {
-            !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || more.contains(c)) && !text.ends_with('.')
-        };
-        if !whole || !plain(parts[2], "-") || !plain(parts[4], "-_.()") || !is_name(parts[8]) {
-            return Err("is no id of a registry, which looks like /subscriptions/…/resourceGroups/…/providers/\
-                        Microsoft.ContainerRegistry/registries/…"
-                .into());
-        }
-        let [subscription, group, name] = [2, 4, 8].map(|at: usize| parts[at].to_owned());
+        let parts = segments(text, PROVIDER[0], PROVIDER[1]).filter(|parts| parts.len() == 8 && is_name(parts[7]));
+        let parts = parts.ok_or(
+            "is no id of a registry, which looks like /subscriptions/…/resourceGroups/…/providers/\
+             Microsoft.ContainerRegistry/registries/…",
+        )?;
+        let [subscription, group, name] = [1, 3, 7].map(|at: usize| parts[at].to_owned());
         Ok(Self { subscription, group, name })
     }
+}
+
+/// The segments of the id of a resource, which is of a `kind` of a provider's, or in such a one. None of them may lead elsewhere.
+pub(super) fn segments<'t>(text: &'t str, provider: &str, kind: &str) -> Option<Vec<&'t str>> {
+    let parts: Vec<&str> = text.trim().trim_end_matches('/').strip_prefix('/')?.split('/').collect();
+    let fixed = [(0, "subscriptions"), (2, "resourceGroups"), (4, "providers"), (5, provider), (6, kind)];
+    let is_such = fixed.iter().all(|(at, word)| parts.get(*at).is_some_and(|part| part.eq_ignore_ascii_case(word)));
+    let plain = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c)) && !part.ends_with('.')
+    };
+    (is_such && parts.len() >= 8 && parts.iter().all(plain)).then_some(parts)
 }
 
 impl fmt::Display for Id {

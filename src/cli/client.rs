@@ -3,7 +3,6 @@
 //! Guarantee: a key stands in a header of a call to the service's own origin and nowhere else: not in an address, an answer
 //! that is shown, or an error.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, header};
@@ -12,6 +11,8 @@ use serde::de::DeserializeOwned;
 use super::key;
 use crate::clock::Instant;
 use crate::config::Source;
+use crate::notify::guard::is_loopback;
+use crate::outgoing;
 
 /// Time for one call. The service promises far less; this only ends what hangs.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -236,14 +237,10 @@ impl Client {
         };
         let passing = |e: reqwest::Error| Trouble { kind: Kind::Passing, text: unreachable_because(url, &e) };
         let mut answer = request.send().await.map_err(passing)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(passing)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES_MAX {
-                let text = format!("{} gave an answer of more than 64 MiB.", shown(url));
-                return Err(Trouble { kind: Kind::Final, text });
-            }
-        }
+        let Some(body) = outgoing::body(&mut answer, ANSWER_BYTES_MAX).await.map_err(passing)? else {
+            let text = format!("{} gave an answer of more than 64 MiB.", shown(url));
+            return Err(Trouble { kind: Kind::Final, text });
+        };
         let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
         let body = String::from_utf8_lossy(&body).into_owned();
@@ -272,13 +269,6 @@ fn is_code(name: &str) -> bool {
     name.eq_ignore_ascii_case("code")
 }
 
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
-    })
-}
-
 fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     let shown = shown(url);
     if error.is_timeout() {
@@ -288,19 +278,10 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
             "Nothing listens at {shown}; start the service with `global-webhook serve`, or pass its address with --url."
         )
     } else if error.is_connect() {
-        format!("No connection to {shown}: {}", cause(error))
+        format!("No connection to {shown}: {}", outgoing::cause(error))
     } else {
-        format!("The exchange with {shown} broke off: {}", cause(error))
+        format!("The exchange with {shown} broke off: {}", outgoing::cause(error))
     }
-}
-
-/// The innermost reason, without the address that the outer ones repeat, key included.
-fn cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    if std::ptr::addr_eq(innermost, error) { "no reason given".into() } else { innermost.to_string() }
 }
 
 /// An address without its query, where a function key may stand, and without a password.
@@ -354,10 +335,7 @@ mod tests {
 
     #[test]
     fn what_the_environment_says_counts_after_the_command_line() {
-        let environment = |pairs: &[(&str, &str)]| {
-            Source::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-        };
-        let all = environment(&[
+        let all = Source::new([
             ("GLOBAL_WEBHOOK_URL", "https://app.example/"),
             ("GLOBAL_WEBHOOK_KEY", "first"),
             ("WebhookOperatorKey", "second"),
@@ -368,9 +346,8 @@ mod tests {
         let mut given = Connection { url: parse_url("http://a/?Code=in-url").ok(), key: None };
         given.complete(&all).unwrap();
         assert_eq!(Client::new(&given).unwrap().key.as_deref(), Some("in-url"));
-        let why = Connection { url: None, key: None }
-            .complete(&environment(&[("GLOBAL_WEBHOOK_KEY", "\"s3cret\"")]))
-            .unwrap_err();
+        let quoted = Source::new([("GLOBAL_WEBHOOK_KEY", "\"s3cret\"")]);
+        let why = Connection { url: None, key: None }.complete(&quoted).unwrap_err();
         assert!(why.contains("GLOBAL_WEBHOOK_KEY") && !why.contains("s3cret"), "{why}");
     }
 
@@ -378,18 +355,5 @@ mod tests {
     fn addresses_are_shown_without_secrets() {
         let url = Url::parse("https://u:p@app.example/api/ImagePush?code=s3cret").unwrap();
         assert_eq!(shown(&url), "https://app.example/api/ImagePush");
-    }
-
-    #[test]
-    fn loopback_has_many_names() {
-        for (url, is) in [
-            ("http://127.0.0.1:1/", true),
-            ("http://[::1]/", true),
-            ("http://LOCALHOST/", true),
-            ("http://10.0.0.1/", false),
-            ("http://127.0.0.1.example/", false),
-        ] {
-            assert_eq!(is_loopback(&Url::parse(url).unwrap()), is, "{url}");
-        }
     }
 }

@@ -13,15 +13,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use reqwest::Url;
-
+use super::azure::Access;
 use super::client::{Client, Connection};
 use super::screen::Screen;
-use super::webhooks::{Who, address};
-use super::{complain, printable, table};
-use crate::arm::Place;
+use super::webhooks::address;
+use super::{ended, table};
 use crate::arm::app::AppId;
-use crate::arm::plan::Set;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Source;
 use crate::doctor::{self, Check, Facts, Gap, Known, Report, State};
@@ -68,37 +65,17 @@ struct AzureArgs {
     /// The registry: its name, its login server, or its resource id
     #[arg(long)]
     registry: Option<String>,
-    /// Subscription of the registry, id or name [default: all that you can see are searched]
-    #[arg(long)]
-    subscription: Option<String>,
-    /// Resource group of the registry
-    #[arg(long, short = 'g')]
-    resource_group: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// Resource id of the function app
     #[arg(long)]
     app: Option<AppId>,
-    /// How the webhooks' names begin, as for `webhooks apply`
-    #[arg(long, default_value = "acrgw")]
-    prefix: String,
     /// Where the webhooks should send to, if not to --url
     #[arg(long)]
     webhook_url: Option<String>,
     /// Have every webhook send a ping, and see in the registry's log how it was answered
     #[arg(long)]
     ping: bool,
-    /// Who asks: `cli` is the person signed in with `az login`, `managed-identity` the app this runs in; `auto` takes the
-    /// identity where there is one
-    #[arg(long, value_enum, default_value_t = Who::Auto)]
-    credential: Who,
-    /// Client id of a user-assigned managed identity [default: AZURE_CLIENT_ID of the environment]
-    #[arg(long)]
-    client_id: Option<String>,
-    /// Which Azure
-    #[arg(long, value_enum, default_value_t = Place::Public)]
-    cloud: Place,
-    /// Address of Azure Resource Manager, if it is another one than the cloud's
-    #[arg(long)]
-    arm_endpoint: Option<Url>,
     /// Longest time for all that is asked of Azure, such as 90s or 5m
     #[arg(long, default_value = "2m", value_parser = crate::config::timespan::with_unit)]
     timeout: Duration,
@@ -116,17 +93,11 @@ pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
     let (is_json, is_strict) = (args.json, args.strict);
     let task = match Task::of(args, environment) {
         Ok(task) => task,
-        Err(why) => {
-            complain(&format!("error: {}", printable(&why)));
-            return ExitCode::from(2);
-        }
+        Err(why) => return ended(2, &why),
     };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("error: No runtime could be started: {error}"));
-            return ExitCode::FAILURE;
-        }
+        Err(why) => return ended(1, &why),
     };
     let report = doctor::judge(&runtime.block_on(task.gather(environment)));
     // What still runs by now is a look-up of a name that is not answered.
@@ -141,7 +112,7 @@ impl Task {
         let Args { mut connection, settings, test_notification: wants_test, azure, .. } = args;
         connection.complete(environment)?;
         let client = Client::new(&connection)?;
-        let set = Set::of(&azure.prefix).map_err(|why| format!("--prefix: {why}"))?;
+        let set = azure.access.set()?;
         let webhook_url = azure.webhook_url.as_deref().map(address).transpose();
         let webhook_url = webhook_url.map_err(|why| format!("--webhook-url {why}"))?;
         let own = client.url(&["ImagePush"], &[]);

@@ -49,7 +49,7 @@ pub(super) fn main(port: &str, source: Source) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(why) => {
-            error!(%why, "no runtime could be started");
+            error!("{why}");
             return ExitCode::FAILURE;
         }
     };

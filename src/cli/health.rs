@@ -52,8 +52,7 @@ fn ask(args: &Args) -> Result<(), String> {
         .redirect(redirect::Policy::none())
         .build()
         .map_err(|_| "No HTTP client can be set up on this machine.".to_owned())?;
-    let runtime = runtime().map_err(|e| format!("No runtime can be started: {e}."))?;
-    match runtime.block_on(async { client.get(args.url.clone()).send().await }) {
+    match runtime()?.block_on(async { client.get(args.url.clone()).send().await }) {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(format!("Not well: the answer is {}.", answer.status().as_u16())),
         Err(e) if e.is_timeout() => Err(format!("Not well: no answer within {:?}.", args.timeout)),

@@ -1,6 +1,7 @@
 //! The command line: picks the mode and reads the arguments. Without a command, and with the variable the Functions host sets,
 //! it is a custom handler.
 
+mod azure;
 mod client;
 mod doctor;
 mod handler;
@@ -120,6 +121,12 @@ fn complain(text: &str) {
     eprintln!("{text}");
 }
 
+/// Says why a command ends; with `code`.
+fn ended(code: u8, why: &str) -> ExitCode {
+    complain(&format!("error: {}", printable(why)));
+    ExitCode::from(code)
+}
+
 /// Lets this process open as many connections as the system allows it, up to [`limits::DESCRIPTORS_MAX`]. Best effort: with
 /// fewer the web server takes fewer connections.
 fn raise_descriptor_limit() {
@@ -129,6 +136,7 @@ fn raise_descriptor_limit() {
 }
 
 /// The runtime for storage, outgoing calls and everything else that must not depend on a web worker.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|why| format!("No runtime could be started: {why}."))
 }

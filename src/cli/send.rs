@@ -117,25 +117,16 @@ struct Push {
 #[must_use]
 pub fn main(mut args: Args, environment: &Source) -> ExitCode {
     if let Err(why) = args.service.complete(environment) {
-        Screen::of_the_process().error(&why);
-        return ExitCode::from(2);
+        return super::ended(2, &why);
     }
     match super::runtime() {
-        Ok(runtime) => runtime.block_on(run(args)),
-        Err(error) => {
-            Screen::of_the_process().error(&format!("No runtime could be started: {error}"));
-            ExitCode::FAILURE
-        }
+        Ok(runtime) => runtime.block_on(run_on(&args, &SystemClock, &mut Screen::of_the_process())),
+        Err(why) => super::ended(1, &why),
     }
 }
 
 /// Sends, follows and prints. The exit code is 0 when every push settled as the scenario expects (with `--no-follow`: when
 /// every webhook was accepted), 1 otherwise.
-pub async fn run(args: Args) -> ExitCode {
-    run_on(&args, &SystemClock, &mut Screen::of_the_process()).await
-}
-
-/// The same with another clock and another screen.
 pub async fn run_on(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> ExitCode {
     match send(args, clock, screen).await {
         Ok(true) => ExitCode::SUCCESS,
@@ -151,8 +142,8 @@ async fn send(args: &Args, clock: &dyn Clock, screen: &mut Screen) -> Result<boo
     let service = Client::new(&args.service)?;
     let regions = if args.regions.is_empty() {
         let health = webhooks::health(&service).await?;
-        let wait = health.timeout.map(|t| format!("; a push waits {t}")).unwrap_or_default();
-        screen.line(&format!("The service waits for {}{wait}.", health.regions.join(", ")));
+        let (regions, wait) = (health.regions.join(", "), &health.timeout);
+        screen.line(&format!("The service waits for {regions}; a push waits {wait}."));
         health.regions
     } else {
         args.regions.clone()

@@ -160,7 +160,7 @@ fn run(args: &Args, mut source: Source) -> Result<(), End> {
     let cannot = |what: &str, why: std::io::Error| End::Other(format!("cannot {what}: {why}"));
     let listener = http::listen(args.listen).map_err(|why| cannot(&format!("listen on {}", args.listen), why))?;
     let address = listener.local_addr().map_err(|why| cannot("read the listener's address", why))?;
-    let runtime = runtime().map_err(|why| cannot("start a runtime", why))?;
+    let runtime = runtime().map_err(End::Other)?;
     // Before the store is opened, which may meet the limit of a file's size.
     let signals = runtime.block_on(async { Signals::take() }).map_err(|why| cannot("watch signals", why))?;
     let storage = match settings.account.as_ref().zip(names) {

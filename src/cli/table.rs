@@ -7,12 +7,11 @@ use std::time::Duration;
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::printable;
-use crate::api::State;
 use crate::config::Source;
 
-/// Most of a text that is shown in a cell, in characters: whole images with their digests fit, and what was made to flood does
-/// not. Documents have everything.
-const CELL_MAX: usize = 240;
+/// Most of a text that is shown in a cell, in characters: whole images with their digests fit, and long URLs; what was made to
+/// flood does not. Documents have everything.
+const CELL_MAX: usize = 300;
 
 /// Size of a terminal that does not say its own.
 const USUAL: (u16, u16) = (80, 24);
@@ -26,6 +25,9 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// That of a text which is the same everywhere.
+    pub(super) const PLAIN: Self = Self { size: None, colour: false };
+
     /// That of standard output, if a person watches it.
     pub(super) fn of_the_process(is_terminal: bool, environment: &Source) -> Self {
         let is_dumb = environment.get("TERM").is_none_or(|term| term == "dumb");
@@ -115,9 +117,9 @@ pub(super) fn time(text: &str) -> String {
     }
 }
 
-/// The same where there may be none.
-pub(super) fn maybe_time(text: Option<&str>) -> String {
-    text.map_or_else(|| "-".to_owned(), time)
+/// What may be missing, or a dash.
+pub(super) fn maybe<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), shown)
 }
 
 /// A length of time for people.
@@ -159,11 +161,6 @@ pub(super) fn image(registry: &str, image: &str) -> String {
     cell(&if registry.is_empty() { image.to_owned() } else { format!("{registry}/{image}") })
 }
 
-/// A push's state in one word.
-pub(super) fn word(state: State) -> String {
-    state.word().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -174,7 +171,7 @@ mod tests {
         #[test]
         fn no_text_leaves_its_cell(texts in prop::collection::vec("(?s).{0,40}", 1..4)) {
             let rows = texts.iter().map(|text| vec!["waiting".into(), cell(text), "end".into()]).collect();
-            let lines = Look { size: None, colour: false }.lines(&["state", "image", "end"], rows);
+            let lines = Look::PLAIN.lines(&["state", "image", "end"], rows);
             prop_assert_eq!(lines.len(), texts.len() + 1);
             for line in &lines[1..] {
                 prop_assert!(line.starts_with("waiting  ") && line.ends_with("end"), "{line:?}");
@@ -202,9 +199,8 @@ mod tests {
 
     #[test]
     fn texts_of_strangers_stay_in_their_cells() {
-        let plain = Look { size: None, colour: false };
         let hostile = "a\nreplicated\u{1b}[2J\u{9b}31m\u{202e}\tb";
-        let lines = plain.lines(&["state", "image"], vec![vec!["waiting".into(), cell(hostile)]]);
+        let lines = Look::PLAIN.lines(&["state", "image"], vec![vec!["waiting".into(), cell(hostile)]]);
         assert_eq!(lines, ["STATE    IMAGE", "waiting  a�replicated�[2J�31m��b"]);
         assert_eq!(cell(&"x".repeat(5000)).chars().count(), CELL_MAX + 1);
     }

@@ -8,25 +8,22 @@ mod args;
 mod carry_out;
 mod show;
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum as _;
 use reqwest::Url;
 
-pub(super) use self::args::Who;
-use self::args::{Action, ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
-use super::{complain, printable};
+use self::args::{ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
+use super::azure::RegistryName;
+use super::screen::Screen;
+use super::{complain, ended};
 use crate::arm::plan::{self, Change, Kind, Set, Template};
-use crate::arm::registry::{self, Id, Registry};
+use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
-use crate::arm::{Client, Credential, Error, Secret};
+use crate::arm::{Client, Error, Secret};
 use crate::clock::{self, SystemClock};
 use crate::config::Source;
-use crate::config::storage::Identity;
 
 /// The code of `plan --check` when something would be done.
 const CHANGES: u8 = 3;
@@ -43,9 +40,7 @@ pub(super) struct Args {
 /// Arguments that passed their checks.
 struct Task {
     client: Client,
-    registry: Result<Id, String>,
-    subscription: Option<String>,
-    group: Option<String>,
+    registry: RegistryName,
     set: Set,
     aim: Aim,
     timeout: Duration,
@@ -61,19 +56,10 @@ enum Aim {
 pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
     let task = match Task::of(args, environment) {
         Ok(task) => task,
-        Err(why) => {
-            complain(&format!("error: {}", printable(&why)));
-            return ExitCode::from(2);
-        }
+        Err(why) => return ended(2, &why),
     };
-    let ended = super::runtime().map_err(|e| Error::Odd(format!("No runtime could be started: {e}.")));
-    match ended.and_then(|runtime| runtime.block_on(task.run())) {
-        Ok(code) => code,
-        Err(error) => {
-            complain(&format!("error: {}", printable(&error.to_string())));
-            ExitCode::FAILURE
-        }
-    }
+    let end = super::runtime().map_err(Error::Odd).and_then(|runtime| runtime.block_on(task.run()));
+    end.unwrap_or_else(|error| ended(1, &error.to_string()))
 }
 
 impl Task {
@@ -96,26 +82,13 @@ impl Task {
         if is_asked && (place.json || !std::io::stdin().is_terminal()) {
             return Err("nobody is there to confirm what will be done: give --yes, after a look at it".into());
         }
-        let set = Set::of(&place.prefix).map_err(|why| format!("--prefix: {why}"))?;
-        let is_id = place.registry.starts_with('/');
-        if is_id && (place.subscription.is_some() || place.resource_group.is_some()) {
-            return Err("--registry is an id, which names subscription and resource group already".into());
-        }
-        let wrong = |why: String| format!("--registry {why}");
-        let registry = match is_id {
-            true => Ok(place.registry.parse::<Id>().map_err(wrong)?),
-            false => Err(registry::name(&place.registry).map_err(wrong)?.to_owned()),
-        };
-        let subscription = registry.as_ref().ok().map(|id| id.subscription.clone()).or(place.subscription);
-        let credential = credential(place.credential, place.client_id, subscription.clone(), environment)?;
-        let notice = |text: &str| complain(&printable(text));
-        let client = Client::new(place.cloud, place.arm_endpoint.as_ref(), credential, Arc::new(SystemClock), notice)
-            .map_err(|why| format!("--arm-endpoint: {why}"))?;
+        let set = place.access.set()?;
+        let registry = place.access.registry(&place.registry)?;
+        let client = place.access.client(registry.subscription(), environment)?;
         if let Aim::Plan { template, .. } | Aim::Apply { template, .. } = &aim {
             template.secrets().for_each(|secret| client.hide(&secret));
         }
-        let (group, timeout, json) = (place.resource_group, place.timeout, place.json);
-        Ok(Self { client, registry, subscription, group, set, aim, timeout, json })
+        Ok(Self { client, registry, set, aim, timeout: place.timeout, json: place.json })
     }
 
     async fn run(&self) -> Result<ExitCode, Error> {
@@ -155,7 +128,7 @@ impl Task {
         let results = self
             .in_time(async {
                 Ok(carry_out::all(&self.client, &registry, &wanted, &actual, &changes, |line| {
-                    if is_json { complain(line) } else { show::line(line) }
+                    if is_json { complain(line) } else { Screen::of_the_process().line(line) }
                 })
                 .await)
             })
@@ -175,30 +148,17 @@ impl Task {
 
     /// What is there, and what is to be done.
     async fn look(&self) -> Result<(Registry, Vec<Webhook>, Vec<Change>), Error> {
-        let id = match &self.registry {
-            Ok(id) => id.clone(),
-            Err(name) => {
-                registry::find(&self.client, name, self.subscription.as_deref(), self.group.as_deref()).await?
-            }
-        };
-        let registry = registry::read(&self.client, &id).await?;
+        let registry = self.registry.read(&self.client).await?;
         let (client, set) = (&self.client, &self.set);
-        let (actual, changes) = match &self.aim {
-            Aim::Plan { prune, .. } => {
-                let actual = webhooks::read(client, &registry, set).await?;
-                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
-                (actual, changes)
+        let actual = match &self.aim {
+            Aim::Plan { .. } => webhooks::read(client, &registry, set).await?,
+            Aim::Apply { .. } | Aim::Remove { .. } => webhooks::settled(client, &registry, set).await?,
+        };
+        let changes = match &self.aim {
+            Aim::Plan { prune, .. } | Aim::Apply { prune, .. } => {
+                plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune)
             }
-            Aim::Apply { prune, .. } => {
-                let actual = webhooks::settled(client, &registry, set).await?;
-                let changes = plan::plan(&self.wanted(&registry), &actual, set, &registry, *prune);
-                (actual, changes)
-            }
-            Aim::Remove { url, .. } => {
-                let actual = webhooks::settled(client, &registry, set).await?;
-                let changes = plan::removal(&actual, set, &registry, url.as_ref());
-                (actual, changes)
-            }
+            Aim::Remove { url, .. } => plan::removal(&actual, set, &registry, url.as_ref()),
         };
         Ok((registry, actual, changes))
     }
@@ -238,8 +198,7 @@ fn template(args: WantedArgs, environment: &Source) -> Result<(Template, bool), 
     if scope.len() > SCOPE_BYTES_MAX || !scope.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("--scope is `repository:*`, `repository:tag` or `repository`, without blanks".into());
     }
-    let name = |action: &Action| action.to_possible_value().map(|value| value.get_name().to_owned());
-    let actions: BTreeSet<String> = args.actions.iter().filter_map(name).collect();
+    let actions = args.actions.into_iter().collect();
     Ok((Template { url, key: key.map(Secret::new), scope, actions }, args.prune))
 }
 
@@ -262,25 +221,4 @@ pub(super) fn address(text: &str) -> Result<Url, String> {
         return Err(wrong("has a region already, which is added for each webhook"));
     }
     Ok(url)
-}
-
-/// Who asks ARM, by what the command line and the environment say.
-pub(super) fn credential(
-    who: Who,
-    client_id: Option<String>,
-    subscription: Option<String>,
-    environment: &Source,
-) -> Result<Credential, String> {
-    let offered = environment.get("IDENTITY_ENDPOINT").zip(environment.get("IDENTITY_HEADER"));
-    match (who, offered) {
-        (Who::ManagedIdentity, None) => Err("there is no managed identity here: Azure sets IDENTITY_ENDPOINT and \
-             IDENTITY_HEADER once the app has one"
-            .into()),
-        (Who::ManagedIdentity | Who::Auto, Some((endpoint, header))) => {
-            Url::parse(endpoint).map_err(|_| "IDENTITY_ENDPOINT is no URL; Azure sets it, leave it alone")?;
-            let client_id = client_id.or_else(|| environment.get("AZURE_CLIENT_ID").map(str::to_owned));
-            Ok(Credential::Managed(Identity { client_id, endpoint: endpoint.to_owned(), header: header.to_owned() }))
-        }
-        (Who::Cli | Who::Auto, _) => Ok(Credential::Cli { subscription }),
-    }
 }

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::rules::ParseTime;
 use super::targets::shown;
-use super::{Fault, Source};
+use super::{Fault, Source, timespan};
 use crate::limits;
 use crate::notify::guard;
 use crate::push::backoff;
 
 /// Waits between the attempts at one notification, from `WebhookRetrySchedule`: a comma list of lengths of time, at most
 /// [`limits::RETRY_WAITS_MAX`], each from 1 second to [`limits::RETRY_WAIT_MAX`]; [`backoff::SCHEDULE`] when absent.
-pub fn schedule(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fault>) -> Vec<Duration> {
+pub fn schedule(source: &Source, faults: &mut Vec<Fault>) -> Vec<Duration> {
     const SETTING: &str = "WebhookRetrySchedule";
     let Some(text) = source.get(SETTING) else { return backoff::SCHEDULE.to_vec() };
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -29,7 +28,7 @@ pub fn schedule(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fau
         let wait = if part.bytes().all(|b| b.is_ascii_digit()) {
             Err("give a unit: `0:00:05` or `PT5S` is five seconds".to_owned())
         } else {
-            parse_time(part)
+            timespan::parse(part)
         };
         match wait {
             Ok(wait) if (Duration::from_secs(1)..=limits::RETRY_WAIT_MAX).contains(&wait) => waits.push(wait),
@@ -82,37 +81,30 @@ fn bare(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn source(pairs: &[(&str, &str)]) -> Source {
-        Source::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
-    }
-
     #[test]
     fn the_schedule_is_read_and_bounded() {
-        let seconds = |text: &str| {
-            text.strip_suffix('s').and_then(|t| t.parse().ok()).map(Duration::from_secs).ok_or("no time".to_owned())
-        };
         let read = |text: &str| {
             let mut faults = Vec::new();
-            (schedule(&source(&[("WebhookRetrySchedule", text)]), &seconds, &mut faults), faults)
+            (schedule(&Source::new([("WebhookRetrySchedule", text)]), &mut faults), faults)
         };
         assert_eq!(read(""), (backoff::SCHEDULE.to_vec(), vec![]));
-        assert_eq!(read("1s, 20s"), (vec![Duration::from_secs(1), Duration::from_secs(20)], vec![]));
-        let (_, faults) = read("5,soon,0s,604801s,2s");
+        assert_eq!(read("PT1S, 0:0:20"), (vec![Duration::from_secs(1), Duration::from_secs(20)], vec![]));
+        let (_, faults) = read("5,soon,PT0S,PT604801S,PT2S");
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert_eq!(
             faults[0],
             r#"WebhookRetrySchedule, wait 1 = "5": give a unit: `0:00:05` or `PT5S` is five seconds"#
         );
-        assert_eq!(read(&vec!["1s"; 20].join(",")).1, vec![]);
-        assert_eq!(read(&vec!["1s"; 21].join(",")).1.len(), 1);
+        assert_eq!(read(&vec!["PT1S"; 20].join(",")).1, vec![]);
+        assert_eq!(read(&vec!["PT1S"; 21].join(",")).1.len(), 1);
     }
 
     #[test]
     fn the_public_url_carries_no_key() {
         let read = |pairs: &[(&str, &str)]| {
             let mut faults = Vec::new();
-            (public_url(&source(pairs), &mut faults), faults.len())
+            (public_url(&Source::new(pairs.iter().copied()), &mut faults), faults.len())
         };
         assert_eq!(read(&[]), (None, 0));
         assert_eq!(read(&[("WebhookPublicUrl", "https://a.example/x/")]), (Some("https://a.example/x".into()), 0));

@@ -11,11 +11,9 @@ use serde_json::{Map, Value};
 
 use super::misspelt::{meant, unfilled};
 use super::{Fault, Source, pattern};
+use crate::api::ACTIONS;
 use crate::limits;
 use crate::push::policy::Filter;
-
-/// The actions of the registry that fan in.
-const ACTIONS: [&str; 5] = ["push", "delete", "quarantine", "chart_push", "chart_delete"];
 
 /// Elements of the JSON array in `setting`; empty when it is absent or no array.
 pub(super) fn elements(source: &Source, setting: &str, max: usize, faults: &mut Vec<Fault>) -> Vec<Value> {

@@ -16,8 +16,9 @@ pub mod timespan;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::api::{self, Part};
 use crate::limits;
 use crate::push::Region;
 use crate::push::arrival::{Correlation, login_server};
@@ -82,7 +83,7 @@ pub struct Settings {
 }
 
 /// The effective settings as people may see them; holds no secret.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Described {
     /// All regions that some push may wait for.
     pub regions: Vec<String>,
@@ -114,31 +115,23 @@ impl Described {
     /// The answer to someone who opens the function's URL; `health` is what was found there, or why nothing was.
     #[must_use]
     pub fn health(&self, health: Result<&Health, &Failure>) -> Value {
-        let works = |part: fn(&Health) -> &Result<(), Failure>| match health.map(part) {
-            Ok(Ok(())) => json!({ "status": "ok" }),
-            Ok(Err(Failure::Unavailable(cause))) | Err(Failure::Unavailable(cause)) => {
-                json!({ "status": "unavailable", "cause": cause })
-            }
-            Ok(Err(Failure::Corrupt(cause))) | Err(Failure::Corrupt(cause)) => {
-                json!({ "status": "operator_needed", "cause": cause })
-            }
+        let part = |of: fn(&Health) -> &Result<(), Failure>| Part::of(health.and_then(|health| of(health).as_ref()));
+        let told = api::Health {
+            service: "acr-global-webhook".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            regions: self.regions.clone(),
+            timeout: self.timeout.clone(),
+            correlation: self.correlation.to_owned(),
+            targets: self.targets.clone(),
+            rules: self.rules.clone(),
+            retention: self.retention.clone(),
+            storage: self.storage.clone(),
+            rows: part(|health| &health.rows),
+            queue: part(|health| &health.queue),
+            app: self.app.clone(),
+            other_apps: health.map(|health| health.others.clone()).unwrap_or_default(),
         };
-        let others = health.map(|health| health.others.as_slice()).unwrap_or_default();
-        json!({
-            "service": "acr-global-webhook",
-            "version": env!("CARGO_PKG_VERSION"),
-            "regions": self.regions,
-            "timeout": self.timeout,
-            "correlation": self.correlation,
-            "targets": self.targets,
-            "rules": self.rules,
-            "retention": self.retention,
-            "storage": self.storage,
-            "rows": works(|health| &health.rows),
-            "queue": works(|health| &health.queue),
-            "app": self.app,
-            "otherApps": others,
-        })
+        serde_json::to_value(told).unwrap_or_default()
     }
 }
 
@@ -159,8 +152,8 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     let repeats = word(source, "WebhookRepeats", &[("new", Repeats::New), ("known", Repeats::Known)], &mut faults);
     let registry = registry(source, &mut faults);
     let app = app(source, &mut faults);
-    let rules = rules::rules(source, &parse_timeout, &mut faults);
-    let schedule = delivery::schedule(source, &timespan::parse, &mut faults);
+    let rules = rules::rules(source, &mut faults);
+    let schedule = delivery::schedule(source, &mut faults);
     let retention = retention(source, &mut faults);
     let public_url = delivery::public_url(source, &mut faults);
     let targets = targets::targets(source, &mut faults);
@@ -201,24 +194,20 @@ pub fn load(source: &Source) -> Result<Settings, Vec<Fault>> {
     Ok(Settings { policy, targets, retention, public_url, registry, app, account, otlp, described, warnings })
 }
 
+/// A length of time within its bounds; of one beyond them, `why` follows what is said of the shortest and of the longest.
+fn within(length: Duration, (least, most): (Duration, Duration), why: [&str; 2]) -> Result<Duration, String> {
+    let (word, bound, why) = match length {
+        short if short < least => ("shortest", least, why[0]),
+        long if long > most => ("longest", most, why[1]),
+        _ => return Ok(length),
+    };
+    Err(format!("is {}; the {word} is {}{why}", timespan::words(length), timespan::words(bound)))
+}
+
 /// A time-out within its bounds.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = timespan::parse(text)?;
-    if timeout < limits::TIMEOUT_MIN {
-        return Err(format!(
-            "is {}; the shortest is {}",
-            timespan::words(timeout),
-            timespan::words(limits::TIMEOUT_MIN)
-        ));
-    }
-    if timeout > limits::TIMEOUT_MAX {
-        return Err(format!(
-            "is {}; the longest is {} (a bare number is days)",
-            timespan::words(timeout),
-            timespan::words(limits::TIMEOUT_MAX)
-        ));
-    }
-    Ok(timeout)
+    let bounds = (limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
+    within(timespan::parse(text)?, bounds, ["", " (a bare number is days)"])
 }
 
 fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Duration {
@@ -243,23 +232,15 @@ fn timeout(source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
 fn retention(source: &Source, faults: &mut Vec<Fault>) -> Option<Duration> {
     const SETTING: &str = "WebhookRetention";
     let Some(text) = source.get(SETTING) else { return Some(RETENTION) };
-    let why = match timespan::parse(text) {
+    let kept = match timespan::parse(text) {
         Ok(Duration::ZERO) => return None,
-        Ok(kept) if kept < limits::RETENTION_MIN => format!(
-            "is {}; the shortest is {}, since a push that is removed sooner leaves a trace for that long all the same (0 keeps all)",
-            timespan::words(kept),
-            timespan::words(limits::RETENTION_MIN)
-        ),
-        Ok(kept) if kept > limits::RETENTION_MAX => format!(
-            "is {}; the longest is {} (a bare number is days, and 0 keeps all)",
-            timespan::words(kept),
-            timespan::words(limits::RETENTION_MAX)
-        ),
-        Ok(kept) => return Some(kept),
-        Err(why) => why,
+        read => read.and_then(|kept| {
+            let short = ", since a push that is removed sooner leaves a trace for that long all the same (0 keeps all)";
+            let bounds = (limits::RETENTION_MIN, limits::RETENTION_MAX);
+            within(kept, bounds, [short, " (a bare number is days, and 0 keeps all)"])
+        }),
     };
-    faults.push(Fault::of(SETTING, text, why));
-    None
+    kept.map_err(|why| faults.push(Fault::of(SETTING, text, why))).ok()
 }
 
 /// One of a few words, in any case; the first where there is none.

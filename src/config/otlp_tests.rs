@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(pairs: &[(&str, &str)]) -> (Option<Options>, Vec<String>) {
-    let source = Source::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let source = Source::new(pairs.iter().copied());
     let mut warnings = Vec::new();
     let options = options(&source, &mut warnings);
     (options, warnings)

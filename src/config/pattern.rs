@@ -112,14 +112,9 @@ fn fits(element: &str, byte: u8) -> bool {
 
 /// What is wrong with a pattern.
 pub(super) fn problem(names: Names, pattern: &str) -> Option<String> {
-    if pattern.len() > limits::PATTERN_BYTES_MAX {
-        return Some(format!("has {} bytes; {} are allowed", pattern.len(), limits::PATTERN_BYTES_MAX));
-    }
-    if let Err(why) = fast_glob::validate(pattern) {
-        return Some(format!("is not a pattern that can be used: {why}"));
-    }
-    let Some(readings) = readings(pattern.trim_start_matches('!')) else {
-        return Some(format!("its braces stand for more than {} patterns", limits::PATTERN_READINGS_MAX));
+    let readings = match Bounded::read(pattern) {
+        Ok(bounded) => bounded.readings,
+        Err(why) => return Some(why),
     };
     let idle = readings.iter().find(|reading| !names.matches(reading))?;
     let which = if idle == pattern { String::new() } else { format!("as {idle:?} it ") };
@@ -140,7 +135,7 @@ impl Bounded {
     /// Says what is wrong with it, after the name of what holds it.
     pub(crate) fn read(pattern: &str) -> Result<Self, String> {
         if pattern.len() > limits::PATTERN_BYTES_MAX {
-            return Err(format!("is longer than {} bytes", limits::PATTERN_BYTES_MAX));
+            return Err(format!("has {} bytes; {} are allowed", pattern.len(), limits::PATTERN_BYTES_MAX));
         }
         fast_glob::validate(pattern).map_err(|why| format!("is not a pattern that can be used: {why}"))?;
         let plain = pattern.trim_start_matches('!');
@@ -263,7 +258,7 @@ mod tests {
         assert_eq!(readings("[{]a,b\\{c"), Some(vec!["[{]a,b\\{c".to_owned()]));
         // Ten seconds for one text of 2048 bytes.
         let slow = "**/{a,a,a,*}{*,*,*,*,*}{*,*,*,*,*}{a,*}*{a,a,a,*}{a*,*}[a]{*a*a*a,*a*}{*a*,*}{a,a,a,*}";
-        assert_eq!(fault(Names::Repository, slow), "its braces stand for more than 64 patterns");
+        assert_eq!(fault(Names::Repository, slow), "has braces that stand for more than 64 patterns");
         assert!(fault(Names::Tag, "{a,{b,c}}{a,b}{a,b}{a,b}{a,b}{a,b}").contains("more than 64"));
     }
 

@@ -9,15 +9,12 @@ use crate::limits;
 use crate::push::Region;
 use crate::push::policy::{Filter, Rule, Verdict};
 
-/// Reads a length of time as the settings write it (`0:01:20`, `PT1M20S`).
-pub type ParseTime<'a> = &'a dyn Fn(&str) -> Result<Duration, String>;
-
 const SETTING: &str = "WebhookRules";
 
 /// The rules, in the order of the setting: a JSON array of objects with `name`, the conditions `repository`, `tag`,
 /// `actions` and `tagged` (all that are given must hold), and either `ignore: true` or any of `regions` and `timeout`.
 /// Every fault is added to `faults`; a rule with a fault is left out, so the result counts only when there are none.
-pub fn rules(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fault>) -> Vec<Rule> {
+pub fn rules(source: &Source, faults: &mut Vec<Fault>) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (index, value) in elements(source, SETTING, limits::RULES_MAX, faults).into_iter().enumerate() {
         let number = index + 1;
@@ -29,7 +26,7 @@ pub fn rules(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fault>
             faults.push(Fault::hidden(&place, "never applies: a rule before it is for every push"));
         }
         let before = faults.len();
-        let rule = Members::of(place, value, faults).map(|members| rule(members, number, parse_time));
+        let rule = Members::of(place, value, faults).map(|members| rule(members, number));
         if faults.len() == before {
             rules.extend(rule);
         }
@@ -37,7 +34,7 @@ pub fn rules(source: &Source, parse_time: ParseTime<'_>, faults: &mut Vec<Fault>
     rules
 }
 
-fn rule(mut members: Members<'_>, number: usize, parse_time: ParseTime<'_>) -> Rule {
+fn rule(mut members: Members<'_>, number: usize) -> Rule {
     let name = members.text("name").unwrap_or_else(|| format!("rule {number}"));
     if name.len() > limits::NAME_BYTES_MAX || name.chars().any(char::is_control) {
         members.fault(
@@ -48,7 +45,7 @@ fn rule(mut members: Members<'_>, number: usize, parse_time: ParseTime<'_>) -> R
     let filter = members.filter();
     let ignore = members.flag("ignore").unwrap_or(false);
     let regions = members.texts("regions").map(|names| regions(&mut members, &names));
-    let timeout = members.text("timeout").and_then(|text| timeout(&mut members, &text, parse_time));
+    let timeout = members.text("timeout").and_then(|text| timeout(&mut members, &text));
     if ignore && (regions.is_some() || timeout.is_some()) {
         members.fault("ignore", "an ignored push waits for nothing: leave out `regions` and `timeout`");
     }
@@ -77,33 +74,19 @@ fn regions(members: &mut Members<'_>, names: &[String]) -> Vec<Region> {
     regions
 }
 
-fn timeout(members: &mut Members<'_>, text: &str, parse_time: ParseTime<'_>) -> Option<Duration> {
+fn timeout(members: &mut Members<'_>, text: &str) -> Option<Duration> {
     let at = members.at("timeout");
-    match parse_time(text) {
-        Ok(time) if (limits::TIMEOUT_MIN..=limits::TIMEOUT_MAX).contains(&time) => Some(time),
-        Ok(_) => {
-            members.faults.push(Fault::of(at, text, "must be between 1 second and 366 days"));
-            None
-        }
-        Err(problem) => {
-            members.faults.push(Fault::of(at, text, problem));
-            None
-        }
-    }
+    super::parse_timeout(text).map_err(|problem| members.faults.push(Fault::of(at, text, problem))).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seconds(text: &str) -> Result<Duration, String> {
-        text.parse().map(Duration::from_secs).map_err(|_| "is no length of time".into())
-    }
-
     fn read(json: &str) -> (Vec<Rule>, Vec<String>) {
-        let source = Source::new([(SETTING.to_owned(), json.to_owned())]);
+        let source = Source::new([(SETTING, json)]);
         let mut faults = Vec::new();
-        let rules = rules(&source, &seconds, &mut faults);
+        let rules = rules(&source, &mut faults);
         (rules, faults.iter().map(ToString::to_string).collect())
     }
 
@@ -111,7 +94,7 @@ mod tests {
     fn rules_are_read() {
         let (rules, faults) = read(
             r#"[{"name":"quiet","repository":"tmp/**","ignore":true},
-                {"tag":"v*","actions":["push","delete"],"tagged":true,"regions":"West US, eastus","timeout":"9"},
+                {"tag":"v*","actions":["push","delete"],"tagged":true,"regions":"West US, eastus","timeout":"0:0:9"},
                 {"action":"delete","regions":["a"]}, {"repository":"{a,b}/*"}]"#,
         );
         assert_eq!(faults, [""; 0]);
@@ -136,7 +119,7 @@ mod tests {
     fn every_fault_is_reported_at_once() {
         let (rules, faults) = read(
             r#"[{"name":"a","repositry":"x"}, {"tag":"[a","actions":"pull","timeout":"soon"}, {"regions":["a","A",""]},
-                {"ignore":true,"timeout":"5"}, 7, {"ignore":"yes","timeout":5,"tagged":1}, {"timeout":"0"},
+                {"ignore":true,"timeout":"PT5S"}, 7, {"ignore":"yes","timeout":5,"tagged":1}, {"timeout":"0"},
                 {"regions":["a","A"]}]"#,
         );
         assert_eq!(rules, []);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 
 fn source(pairs: &[(&str, &str)]) -> Source {
-    Source::new(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
+    Source::new(pairs.iter().copied())
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn cases_b2_and_b6_quotes_are_named() {
         ("AzureWebJobsStorage", "\"UseDevelopmentStorage=true\""),
         ("WebhookTargets", "'[]'"),
     ] {
-        let mut given = Source::new([("WebhookRegions".into(), "westeurope".into())]);
+        let mut given = source(&[("WebhookRegions", "westeurope")]);
         given.set(name, value.into());
         let faults = load(&given).expect_err("a fault");
         assert_eq!(faults, [Fault::hidden(name, "stands in quotes, which are taken for a part of it: take them off")]);

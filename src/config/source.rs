@@ -13,10 +13,11 @@ fn folded(name: &str) -> String {
 
 impl Source {
     /// Takes names and values.
-    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub fn new<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut map: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (name, value) in pairs {
-            map.entry(folded(&name)).or_default().push((name, value));
+            let name = name.into();
+            map.entry(folded(&name)).or_default().push((name, value.into()));
         }
         Self(map)
     }

@@ -9,15 +9,12 @@ use reqwest::Url;
 
 use super::misspelt::meant;
 use super::{Fault, Source, connection_string};
+use crate::notify::guard;
 
 pub(super) const SETTING: &str = "AzureWebJobsStorage";
 pub(super) const PUBLIC_SUFFIX: &str = "core.windows.net";
 
-/// What may follow `AzureWebJobsStorage__`. The last one is the Functions host's own.
-const IDENTITY: [&str; 6] =
-    ["accountName", "tableServiceUri", "queueServiceUri", "credential", "clientId", "blobServiceUri"];
-
-/// The names that say where the storage is, as the platform writes them.
+/// The names that say where the storage is, as the platform writes them. The last one is the Functions host's own.
 pub(super) const NAMES: [&str; 7] = [
     SETTING,
     "AzureWebJobsStorage__accountName",
@@ -117,15 +114,19 @@ pub fn account(source: &Source, faults: &mut Vec<Fault>) -> Option<Account> {
     for name in names(source).filter(|name| name.len() > SETTING.len()) {
         let part = name[SETTING.len()..].trim_start_matches(['_', ':']);
         let whole_name = name.replace(':', "__");
-        let known = IDENTITY.iter().any(|known| whole_name.eq_ignore_ascii_case(&format!("{SETTING}__{known}")));
-        let problem = match meant(part, IDENTITY) {
+        let known = NAMES.iter().any(|known| whole_name.eq_ignore_ascii_case(known));
+        let parts = NAMES.iter().filter_map(|name| name.strip_prefix(SETTING)?.strip_prefix("__"));
+        let problem = match meant(part, parts.clone()) {
             _ if known && whole.is_none() => continue,
             _ if whole.is_some() => format!("has no effect beside {SETTING}: leave one of the two out"),
             Some(meant) => {
                 misspelt = true;
                 format!("is misspelt: write {SETTING}__{meant}")
             }
-            None => format!("is not used by this service, which knows {SETTING}__ with {}", IDENTITY.join(", ")),
+            None => {
+                let parts = parts.collect::<Vec<_>>().join(", ");
+                format!("is not used by this service, which knows {SETTING}__ with {parts}")
+            }
         };
         faults.push(Fault::hidden(name, problem));
     }
@@ -238,10 +239,7 @@ fn from_identity_settings(source: &Source) -> Option<Result<Account, Vec<Fault>>
 
 /// Whether the endpoint is on this machine.
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
-    let url = Url::parse(endpoint).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+    Url::parse(endpoint).is_ok_and(|url| guard::is_loopback(&url))
 }
 
 #[cfg(test)]

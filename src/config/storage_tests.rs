@@ -6,7 +6,7 @@ use crate::config::connection_string::EMULATOR;
 const KEY: &str = "c2VjcmV0LWFjY291bnQta2V5LW9mLXRlc3Rz";
 
 fn read(pairs: &[(&str, &str)]) -> (Option<Account>, Vec<Fault>) {
-    let source = Source::new(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+    let source = Source::new(pairs.iter().copied());
     let mut faults = Vec::new();
     let account = account(&source, &mut faults);
     (account, faults)

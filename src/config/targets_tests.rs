@@ -3,7 +3,7 @@ use super::*;
 const KEY: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 fn read(pairs: &[(&str, &str)]) -> (Vec<TargetSettings>, Vec<String>) {
-    let source = Source::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    let source = Source::new(pairs.iter().copied());
     let mut faults = Vec::new();
     let targets = targets(&source, &mut faults);
     (targets, faults.iter().map(ToString::to_string).collect())

@@ -9,13 +9,7 @@ pub(super) fn judge(app: &Known<App>, checks: &mut Vec<Check>) {
     let app = match app {
         Ok(app) => app,
         Err(gap) => {
-            if gap.was_asked {
-                checks.push(
-                    Check::warning(Id::AppRead, gap.why.clone()).because(Id::AppRead.entry().meaning, &gap.action),
-                );
-            } else {
-                checks.push(Check::skipped(Id::AppRead, gap));
-            }
+            checks.push(Check::unread(Id::AppRead, Id::AppRead.entry().meaning, gap));
             return skip(checks, gap, &[Id::AppRuns, Id::AppReady]);
         }
     };

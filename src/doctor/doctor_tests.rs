@@ -3,13 +3,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Item, Regions};
+use crate::api::{Health, Item, Part, Regions};
 use crate::arm::Secret;
 use crate::arm::deliveries::Delivery;
 use crate::arm::plan::Set;
 use crate::arm::registry::{Registry, Replica};
 use crate::arm::webhooks::{Callback, Webhook};
+use crate::config::Described;
 use crate::push::Region;
+use crate::store::Failure;
+use crate::store::azure::look::Look;
 
 /// What must be in no report.
 const SECRET: &str = "s3cret-key";
@@ -36,9 +39,10 @@ fn health() -> Health {
     }
 }
 
-fn said() -> Said {
+fn here(warnings: &[&str]) -> Here {
     let Health { regions, timeout, targets, .. } = health();
-    Said { regions, timeout, targets, ..Said::default() }
+    let described = Described { regions, timeout, targets, ..Described::default() };
+    Here::Good { described: Box::new(described), warnings: warnings.iter().map(|text| (*text).to_owned()).collect() }
 }
 
 fn sender(location: &str) -> Sender {
@@ -123,15 +127,11 @@ fn well() -> Facts {
             is_cut: false,
             regions: Ok(regions("ok")),
         }),
-        here: Ok(Here::Good(said())),
+        here: Ok(here(&[])),
         storage: Ok(Looked {
             place: "account".into(),
-            table: Ok(true),
-            queue: Ok(Some(3)),
-            odd: Ok((0, 0)),
-            poison: Ok(0),
             poison_name: "timers-poison".into(),
-            ahead_ms: Ok(0),
+            look: Look { table: Ok(true), queue: Ok(Some(3)), odd: Ok((0, 0)), poison: Ok(0), ahead_ms: Some(0) },
         }),
         receivers: Ok(vec![Connected { target: "ops".into(), origin: "https://ops.example".into(), trouble: None }]),
         wants_test: false,
@@ -193,8 +193,8 @@ fn in_pushes(change: impl FnOnce(&mut Pushes) + 'static) -> Change {
     Box::new(|facts| change(facts.pushes.as_mut().unwrap()))
 }
 
-fn in_storage(change: impl FnOnce(&mut Looked) + 'static) -> Change {
-    Box::new(|facts| change(facts.storage.as_mut().unwrap()))
+fn in_storage(change: impl FnOnce(&mut Look) + 'static) -> Change {
+    Box::new(|facts| change(&mut facts.storage.as_mut().unwrap().look))
 }
 
 fn in_registry(change: impl FnOnce(&mut Registered) + 'static) -> Change {
@@ -256,17 +256,14 @@ fn each_trouble_is_found_and_nothing_beside_it() {
             Box::new(|f| f.here = Ok(Here::Faulty(vec!["a".into(), "b".into()]))),
             &["warning settings.here ", "warning settings.here "],
         ),
-        (
-            Box::new(|f| f.here = Ok(Here::Good(Said { warnings: vec!["w".into()], ..said() }))),
-            &["warning settings.here "],
-        ),
+        (Box::new(|f| f.here = Ok(here(&["w"]))), &["warning settings.here "]),
         (Box::new(|f| f.here = Err(Gap::refused("x", "y"))), &["warning settings.here "]),
-        (in_storage(|s| s.table = Err("403".into())), &["warning storage.read "]),
+        (in_storage(|s| s.table = Err(Failure::Unavailable("403".into()))), &["warning storage.read "]),
         (in_storage(|s| s.queue = Ok(None)), &["warning storage.read "]),
         (in_storage(|s| s.odd = Ok((2, 0))), &["fault storage.encoding "]),
         (in_storage(|s| s.odd = Ok((0, 1))), &["warning storage.encoding "]),
         (in_storage(|s| s.poison = Ok(4)), &["warning storage.poison "]),
-        (in_storage(|s| s.ahead_ms = Ok(60_000)), &["warning storage.clock "]),
+        (in_storage(|s| s.ahead_ms = Some(60_000)), &["warning storage.clock "]),
         (Box::new(|f| f.storage = Err(Gap::refused("x", "y"))), &["warning storage.read "]),
         (in_pushes(|p| p.waiting.push(item("11:55:00", Value::Null))), &["warning timers.deadlines "]),
         (in_pushes(|p| p.waiting.push(item("10:00:00", Value::Null))), &["fault timers.deadlines "]),
@@ -398,7 +395,7 @@ fn what_is_not_known_is_no_fault() {
     let report = changed(|facts| {
         facts.service.answered = Answered::Otherwise("nothing listens".into());
         facts.here = Ok(Here::Faulty(vec!["WebhookRegions: is missing".into()]));
-        facts.storage.as_mut().unwrap().table = Err("403".into());
+        facts.storage.as_mut().unwrap().look.table = Err(Failure::Unavailable("403".into()));
     });
     assert_eq!(found(&report), ["fault service.answers ", "fault settings.here ", "fault storage.read "]);
     let report = changed(|facts| facts.service.answered = Answered::Misconfigured("WebhookRegions: is missing".into()));

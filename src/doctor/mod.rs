@@ -29,8 +29,8 @@ pub use pushes::Pushes;
 pub use receivers::{Connected, receivers};
 pub use registry::{Awaited, Registered};
 pub use report::{Check, Counts, Report, State};
-pub use service::{Answered, Health, Part, Service};
-pub use settings::{Here, Said};
+pub use service::{Answered, Service};
+pub use settings::Here;
 pub use storage::Looked;
 pub use webhooks::{Ping, Sender, key_of, sends_to};
 

@@ -42,7 +42,7 @@ impl Awaited {
     pub fn of(answered: &Answered, here: &Known<Here>) -> Option<Self> {
         let (names, is_of_here) = match (answered, here) {
             (Answered::Health(health), _) => (&health.regions, false),
-            (_, Ok(Here::Good(said))) => (&said.regions, true),
+            (_, Ok(Here::Good { described, .. })) => (&described.regions, true),
             (Answered::Misconfigured(_) | Answered::Otherwise(_), _) => return None,
         };
         let regions = names.iter().filter_map(|name| Region::parse(name).ok()).collect();
@@ -54,14 +54,7 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
     let registry = match registered {
         Ok(registered) => &registered.registry,
         Err(gap) => {
-            if gap.was_asked {
-                checks.push(
-                    Check::warning(Id::RegistryRead, gap.why.clone())
-                        .because(Id::RegistryRead.entry().meaning, &gap.action),
-                );
-            } else {
-                checks.push(Check::skipped(Id::RegistryRead, gap));
-            }
+            checks.push(Check::unread(Id::RegistryRead, Id::RegistryRead.entry().meaning, gap));
             return skip(checks, gap, &[Id::RegistrySku, Id::RegistryRegions, Id::RegistryReplicas]);
         }
     };

@@ -80,6 +80,15 @@ impl Check {
         Self { action: Some(gap.action.clone()), ..Self::new(id, State::Skipped, gap.why.clone()) }
     }
 
+    /// A check of whether something can be read, which it cannot: a warning where somebody named it.
+    pub(super) fn unread(id: Id, meaning: &str, gap: &Gap) -> Self {
+        if gap.was_asked {
+            Self::warning(id, gap.why.clone()).because(meaning, &gap.action)
+        } else {
+            Self::skipped(id, gap)
+        }
+    }
+
     pub(super) fn about(self, about: &str) -> Self {
         Self { about: Some(about.to_owned()), ..self }
     }

@@ -2,58 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-
 use super::catalogue::Id;
 use super::report::{Check, skip};
 use super::{Gap, Known};
+use crate::api::{Health, Part};
 use crate::limits;
-
-/// The service's answer to somebody who opens its URL. Members of other versions are passed over.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Health {
-    /// The program's version.
-    pub version: String,
-    /// All regions that some push may wait for.
-    pub regions: Vec<String>,
-    /// The time-out in words.
-    pub timeout: String,
-    /// What makes webhooks the same push.
-    #[serde(default)]
-    pub correlation: String,
-    /// The receivers, each in a line for people.
-    pub targets: Vec<String>,
-    /// Names of the rules.
-    #[serde(default)]
-    pub rules: Vec<String>,
-    /// How long pushes are kept, in words.
-    #[serde(default)]
-    pub retention: String,
-    /// Where rows and timers live, in words.
-    #[serde(default)]
-    pub storage: String,
-    /// Whether rows work.
-    pub rows: Part,
-    /// Whether timers do.
-    pub queue: Part,
-    /// Name of the app.
-    #[serde(default)]
-    pub app: String,
-    /// Other apps on the same names that are alive.
-    #[serde(default)]
-    pub other_apps: Vec<String>,
-}
-
-/// Whether a part works.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct Part {
-    /// `ok`, `unavailable` or `operator_needed`.
-    pub status: String,
-    /// Why not.
-    #[serde(default)]
-    pub cause: Option<String>,
-}
 
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,45 +4,26 @@ use super::catalogue::Id;
 use super::report::{Check, skip};
 use super::service::{Answered, beyond};
 use super::{Gap, Known};
+use crate::config::Described;
 
 /// The settings here: of the environment, and of local.settings.json behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Here {
     /// They can be used.
-    Good(Said),
+    Good {
+        /// What they say, as the service tells it of its own.
+        described: Box<Described>,
+        /// What is allowed and probably not meant.
+        warnings: Vec<String>,
+    },
     /// They cannot: each fault, as the service would tell it.
     Faulty(Vec<String>),
 }
 
-/// What they say, as far as the service tells the same of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Said {
-    /// All regions that some push may wait for.
-    pub regions: Vec<String>,
-    /// The time-out in words.
-    pub timeout: String,
-    /// What makes webhooks the same push.
-    pub correlation: String,
-    /// The receivers, each in a line for people.
-    pub targets: Vec<String>,
-    /// Names of the rules.
-    pub rules: Vec<String>,
-    /// How long pushes are kept, in words.
-    pub retention: String,
-    /// What is allowed and probably not meant.
-    pub warnings: Vec<String>,
-}
-
 pub(super) fn judge(here: &Known<Here>, answered: &Answered, checks: &mut Vec<Check>) {
-    let said = match here {
+    let (here, warnings) = match here {
         Err(gap) => {
-            let asked = [Check::warning(Id::SettingsHere, gap.why.clone())
-                .because("Nothing can be said of these settings.", &gap.action)];
-            if gap.was_asked {
-                checks.extend(asked);
-            } else {
-                checks.push(Check::skipped(Id::SettingsHere, gap));
-            }
+            checks.push(Check::unread(Id::SettingsHere, "Nothing can be said of these settings.", gap));
             return skip(checks, gap, &[Id::SettingsDeployed]);
         }
         Ok(Here::Faulty(faults)) => {
@@ -50,9 +31,9 @@ pub(super) fn judge(here: &Known<Here>, answered: &Answered, checks: &mut Vec<Ch
             let gap = Gap::unasked("The settings here cannot be used.", "See settings.here.");
             return skip(checks, &gap, &[Id::SettingsDeployed]);
         }
-        Ok(Here::Good(said)) => said,
+        Ok(Here::Good { described, warnings }) => (described, warnings),
     };
-    match said.warnings.as_slice() {
+    match warnings.as_slice() {
         [] => checks.push(Check::ok(Id::SettingsHere, "They can be used.")),
         some => checks.extend(some.iter().map(|warning| Check::warning(Id::SettingsHere, warning.clone()))),
     }
@@ -69,12 +50,12 @@ pub(super) fn judge(here: &Known<Here>, answered: &Answered, checks: &mut Vec<Ch
         differ.then(|| format!("{name}: only here {}, only in effect {}", words(&here), words(&there)))
     };
     let differences: Vec<String> = [
-        many("regions", &said.regions, &health.regions),
-        one("time-out", &said.timeout, &health.timeout),
-        one("correlation", &said.correlation, &health.correlation),
-        many("receivers", &said.targets, &health.targets),
-        many("rules", &said.rules, &health.rules),
-        one("retention", &said.retention, &health.retention),
+        many("regions", &here.regions, &health.regions),
+        one("time-out", &here.timeout, &health.timeout),
+        one("correlation", here.correlation, &health.correlation),
+        many("receivers", &here.targets, &health.targets),
+        many("rules", &here.rules, &health.rules),
+        one("retention", &here.retention, &health.retention),
     ]
     .into_iter()
     .flatten()

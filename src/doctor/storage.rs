@@ -4,45 +4,31 @@ use super::catalogue::Id;
 use super::report::{Check, skip};
 use super::service::{Answered, clock};
 use super::{Gap, Known};
+use crate::store::Failure;
+use crate::store::azure::look::Look;
 
 /// What was seen of the account. Nothing was written and no message taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// The account and its names, in words.
     pub place: String,
-    /// Whether the table could be read; `false` when there is none yet.
-    pub table: Result<bool, String>,
-    /// Messages on the timer queue, about; `None` when there is none yet.
-    pub queue: Result<Option<usize>, String>,
-    /// Of the messages that have fired and wait to be taken, up to 32: how many are not in the queue's encoding, and how many are
-    /// none of this service's.
-    pub odd: Result<(usize, usize), String>,
-    /// Messages on the poison queue, about.
-    pub poison: Result<usize, String>,
     /// Name of the poison queue.
     pub poison_name: String,
-    /// How far the storage's clock is ahead, in milliseconds; 0 when it agrees.
-    pub ahead_ms: Known<i64>,
+    /// Table, queues and clock.
+    pub look: Look,
 }
 
 pub(super) fn judge(looked: &Known<Looked>, answered: &Answered, checks: &mut Vec<Check>) {
     let looked = match looked {
         Ok(looked) => looked,
         Err(gap) => {
-            if gap.was_asked {
-                checks.push(
-                    Check::warning(Id::StorageRead, gap.why.clone())
-                        .because(Id::StorageRead.entry().meaning, &gap.action),
-                );
-            } else {
-                checks.push(Check::skipped(Id::StorageRead, gap));
-            }
+            checks.push(Check::unread(Id::StorageRead, Id::StorageRead.entry().meaning, gap));
             return skip(checks, gap, &[Id::StorageEncoding, Id::StoragePoison, Id::StorageClock]);
         }
     };
-    let place = &looked.place;
-    let whys: Vec<&String> = looked.table.as_ref().err().into_iter().chain(looked.queue.as_ref().err()).collect();
-    match (&looked.table, &looked.queue) {
+    let (place, look) = (&looked.place, &looked.look);
+    let whys: Vec<&Failure> = look.table.as_ref().err().into_iter().chain(look.queue.as_ref().err()).collect();
+    match (&look.table, &look.queue) {
         (Ok(true), Ok(Some(count))) => {
             checks.push(Check::ok(Id::StorageRead, format!("{place}: about {count} messages on the timer queue.")));
         }
@@ -54,8 +40,8 @@ pub(super) fn judge(looked: &Known<Looked>, answered: &Answered, checks: &mut Ve
         ),
         _ => checks.extend(whys.iter().map(|why| answered.here(Id::StorageRead, format!("{place}: {why}")))),
     }
-    let unread = |why: &String| Gap::unasked(&format!("It could not be read: {why}"), "See storage.read.");
-    checks.push(match &looked.odd {
+    let unread = |why: &Failure| Gap::unasked(&format!("It could not be read: {why}"), "See storage.read.");
+    checks.push(match &look.odd {
         Err(why) => Check::skipped(Id::StorageEncoding, &unread(why)),
         Ok((0, 0)) => Check::ok(Id::StorageEncoding, "Nothing else lies there."),
         Ok((coded, 0)) => {
@@ -66,12 +52,13 @@ pub(super) fn judge(looked: &Known<Looked>, answered: &Answered, checks: &mut Ve
             format!("Of those that have fired, {coded} are not in base64, {foreign} are none of this service's."),
         ),
     });
-    checks.push(match &looked.poison {
+    checks.push(match &look.poison {
         Err(why) => Check::skipped(Id::StoragePoison, &unread(why)),
         Ok(0) => Check::ok(Id::StoragePoison, format!("{} is empty.", looked.poison_name)),
         Ok(count) => {
             Check::warning(Id::StoragePoison, format!("About {count} messages lie on {}.", looked.poison_name))
         }
     });
-    clock(Id::StorageClock, "The storage", &looked.ahead_ms, checks);
+    let ahead_ms = look.ahead_ms.ok_or_else(|| Gap::unasked("The storage did not answer.", "See storage.read."));
+    clock(Id::StorageClock, "The storage", &ahead_ms, checks);
 }

@@ -118,10 +118,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::{self, Source};
     use crate::limits;
-    use crate::push::arrival::Correlation;
-    use crate::push::policy::{Filter, Policy, Repeats, Target};
-    use crate::push::{Arrival, AttemptResult, Attempted, Change, Decision, Notice, Region, step};
+    use crate::push::{Arrival, AttemptResult, Attempted, Change, Decision, Notice, Policy, Region, step};
 
     /// A push of one region, told to two targets; each attempt but the last is followed by another.
     struct Push {
@@ -132,21 +131,11 @@ mod tests {
 
     impl Push {
         fn new() -> Self {
-            let target = |name: &str| Target {
-                name: name.into(),
-                notices: vec![Notice::Replicated],
-                filter: Filter::default(),
-                companions: false,
-            };
-            let policy = Policy {
-                regions: vec![Region::parse("a").unwrap()],
-                timeout: Duration::from_secs(9),
-                correlation: Correlation::Content,
-                repeats: Repeats::New,
-                rules: Vec::new(),
-                targets: vec![target("t"), target("u")],
-                schedule: vec![Duration::from_secs(1); 2],
-            };
+            let targets = ["t", "u"].map(|name| format!(r#"{{"name":"{name}","url":"https://{name}.example/"}}"#));
+            let targets = format!("[{}]", targets.join(","));
+            let settings =
+                [("WebhookRegions", "a"), ("WebhookTargets", &targets), ("WebhookRetrySchedule", "PT1S,PT1S")];
+            let policy = config::load(&Source::new(settings)).unwrap().policy;
             let body = r#"{"id":"1","action":"push","target":{"repository":"r","tag":"t","digest":"d"}}"#;
             let mut push = Self { policy, row: None, now: Instant::UNIX_EPOCH };
             let arrival = Arrival::read(Region::parse("a").unwrap(), push.now, body.into(), None).unwrap();

@@ -17,7 +17,7 @@ use crate::service::Taken;
 pub(super) const STATUS_RETRY_AFTER: &str = "5";
 
 pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web) -> Result<HttpResponse, Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults));
+    let service = web.service();
     match *request.method() {
         Method::GET | Method::HEAD => {
             let health = service?.run(|engine| async move { Ok(engine.health().await) }).await?;

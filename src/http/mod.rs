@@ -67,6 +67,11 @@ impl Web {
         Self { service, described, clock, doors, ending: watch::Sender::new(false), refused }
     }
 
+    /// The service, where the settings are right.
+    fn service(&self) -> Result<&Service, Problem> {
+        self.service.as_ref().map_err(|faults| Problem::misconfigured(faults))
+    }
+
     /// Says that this process is about to end: it still answers, and tells load balancers and callers to go elsewhere.
     pub fn end(&self) {
         self.ending.send_replace(true);
@@ -133,9 +138,7 @@ async fn dispatch(request: HttpRequest, body: web::Payload, web: web::Data<Web>)
     };
     let answer = async {
         match segments[..] {
-            [] if [Method::GET, Method::HEAD].contains(request.method()) => Ok(alive()),
-            [] => Err(Problem::method("GET, HEAD")),
-            ["livez"] => probed(&request, Ok(())),
+            [] | ["livez"] => probed(&request, Ok(())),
             ["readyz"] => probed(&request, ready(&web)),
             ["metrics"] if !web.doors.are_the_hosts() => {
                 web.doors.enter(&request, Door::Pushes, &*web.clock).await?;
@@ -228,16 +231,19 @@ fn is_event_grid_handshake(request: &HttpRequest) -> bool {
 
 /// The answer to a load balancer's or an orchestrator's question.
 fn probed(request: &HttpRequest, state: Result<(), Problem>) -> Result<HttpResponse, Problem> {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(Problem::method("GET, HEAD"));
-    }
-    state.map(|()| alive())
+    only_reads(request).and(state).map(|()| alive())
+}
+
+/// Whether a request wants to read: nothing else can be done there.
+fn only_reads(request: &HttpRequest) -> Result<(), Problem> {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if reads { Ok(()) } else { Err(Problem::method("GET, HEAD")) }
 }
 
 /// Whether new callers should be sent here: settings are right, storage was reached since the start, and the end is not near.
 /// Storage that goes away later changes nothing: it would be away for every other process too.
 fn ready(web: &Web) -> Result<(), Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     let not = |why: &str| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why));
     if web.is_ending() {
         not("This process is about to end.")

@@ -1,4 +1,5 @@
 //! The description of the operators' interface, made from the documents' own types.
+#![expect(dead_code, reason = "most of what stands here carries the description, and is neither made nor called")]
 
 use std::sync::LazyLock;
 
@@ -36,7 +37,6 @@ struct Description;
 /// What `GET /api/pushes` finds.
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "carries the description")]
 enum Found {
     /// A page of pushes.
     List(List),
@@ -47,7 +47,6 @@ enum Found {
 /// What clients push along with images.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "carries the description")]
 enum Companions {
     /// Listed like all others.
     All,
@@ -60,7 +59,6 @@ enum Companions {
 /// What is waited for.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "carries the description")]
 enum Until {
     /// The push has settled, as whatever.
     Settled,
@@ -71,7 +69,6 @@ enum Until {
 /// What happened in the registry.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "carries the description")]
 enum Action {
     /// An image or an artifact was pushed.
     Push,
@@ -90,12 +87,10 @@ enum Action {
 #[schema(
     pattern = r"^(|[0-9]{1,6}(ms|s|m|h|d)|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$"
 )]
-#[expect(dead_code, reason = "carries the description")]
 struct When(String);
 
 /// How every call may be refused.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "carries the description")]
 enum Refused {
     /// The key is missing or wrong
     #[response(status = 401)]
@@ -152,7 +147,6 @@ impl utoipa::Modify for Keys {
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn pushes() {}
 
 /// Removes pushes that have settled and owe nothing, oldest first, as many as one call has time for.
@@ -166,7 +160,6 @@ fn pushes() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn remove() {}
 
 /// One push.
@@ -181,7 +174,6 @@ fn remove() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn push() {}
 
 /// Removes a push that has settled and owes nothing.
@@ -196,7 +188,6 @@ fn push() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn purge() {}
 
 /// Ends the wait of a push, as if its deadline were now.
@@ -210,7 +201,6 @@ fn purge() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn terminate() {}
 
 /// Sends notifications of a push now: again what was confirmed or given up, at once what is owed.
@@ -227,7 +217,6 @@ fn terminate() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn redeliver() {}
 
 /// Reports a region by hand: somebody looked, and the image is there. It is on record as such.
@@ -245,7 +234,6 @@ fn redeliver() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn report() {}
 
 /// The regions over a span of time, the one that needs somebody first.
@@ -262,5 +250,4 @@ fn report() {}
         Refused
     )
 )]
-#[expect(dead_code, reason = "carries the description")]
 fn regions() {}

@@ -4,13 +4,12 @@
 //! Guarantees: what a fragment was asked for is read by the code of the interface itself; no answer is kept by a browser, shown
 //! inside another page, or told to another one.
 
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::Problem;
-use super::pushes::filter::{self, Members, REGIONS_MEMBERS};
-use super::pushes::{self, find, listed};
-use super::{Web, query};
+use super::pushes::{self, filter, find, listed, summary};
+use super::{Web, only_reads, query};
 use crate::api::{Item, Push, Status};
 use crate::page;
 use crate::page::confirm::{Deed, Question};
@@ -26,9 +25,7 @@ const BESIDE_MAX: usize = 200;
 
 /// The page without any data.
 pub(super) fn shell(request: &HttpRequest) -> Result<HttpResponse, Problem> {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(Problem::method("GET, HEAD"));
-    }
+    only_reads(request)?;
     Ok(html(page::policy(), page::shell().to_owned()))
 }
 
@@ -46,14 +43,14 @@ fn html(policy: &'static str, text: String) -> HttpResponse {
 
 /// A view, or a question, for the page's script.
 pub(super) async fn fragment(request: &HttpRequest, view: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     let _place = pushes::place(&*web.clock).await?;
     let text = match view {
         ["list"] => list(request, service, web).await?,
         ["regions"] => regions(request, service, web).await?,
         ["push", id] => push(id, service, web).await?,
         ["confirm", id] => confirm(request, id, service, web).await?,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
+        _ => return Err(Problem::nothing_here()),
     };
     // Opened by itself it is a text without style, and nothing in it acts.
     Ok(html("default-src 'none'; frame-ancestors 'none'; sandbox", text))
@@ -83,7 +80,7 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
         }
         _ => Vec::new(),
     };
-    let day = day(service, web).await?;
+    let day = summary("", service, web).await?;
     Ok(Overview {
         now,
         filters: &filters,
@@ -96,16 +93,9 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
     .render())
 }
 
-/// The regions over the last 24 hours.
-async fn day(service: &Service, web: &Web) -> Result<std::sync::Arc<crate::api::Regions>, Problem> {
-    let (since, until, words) = Members::read("", REGIONS_MEMBERS)?.window(web.clock.now())?;
-    Ok(service.run(|engine| async move { engine.regions(&words, since, until).await }).await?)
-}
-
 async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<String, Problem> {
     let now = web.clock.now();
-    let (since, until, words) = Members::read(request.query_string(), REGIONS_MEMBERS)?.window(now)?;
-    let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
+    let regions = summary(request.query_string(), service, web).await?;
     let filters = Filters::read(request.query_string());
     // Commands for people name the registry of the newest push where none is set.
     let newest = listed(request, filter::search("limit=1", now)?, service).await?.pushes.pop();
@@ -115,7 +105,7 @@ async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<
 
 async fn push(id: &str, service: &Service, web: &Web) -> Result<String, Problem> {
     let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
-    let day = day(service, web).await?;
+    let day = summary("", service, web).await?;
     let receivers = receivers(&row, service, web).await?;
     let attempts_max = service.run(|engine| async move { Ok(engine.policy().schedule.len()) }).await? + 1;
     Ok(Detail { now: web.clock.now(), push: &Push::of(&row), day: &day, receivers: &receivers, attempts_max }.render())

@@ -17,7 +17,7 @@ pub(super) async fn handle(request: &HttpRequest, body: web::Payload, web: &Web)
     if *request.method() != Method::POST {
         return Err(Problem::method("POST"));
     }
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     let Body { bytes, place: _place } = read(body, limits::ENVELOPE_BYTES_MAX).await?;
     let text = envelope::read(&bytes).map_err(|why| {
         error!(why, "a queue-trigger call could not be read; the host will try it again");

@@ -157,7 +157,7 @@ impl HttpNotifier {
                 let (status, headers) = (response.status(), response.headers());
                 reply::result(settings.format, status, headers, &text, self.clock.now())
             }
-            Err(error) => reply::broken(&error.without_url(), self.options.attempt_timeout),
+            Err(error) => reply::broken(&error, self.options.attempt_timeout),
         }
     }
 

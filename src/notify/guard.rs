@@ -280,6 +280,8 @@ mod tests {
             literal(&Url::parse("http://[::ffff:169.254.169.254]/").unwrap()).unwrap().to_canonical().to_string(),
             "169.254.169.254"
         );
-        assert!(!is_loopback(&Url::parse("http://localhost.example.com/").unwrap()));
+        for url in ["http://localhost.example.com/", "http://127.0.0.1.example/", "http://10.0.0.1/"] {
+            assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
+        }
     }
 }

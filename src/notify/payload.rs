@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use chrono::SecondsFormat;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::chat;
+use crate::api::time;
 use crate::clock::Instant;
 use crate::limits;
 use crate::push::Region;
@@ -165,14 +165,14 @@ impl<'a> Data<'a> {
         let at = recovered.unwrap_or(settled.at);
         let then_missing = |region: &Region| notice != Notice::Recovered && settled.missing.contains(region);
         let known = |region: &Region| row.arrived.get(region).filter(|_| !then_missing(region));
-        let arrivals = row.regions.iter().filter_map(|r| Some((r, text(known(r)?.at)))).collect();
+        let arrivals = row.regions.iter().filter_map(|r| Some((r, time(known(r)?.at)))).collect();
         // A push that is everywhere misses nothing: a region without a report reported the same content before.
         let missing: Vec<&Region> = match notice {
             Notice::Replicated | Notice::Recovered => Vec::new(),
             Notice::TimedOut | Notice::Superseded => row.regions.iter().filter(|r| known(r).is_none()).collect(),
         };
         let before = row.before.iter().filter(|(region, _)| known(region).is_none());
-        let before = before.map(|(region, at)| (region, text(*at))).collect();
+        let before = before.map(|(region, at)| (region, time(*at))).collect();
         Some(Self {
             outcome: notice.word(),
             notice,
@@ -186,10 +186,10 @@ impl<'a> Data<'a> {
             arrivals,
             missing,
             reported_before: before,
-            opened: text(row.opened),
-            settled: text(settled.at),
-            recovered: recovered.map(text),
-            deadline: text(row.deadline),
+            opened: time(row.opened),
+            settled: time(settled.at),
+            recovered: recovered.map(time),
+            deadline: time(row.deadline),
             duration_ms: u64::try_from((at - row.opened).num_milliseconds()).unwrap_or(0),
             terminated: settled.terminated,
             push_id: row.id.to_string(),
@@ -213,11 +213,6 @@ impl<'a> Data<'a> {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds.
-fn text(at: Instant) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
 #[derive(Serialize)]
 struct Standard<'a> {
     r#type: String,
@@ -227,7 +222,7 @@ struct Standard<'a> {
 
 impl<'a> Standard<'a> {
     fn of(data: &'a Data<'a>) -> Self {
-        Self { r#type: format!("acr.{}", data.kind()), timestamp: text(data.at), data }
+        Self { r#type: format!("acr.{}", data.kind()), timestamp: time(data.at), data }
     }
 }
 
@@ -256,7 +251,7 @@ impl<'a> CloudEvent<'a> {
             source,
             r#type: format!("io.azurecr.{}", data.kind()),
             subject: row.subject.image(),
-            time: text(data.at),
+            time: time(data.at),
             datacontenttype: "application/json",
             data,
         }
@@ -282,7 +277,7 @@ struct ClientPayload<'a> {
 impl<'a> Dispatch<'a> {
     fn of(data: &'a Data<'a>, row: &Row) -> Self {
         let id = row.notification_id(data.notice);
-        let client_payload = ClientPayload { id, timestamp: text(data.at), data };
+        let client_payload = ClientPayload { id, timestamp: time(data.at), data };
         Self { event_type: data.kind().replace('.', "_"), client_payload }
     }
 }

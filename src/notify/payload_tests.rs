@@ -9,9 +9,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::push::arrival::Correlation;
-use crate::push::policy::Repeats;
-use crate::push::{Answer, Arrival, Change, Decision, Input, Phase, Policy, step};
+use crate::config::{self, Source};
+use crate::push::{Answer, Arrival, Change, Decision, Input, Phase, step};
 
 /// Odd spacing, long fractions, big numbers, members nobody knows: all of it must come out as it went in.
 const PAYLOAD: &str = r#"{ "id":"5f0c2a4e-93d1-4c55-8f0e-0d6a1b7c2e31","timestamp":"2026-11-22T10:00:00.123456789Z","action" : "push",
@@ -32,18 +31,8 @@ fn region(name: &str) -> Region {
 
 /// A push that came to this, from the webhooks and the deadline that lead there. `eastasia` reported the same image an hour before.
 fn row(notice: Notice) -> Row {
-    let regions = ["northeurope", "westus", "eastasia"].map(region);
-    let (rules, targets, schedule) = (Vec::new(), Vec::new(), Vec::new());
-    let (correlation, repeats) = (Correlation::Content, Repeats::New);
-    let policy = Policy {
-        regions: regions.into(),
-        timeout: Duration::from_secs(120),
-        correlation,
-        repeats,
-        rules,
-        targets,
-        schedule,
-    };
+    let settings = [("WebhookRegions", "northeurope,westus,eastasia"), ("WebhookTimeout", "PT2M")];
+    let policy = config::load(&Source::new(settings)).unwrap().policy;
     let arrival = |name: &str, seconds| {
         let arrival = Arrival::read(region(name), at(seconds), PAYLOAD.into(), None).unwrap();
         (Input::Arrival { arrival: Arc::new(arrival), spilled: false, earlier: false }, at(seconds))

@@ -3,7 +3,6 @@
 //! Guarantee: a reason is short, one line, and names neither URL nor user. Nothing that a receiver says is kept but the status
 //! and words from a list: whatever secret it repeats, in whatever spelling, is not among them.
 
-use std::error::Error;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -13,6 +12,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use super::payload::Format;
 use crate::clock::{self, Instant};
 use crate::limits;
+use crate::outgoing;
 use crate::push::AttemptResult;
 
 /// Whole replies that may be repeated: Slack's names of what is wrong with a webhook, which its status alone does not tell.
@@ -75,15 +75,8 @@ pub(super) fn broken(error: &reqwest::Error, limit: Duration) -> AttemptResult {
     if error.is_timeout() {
         return failed(format!("no complete answer within {} s", limit.as_secs_f32()));
     }
-    let mut cause: Option<&dyn Error> = error.source();
-    while let Some(deeper) = cause.and_then(Error::source) {
-        cause = Some(deeper);
-    }
     let what = if error.is_connect() { "cannot connect" } else { "the exchange broke off" };
-    failed(match cause {
-        Some(cause) => format!("{what}: {}", one_line(own_words(&cause.to_string()))),
-        None => what.to_owned(),
-    })
+    failed(format!("{what}: {}", one_line(own_words(&outgoing::cause(error)))))
 }
 
 /// What the libraries say of a failure themselves: what follows a `;` or `(` may be the other side's, such as the names in its

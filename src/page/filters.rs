@@ -4,19 +4,10 @@
 use maud::{Markup, html};
 
 use super::words;
+use crate::api;
 
 /// Members that the form shows, and where a list begins; the others are sent along.
 const FIELDS: [&str; 7] = ["repository", "tag", "status", "region", "since", "companions", "cursor"];
-const STATUSES: [(&str, &str); 8] = [
-    ("", "any"),
-    ("waiting", "waiting"),
-    ("timed_out", "timed out"),
-    ("recovered", "recovered"),
-    ("superseded", "superseded"),
-    ("replicated", "replicated"),
-    ("owing", "owing"),
-    ("exhausted", "exhausted"),
-];
 const SPANS: [(&str, &str); 6] =
     [("", "ever"), ("1h", "1 hour"), ("24h", "24 hours"), ("3d", "3 days"), ("7d", "7 days"), ("30d", "30 days")];
 
@@ -89,6 +80,9 @@ impl Filters {
 
     /// The form; `regions` are those to choose from.
     pub(super) fn form(&self, regions: &[&str]) -> Markup {
+        let spoken = api::STATUSES.map(words::spoken);
+        let statuses = api::STATUSES.into_iter().zip(spoken.iter().map(String::as_str));
+        let statuses: Vec<_> = [("", "any")].into_iter().chain(statuses).collect();
         let regions = [("", "any")].into_iter().chain(regions.iter().map(|region| (*region, *region)));
         html! {
             form.filters method="get" role="search" aria-label="Filter pushes" data-part="filters" {
@@ -100,7 +94,7 @@ impl Filters {
                     input name="tag" type="search" value=(self.get("tag")) placeholder="1.4.*" autocomplete="off"
                         spellcheck="false";
                 }
-                label { "Status" (choice("status", &STATUSES, self.get("status"))) }
+                label { "Status" (choice("status", &statuses, self.get("status"))) }
                 label { "Missing or late in" (choice("region", &regions.collect::<Vec<_>>(), self.get("region"))) }
                 label { "Since" (choice("since", &SPANS, self.get("since"))) }
                 button { "Filter" }

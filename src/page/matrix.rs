@@ -6,7 +6,9 @@
 use maud::{Markup, html};
 
 use super::words::{self, Form};
-use crate::api::{Condition, DeliveryState, Item, Notification, RegionReport, RegionSummary, Regions, State, Status};
+use crate::api::{
+    self, Condition, DeliveryState, Item, Notification, RegionReport, RegionSummary, Regions, State, Status,
+};
 use crate::clock::Instant;
 
 /// More regions than this are no columns any more.
@@ -192,7 +194,7 @@ impl Frame<'_> {
                 th scope="row" role="rowheader" {
                     a href=(address) { @if image.is_some() { (name_along(status)) } @else { (words::foreign(&status.image)) } }
                     small {
-                        code { (words::foreign(&words::short_digest(&status.digest))) } " · "
+                        code { (words::foreign(&api::digits(&status.digest))) } " · "
                         @if let Some(image) = image { "along with " (words::foreign(&image.status.image)) }
                         @else { (words::time(&push.created_time, Form::Short, self.now)) " · " (words::ago(&push.created_time)) }
                         @if status.action != "push" { " · " (words::foreign(&status.action)) }
@@ -283,8 +285,7 @@ fn outcome(push: &Item) -> Markup {
     let status = &push.status;
     let regions = status.regions.len();
     let in_time = status.regions.values().filter(|r| r.arrived.is_some() && !r.late).count();
-    let took =
-        |end: &Option<String>| words::span(end.as_deref().map_or(0, |end| words::between(&push.created_time, end)));
+    let took = |end: &Option<String>| words::took(&push.created_time, end.as_deref());
     html! {
         (state(status.state))
         small {

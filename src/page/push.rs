@@ -126,9 +126,6 @@ impl Detail<'_> {
             @if have == 0 { "No region has it." } @else { (words::count(have, "region has", "regions have")) " it"
                 @if let Some(last) = last { " since " (words::time(last, Form::Short, self.now)) } "." }
         };
-        let took = |end: &Option<String>| {
-            words::span(end.as_deref().map_or(0, |end| words::between(&self.push.created_time, end)))
-        };
         let ended = self.push.output.as_ref().is_some_and(|output| output.terminated);
         let of = |severity, bold, rest| Verdict::new(severity, "", bold, rest);
         let mut all = vec![match status.state {
@@ -150,7 +147,7 @@ impl Detail<'_> {
             ),
             State::Recovered => of(
                 Severity::Warn,
-                html! { "Everywhere at last, after " (took(&status.recovered)) "." },
+                html! { "Everywhere at last, after " (words::took(&self.push.created_time, status.recovered.as_deref())) "." },
                 html! { "It had timed out without "
                 (words::names(self.push.output.as_ref().map_or(&[][..], |o| &o.missing), 5)) "." },
             ),

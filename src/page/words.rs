@@ -30,6 +30,11 @@ pub(super) fn span(ms: i64) -> String {
     if ms < 59_950 { lag(ms) } else { units(ms, 2) }
 }
 
+/// How long something took that ended, if it has, at an instant of a document.
+pub(super) fn took(from: &str, end: Option<&str>) -> String {
+    span(end.map_or(0, |end| between(from, end)))
+}
+
 fn units(ms: i64, most: usize) -> String {
     let seconds = (ms + 500) / 1000;
     let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
@@ -119,12 +124,6 @@ pub(super) fn foreign(text: &str) -> Markup {
             (rest)
         }
     }
-}
-
-/// The digits by which people know a digest.
-pub(super) fn short_digest(digest: &str) -> String {
-    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
-    digits.chars().take(12).collect()
 }
 
 /// A state's name in words.

@@ -102,7 +102,7 @@ fn claim(target: &str) -> Claim {
 
 fn settings(json: &str) -> Vec<TargetSettings> {
     let mut faults = Vec::new();
-    let targets = targets(&Source::new([("WebhookTargets".to_owned(), json.to_owned())]), &mut faults);
+    let targets = targets(&Source::new([("WebhookTargets", json)]), &mut faults);
     assert_eq!(faults, []);
     targets
 }

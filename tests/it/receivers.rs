@@ -93,7 +93,7 @@ async fn sent(receiver: &Receiver, format: &str, row: &Row, notice: Notice) -> R
     let headers: BTreeMap<_, _> = receiver.headers.iter().copied().collect();
     let target = json!([{ "name": "t", "url": url, "format": format, "headers": headers }]).to_string();
     let mut faults = Vec::new();
-    let targets = targets(&Source::new([("WebhookTargets".to_owned(), target)]), &mut faults);
+    let targets = targets(&Source::new([("WebhookTargets", target)]), &mut faults);
     assert_eq!(faults, []);
     let options = Options {
         attempt_timeout: Duration::from_secs(9),

@@ -135,7 +135,7 @@ pub(crate) fn storage_clock() -> Arc<StorageClock> {
 
 /// Opens the account of a connection string.
 pub(crate) fn open(connection_string: &str) -> Connection {
-    let source = Source::new([("AzureWebJobsStorage".to_owned(), connection_string.to_owned())]);
+    let source = Source::new([("AzureWebJobsStorage", connection_string)]);
     let mut faults = Vec::new();
     let account = account(&source, &mut faults);
     assert_eq!(faults, []);

@@ -97,7 +97,11 @@ impl Service {
             return (status, body.to_owned());
         }
         if start.starts_with("GET") {
-            return (200, json!({ "regions": REGIONS, "timeout": "2 minutes" }).to_string());
+            let health = json!({
+                "version": "1", "regions": REGIONS, "timeout": "2 minutes", "targets": [], "rows": { "status": "ok" },
+                "queue": { "status": "ok" },
+            });
+            return (200, health.to_string());
         }
         let region = target.split_once("region=").unwrap().1.to_owned();
         let body: Value = serde_json::from_slice(body).unwrap();
@@ -112,15 +116,28 @@ impl Service {
         *looks += 1;
         let came = |region: &&&str| self.posted.iter().any(|(r, body)| r == **region && body["target"]["tag"] == id);
         let missing: Vec<_> = REGIONS.iter().filter(|r| !came(r)).collect();
-        let regions: BTreeMap<_, _> =
-            REGIONS.iter().map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z") }))).collect();
-        let custom = json!({ "deadline": "2026-11-22T08:02:00Z", "regions": regions, "missing": missing });
-        if *looks < 2 || self.stuck {
-            return (202, json!({ "runtimeStatus": "Running", "customStatus": custom, "output": null }).to_string());
-        }
+        let regions: BTreeMap<_, _> = REGIONS
+            .iter()
+            .map(|r| (r, json!({ "arrived": came(&r).then_some("2026-11-22T08:00:00Z"), "late": false, "repeats": 0 })))
+            .collect();
+        let (now, deadline) = ("2026-11-22T08:00:00.000Z", "2026-11-22T08:02:00.000Z");
         let outcome = if missing.is_empty() { "replicated" } else { "timed_out" };
-        let output = json!({ "outcome": outcome, "durationMs": 3210 });
-        (200, json!({ "runtimeStatus": "Completed", "customStatus": custom, "output": output }).to_string())
+        let (status, state, runtime, output) = if *looks < 2 || self.stuck {
+            (202, "waiting", "Running", Value::Null)
+        } else {
+            let output = json!({ "outcome": outcome, "settled": deadline, "terminated": false, "missing": missing, "durationMs": 3210 });
+            (200, outcome, "Completed", output)
+        };
+        let custom = json!({
+            "state": state, "image": format!("r:{id}"), "registry": "", "repository": "r", "tag": id, "action": "push", "digest": "d",
+            "companion": false, "regions": regions, "unawaited": {}, "missing": missing, "deadline": deadline, "lagMs": 0,
+            "correlation": "content", "correlationKey": id, "round": 1,
+        });
+        let push = json!({
+            "instanceId": id, "runtimeStatus": runtime, "createdTime": now, "lastUpdatedTime": now, "input": null,
+            "customStatus": custom, "output": output,
+        });
+        (status, push.to_string())
     }
 }
 

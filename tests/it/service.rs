@@ -20,7 +20,7 @@ fn service() -> (Service, Runtime) {
 }
 
 fn service_on(runtime: &Runtime) -> Service {
-    let settings = config::load(&Source::new([("WebhookRegions".into(), "east,west".into())])).unwrap();
+    let settings = config::load(&Source::new([("WebhookRegions", "east,west")])).unwrap();
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     backends::service(settings, &backends::own(store, "memory".into()), runtime.handle().clone())
 }

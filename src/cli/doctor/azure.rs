@@ -1,7 +1,6 @@
 //! Asks Azure Resource Manager of the registry, its webhooks and the app.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -12,11 +11,11 @@ use super::AzureArgs;
 use crate::arm::app::{self, App, AppId};
 use crate::arm::deliveries::{self, Delivery};
 use crate::arm::plan::Set;
-use crate::arm::registry::{self, Id, Registry};
+use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, Webhook};
 use crate::arm::{Client as Arm, Error};
+use crate::cli::azure::RegistryName;
 use crate::cli::client::{Client, Connection};
-use crate::cli::{complain, printable, webhooks as command};
 use crate::clock::{self, Clock as _, Instant, SystemClock};
 use crate::config::Source;
 use crate::doctor::{self, Gap, Known, Ping, Registered, Sender};
@@ -34,9 +33,7 @@ const TO_READ: &str = "Check --registry, --subscription and `az account show`; a
 /// What is asked of Azure.
 pub(super) struct Azure {
     arm: Arm,
-    registry: Option<Result<Id, String>>,
-    subscription: Option<String>,
-    group: Option<String>,
+    registry: Option<RegistryName>,
     app: Option<AppId>,
     set: Set,
     expected: Known<Url>,
@@ -53,31 +50,16 @@ impl Azure {
         connection: Connection,
         environment: &Source,
     ) -> Result<Self, String> {
-        let registry = match &args.registry {
-            None => None,
-            Some(text) if text.starts_with('/') => {
-                if args.subscription.is_some() || args.resource_group.is_some() {
-                    return Err("--registry is an id, which names subscription and resource group already".into());
-                }
-                Some(Ok(text.parse::<Id>().map_err(|why| format!("--registry {why}"))?))
-            }
-            Some(text) => Some(Err(registry::name(text).map_err(|why| format!("--registry {why}"))?.to_owned())),
-        };
+        let registry = args.registry.as_deref().map(|text| args.access.registry(text)).transpose()?;
         if registry.is_none() && args.ping {
             return Err("--ping needs --registry".into());
         }
-        let of_the_registry = registry.as_ref().and_then(|id| Some(id.as_ref().ok()?.subscription.clone()));
-        let of_the_app = args.app.as_ref().map(|app| app.subscription().to_owned());
-        let subscription = of_the_registry.or_else(|| args.subscription.clone()).or(of_the_app);
-        let credential = command::credential(args.credential, args.client_id, subscription, environment)?;
-        let notice = |text: &str| complain(&printable(text));
-        let arm = Arm::new(args.cloud, args.arm_endpoint.as_ref(), credential, Arc::new(SystemClock), notice)
-            .map_err(|why| format!("--arm-endpoint: {why}"))?;
+        let of_the_app = args.app.as_ref().map(AppId::subscription);
+        let subscription = registry.as_ref().and_then(RegistryName::subscription).or(of_the_app);
+        let arm = args.access.client(subscription, environment)?;
         Ok(Self {
             arm,
             registry,
-            subscription: args.subscription,
-            group: args.resource_group,
             app: args.app,
             set,
             expected,
@@ -109,16 +91,7 @@ impl Azure {
             return Err(Gap::unasked("No --registry was given.", "Give the registry's name or its resource id."));
         };
         let gap = |error: Error| Gap::refused(error.to_string(), TO_READ);
-        let registry = in_time(until, async {
-            let id = match named {
-                Ok(id) => id.clone(),
-                Err(name) => {
-                    registry::find(&self.arm, name, self.subscription.as_deref(), self.group.as_deref()).await?
-                }
-            };
-            registry::read(&self.arm, &id).await
-        });
-        let registry = registry.await.map_err(gap)?;
+        let registry = in_time(until, named.read(&self.arm)).await.map_err(gap)?;
         let senders = self.senders(service, &registry, until).await;
         Ok(Registered { registry, set: self.set.clone(), senders, expected: self.expected.clone() })
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::told;
 use crate::config::storage as account;
 use crate::config::{self, Fault, Source};
-use crate::doctor::{Gap, Here, Known, Looked, Said};
+use crate::doctor::{Gap, Here, Known, Looked};
 use crate::store::azure::{Names, look};
 
 /// The file that `func` reads.
@@ -69,18 +69,7 @@ pub(super) fn settings(source: &Source) -> Known<Here> {
     }
     Ok(match config::load(source) {
         Err(faults) => Here::Faulty(faults.iter().map(ToString::to_string).collect()),
-        Ok(settings) => {
-            let described = settings.described;
-            Here::Good(Said {
-                regions: described.regions,
-                timeout: described.timeout,
-                correlation: described.correlation.to_owned(),
-                targets: described.targets,
-                rules: described.rules,
-                retention: described.retention,
-                warnings: settings.warnings,
-            })
-        }
+        Ok(settings) => Here::Good { described: Box::new(settings.described), warnings: settings.warnings },
     })
 }
 
@@ -101,14 +90,6 @@ pub(super) async fn storage(source: &Source) -> Known<Looked> {
     let names =
         told(Names::read(Path::new("."), source).map_err(|why| format!("TimeoutCheck/function.json {why}")), correct)?;
     let look = told(look::look(&account, &names).await, "Correct AzureWebJobsStorage.")?;
-    let silent = || Gap::unasked("The storage did not answer.", "See storage.read.");
-    Ok(Looked {
-        place: format!("{account}, queue {}, table {}", names.queue, names.table),
-        table: look.table.map_err(|why| why.to_string()),
-        queue: look.queue.map_err(|why| why.to_string()),
-        odd: look.odd.map_err(|why| why.to_string()),
-        poison: look.poison.map_err(|why| why.to_string()),
-        poison_name: names.poison,
-        ahead_ms: look.ahead_ms.ok_or_else(silent),
-    })
+    let place = format!("{account}, queue {}, table {}", names.queue, names.table);
+    Ok(Looked { place, poison_name: names.poison, look })
 }

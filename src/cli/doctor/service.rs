@@ -1,16 +1,16 @@
 //! Asks the service, and knocks at its receivers' doors.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Item, List, State};
+use crate::api::{Health, Item, List, State};
 use crate::cli::client::{Answer, Client, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
-use crate::doctor::{self, Answered, Connected, Gap, Health, Known, Pushes, Service};
+use crate::doctor::{self, Answered, Connected, Gap, Known, Pushes, Service};
+use crate::outgoing;
 
 /// Pushes of a page, and pages of a list.
 const PAGE: (&str, usize) = ("1000", 5);
@@ -119,16 +119,13 @@ pub(super) async fn receivers(answered: &Answered) -> Known<Vec<Connected>> {
 /// Why there is no connection. It asks for the head of `/`, with nothing of the receiver's own path, headers and secrets; whatever
 /// is answered, there is one.
 async fn knock(client: &reqwest::Client, url: &Url) -> Option<String> {
-    let error = client.head(url.clone()).send().await.err()?.without_url();
+    let error = client.head(url.clone()).send().await.err()?;
     // Connected, and not in the mood for a HEAD.
     if !error.is_connect() && !error.is_timeout() {
         return None;
     }
-    let mut root: &dyn std::error::Error = &error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    let late = format!("no connection within {} s", KNOCK_TIMEOUT.as_secs());
-    let why = if error.is_timeout() { late } else { error.source().map_or(late, |_| root.to_string()) };
-    Some(why)
+    Some(match error.is_timeout() {
+        true => format!("no connection within {} s", KNOCK_TIMEOUT.as_secs()),
+        false => outgoing::cause(&error),
+    })
 }

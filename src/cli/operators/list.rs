@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Common, Context, Trouble};
-use crate::api::{DeliveryState, Item, List};
+use crate::api::{self, DeliveryState, Item, List};
 use crate::cli::table::{self, cell, millis};
 
 pub(super) const HELP: &str = "\
@@ -28,16 +28,11 @@ const PAGE: usize = 200;
 /// Pushes that are shown when nobody says how many.
 const LIMIT: usize = 50;
 
-/// Digits of a digest that people compare.
-const DIGITS: usize = 12;
-
 /// Which pushes; what is left out does not matter.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Filter {
     /// Any of these, comma-separated
-    #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = [
-        "waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted",
-    ])]
+    #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = api::STATUSES)]
     status: Vec<String>,
     /// Pattern for the registry's login server
     #[arg(long)]
@@ -184,7 +179,7 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
     let row = |push: &Item| {
         let status = &push.status;
         let mut row = vec![
-            table::word(status.state),
+            status.state.word().to_owned(),
             table::image(&status.registry, &status.image),
             format!(
                 "{}/{}",
@@ -196,7 +191,7 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
             table::time(&push.created_time),
         ];
         if wide {
-            row.extend([millis(status.lag_ms), digits(&status.digest), cell(&push.instance_id)]);
+            row.extend([millis(status.lag_ms), cell(&api::digits(&status.digest)), cell(&push.instance_id)]);
         }
         row
     };
@@ -206,12 +201,6 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
 /// A text, or a dash.
 pub(super) fn or_none(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { cell(text) }
-}
-
-/// The beginning of a digest, without its algorithm.
-fn digits(digest: &str) -> String {
-    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
-    cell(&digits.chars().take(DIGITS).collect::<String>())
 }
 
 /// How far the notifications of a push are.

@@ -173,19 +173,16 @@ pub(super) fn main(command: Command, environment: Source) -> ExitCode {
         Command::Regions(args) => &args.common,
         Command::Completions { shell } => return completions(*shell),
     };
-    let mut screen = Screen::of_the_process();
     let mut connection = common.connection.clone();
     let client = match connection.complete(&environment).and_then(|()| Client::new(&connection)) {
         Ok(client) => client,
-        Err(why) => {
-            screen.error(&why);
-            return ExitCode::from(2);
-        }
+        Err(why) => return super::ended(2, &why),
     };
-    let mut context = Context { client, clock: Box::new(SystemClock), screen, environment, json: common.json };
+    let (screen, json) = (Screen::of_the_process(), common.json);
+    let mut context = Context { client, clock: Box::new(SystemClock), screen, environment, json };
     let ended = match super::runtime() {
         Ok(runtime) => runtime.block_on(run(command, &mut context)),
-        Err(error) => Err(Trouble { kind: Kind::Final, text: format!("No runtime could be started: {error}") }),
+        Err(text) => Err(Trouble { kind: Kind::Final, text }),
     };
     ended.unwrap_or_else(|trouble| {
         context.screen.error(&trouble.text);

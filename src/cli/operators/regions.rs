@@ -2,7 +2,7 @@
 
 use super::{Common, Context, Trouble};
 use crate::api::{Condition, RegionSummary, Regions};
-use crate::cli::table::{cell, maybe_time, millis, time};
+use crate::cli::table::{cell, maybe, millis, time};
 
 pub(super) const HELP: &str = "\
 `silent`: the newest settled push, or more of them, never reached the region. `slow`: one report in twenty was 10 s or more
@@ -67,7 +67,6 @@ fn row(summary: &RegionSummary) -> Vec<String> {
         Condition::Slow => "slow",
         Condition::Ok => "ok",
     };
-    let lag = |lag: Option<i64>| lag.map_or_else(|| "-".to_owned(), millis);
     vec![
         condition.to_owned(),
         cell(&summary.region),
@@ -76,9 +75,9 @@ fn row(summary: &RegionSummary) -> Vec<String> {
         summary.late.to_string(),
         summary.missing.to_string(),
         summary.waiting.to_string(),
-        maybe_time(summary.last_seen.as_deref()),
-        lag(summary.lag_p50_ms),
-        lag(summary.lag_p95_ms),
-        lag(summary.lag_max_ms),
+        maybe(summary.last_seen.as_deref(), time),
+        maybe(summary.lag_p50_ms, millis),
+        maybe(summary.lag_p95_ms, millis),
+        maybe(summary.lag_max_ms, millis),
     ]
 }

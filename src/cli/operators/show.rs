@@ -3,7 +3,7 @@
 use super::list::or_none;
 use super::{Context, Trouble};
 use crate::api::{DeliveryState, Notification, Push, RegionReport, Status};
-use crate::cli::table::{self, Look, cell, maybe_time, millis, time};
+use crate::cli::table::{self, Look, cell, maybe, millis, time};
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -102,8 +102,8 @@ fn region(name: &str, report: &RegionReport, status: &Status) -> Vec<String> {
     }
     vec![
         cell(name),
-        maybe_time(report.arrived.as_deref()),
-        report.lag_ms.map_or_else(|| "-".to_owned(), millis),
+        maybe(report.arrived.as_deref(), time),
+        maybe(report.lag_ms, millis),
         report.repeats.to_string(),
         remarks.join(", "),
     ]
@@ -115,9 +115,9 @@ fn notification(n: &Notification) -> Vec<String> {
             let next = n.not_before.as_deref().map(|at| format!("next {}", time(at))).unwrap_or_default();
             (next, n.last_error.clone().unwrap_or_default())
         }
-        DeliveryState::Confirmed => (maybe_time(n.at.as_deref()), n.status.map(|s| s.to_string()).unwrap_or_default()),
+        DeliveryState::Confirmed => (maybe(n.at.as_deref(), time), n.status.map(|s| s.to_string()).unwrap_or_default()),
         DeliveryState::Exhausted | DeliveryState::Overtaken => {
-            (maybe_time(n.at.as_deref()), n.reason.clone().unwrap_or_default())
+            (maybe(n.at.as_deref(), time), n.reason.clone().unwrap_or_default())
         }
     };
     vec![n.state.word().to_owned(), cell(&n.target), cell(&n.notice), n.attempts.to_string(), when, cell(&remarks)]

@@ -169,7 +169,7 @@ impl Wait<'_> {
 
     /// How many regions have reported, as far as is known.
     fn arrived(&self) -> usize {
-        self.seen.as_ref().map_or(0, |(push, _)| arrived(&push.custom_status))
+        self.seen.as_ref().map_or(0, |(push, _)| push.custom_status.arrived())
     }
 
     /// A call came to nothing: pauses, unless that is the end.
@@ -266,24 +266,17 @@ fn since(args: &Args, began: Instant) -> Option<String> {
     }
 }
 
-/// How many of the regions that a push waits for have reported.
-fn arrived(status: &Status) -> usize {
-    status.regions.values().filter(|region| region.arrived.is_some()).count()
-}
-
 /// How it ended, in words.
 fn words(status: &Status, args: &Args) -> String {
     let all = status.regions.len();
     match status.state {
-        State::Replicated => {
-            format!("Replicated: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
-        }
-        State::Recovered => {
-            format!("Recovered: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
+        State::Replicated | State::Recovered => {
+            let how = if status.state == State::Recovered { "Recovered" } else { "Replicated" };
+            format!("{how}: {all} of {all} regions have it, the last {} after the first.", millis(status.lag_ms))
         }
         State::Superseded => "Superseded: the tag carries another image by now.".to_owned(),
         State::Waiting | State::TimedOut => {
-            let (some, missing) = (arrived(status), status.missing.join(", "));
+            let (some, missing) = (status.arrived(), status.missing.join(", "));
             format!(
                 "Not everywhere within {}: {some} of {all} regions have it, missing {missing}.",
                 timespan::words(args.timeout)

@@ -61,7 +61,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
         let look = context.look();
         let room = look.size.map_or(PUSHES, |(_, lines)| usize::from(lines).saturating_sub(LINES_BESIDE).max(1));
         let found = list::find(&args.filter, Some(room), context).await;
-        let now = time(context.clock.now());
+        let (now, is_lost) = (time(context.clock.now()), found.is_err());
         match found {
             Ok(found) if context.screen.is_terminal() => {
                 context.screen.redraw(&picture(&found.list.pushes, room, look, &now));
@@ -80,17 +80,11 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
             }
             Err(trouble) if trouble.kind != Kind::Passing => return Err(trouble),
             Err(trouble) if !lost => {
-                lost = true;
                 context.screen.note(&format!("{}; looking goes on.", trouble.text.trim_end_matches('.')));
-                context.clock.sleep(args.every).await;
-                continue;
             }
-            Err(_) => {
-                context.clock.sleep(args.every).await;
-                continue;
-            }
+            Err(_) => {}
         }
-        lost = false;
+        lost = is_lost;
         context.clock.sleep(args.every).await;
     }
     Ok(())

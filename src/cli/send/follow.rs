@@ -1,14 +1,13 @@
 //! Follows pushes by their status documents until each has settled, and says how each ended.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 
 use super::{Args, Push, Screen};
+use crate::api;
 use crate::cli::client::{Answer, Client};
-use crate::cli::table::span;
+use crate::cli::table::{millis, span};
 use crate::clock::{Clock, Instant, after, until};
 
 /// Pause between two rounds of looking.
@@ -20,38 +19,6 @@ const BEYOND_DEADLINE: Duration = Duration::from_secs(60);
 /// How long to look for a push whose status cannot be read.
 const UNSEEN: Duration = Duration::from_secs(120);
 
-/// A status document, as far as it is of use here; made to be read even if members are added or missing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Document {
-    runtime_status: String,
-    custom_status: Option<Custom>,
-    output: Option<Output>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Custom {
-    outcome: Option<String>,
-    deadline: Option<Instant>,
-    regions: BTreeMap<String, Reported>,
-    missing: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Reported {
-    arrived: Option<Instant>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Output {
-    outcome: Option<String>,
-    /// From the first webhook to settling.
-    duration_ms: Option<u64>,
-}
-
 /// What is known of a push.
 enum Seen {
     /// No status yet, and why.
@@ -59,7 +26,7 @@ enum Seen {
     /// Waiting.
     Running { arrived: usize, missing: Vec<String>, deadline: Option<Instant> },
     /// Over.
-    Settled { outcome: String, took: Option<Duration> },
+    Settled { outcome: String, took_ms: i64 },
 }
 
 /// Looks at all pushes until none is running; true when each ended as the scenario expects.
@@ -105,9 +72,8 @@ pub(super) async fn until_settled(
     let mut all_good = true;
     for (push, seen) in pushes.iter().zip(&seen) {
         let (words, outcome) = match seen {
-            Seen::Settled { outcome, took } => {
-                let took = took.map(|t| format!(" after {}", span(t))).unwrap_or_default();
-                (format!("{}{took}", outcome.replace('_', " ")), Some(outcome.as_str()))
+            Seen::Settled { outcome, took_ms } => {
+                (format!("{} after {}", outcome.replace('_', " "), millis(*took_ms)), Some(outcome.as_str()))
             }
             Seen::Running { missing, .. } => (format!("still waiting for {}", missing.join(", ")), None),
             Seen::Nothing(why) if push.status.is_some() => (format!("unknown: {why}"), None),
@@ -131,18 +97,16 @@ fn read(service: &Client, answer: &Answer) -> Result<Seen, String> {
         StatusCode::NOT_FOUND => return Ok(Seen::Nothing("the service does not know it (yet)".into())),
         other => return Ok(Seen::Nothing(format!("its status answers {}", other.as_u16()))),
     }
-    let Ok(document) = serde_json::from_str::<Document>(&answer.body) else {
+    let Ok(document) = answer.document::<api::Push>() else {
         return Ok(Seen::Nothing("its status is not the expected document".into()));
     };
-    let custom = document.custom_status.unwrap_or_default();
-    if document.runtime_status == "Running" {
-        let arrived = custom.regions.values().filter(|r| r.arrived.is_some()).count();
-        return Ok(Seen::Running { arrived, missing: custom.missing, deadline: custom.deadline });
-    }
-    let output = document.output.unwrap_or_default();
-    let outcome = output.outcome.or(custom.outcome);
-    let took = output.duration_ms.map(Duration::from_millis);
-    Ok(Seen::Settled { outcome: outcome.unwrap_or(document.runtime_status), took })
+    let status = document.custom_status;
+    Ok(match document.output {
+        None => {
+            Seen::Running { arrived: status.arrived(), missing: status.missing, deadline: status.deadline.parse().ok() }
+        }
+        Some(output) => Seen::Settled { outcome: output.outcome, took_ms: output.duration_ms },
+    })
 }
 
 impl Seen {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -76,26 +76,26 @@ impl Image {
 
     /// The webhook's body, sent at this instant. All regions of a push get the same id and digest.
     pub(super) fn body(&self, at: Instant) -> String {
-        let body = Body {
-            id: &self.id,
-            timestamp: format!("{}{:07}Z", at.format("%Y-%m-%dT%H:%M:%S."), at.timestamp_subsec_nanos() / 100),
-            action: "push",
-            target: Target {
-                media_type: "application/vnd.oci.image.manifest.v1+json",
-                size: 1571,
-                digest: &self.digest,
-                length: 1571,
-                repository: &self.repository,
-                tag: &self.tag,
+        json!({
+            "id": self.id,
+            "timestamp": format!("{}{:07}Z", at.format("%Y-%m-%dT%H:%M:%S."), at.timestamp_subsec_nanos() / 100),
+            "action": "push",
+            "target": {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "size": 1571,
+                "digest": self.digest,
+                "length": 1571,
+                "repository": self.repository,
+                "tag": self.tag,
             },
-            request: Request {
-                id: &self.request,
-                host: &self.registry,
-                method: "PUT",
-                useragent: "docker/27.3.1 go/go1.22.7",
+            "request": {
+                "id": self.request,
+                "host": self.registry,
+                "method": "PUT",
+                "useragent": "docker/27.3.1 go/go1.22.7",
             },
-        };
-        serde_json::to_string(&body).unwrap_or_default()
+        })
+        .to_string()
     }
 }
 
@@ -103,34 +103,6 @@ impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
     }
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    id: &'a str,
-    timestamp: String,
-    action: &'a str,
-    target: Target<'a>,
-    request: Request<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Target<'a> {
-    media_type: &'a str,
-    size: u32,
-    digest: &'a str,
-    length: u32,
-    repository: &'a str,
-    tag: &'a str,
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    id: &'a str,
-    host: &'a str,
-    method: &'a str,
-    useragent: &'a str,
 }
 
 /// A seed that differs from run to run.

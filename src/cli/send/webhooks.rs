@@ -5,15 +5,8 @@ use std::fmt;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use crate::api::Health;
 use crate::cli::client::{Client, said};
-
-/// What `GET` on ImagePush says, as far as it is of use here.
-#[derive(Debug, Deserialize)]
-pub(super) struct Health {
-    pub(super) regions: Vec<String>,
-    #[serde(default)]
-    pub(super) timeout: Option<String>,
-}
 
 /// The answer to one webhook.
 #[derive(Debug)]
@@ -49,7 +42,7 @@ pub(super) async fn health(service: &Client) -> Result<Health, String> {
     if answer.status != StatusCode::OK {
         return Err(service.refusal(&answer).text);
     }
-    let health: Health = serde_json::from_str(&answer.body).map_err(|_| {
+    let health: Health = answer.document().map_err(|_| {
         format!("{} does not say which regions it waits for; name them with --regions.", service.shown())
     })?;
     if health.regions.is_empty() {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
-use reqwest::Url;
+use clap::Subcommand;
 
-use crate::arm::Place;
+use crate::api::ACTIONS;
+use crate::cli::azure::Access;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -79,28 +79,8 @@ pub(super) struct PlaceArgs {
     /// The registry: its name, its login server, or its resource id
     #[arg(long)]
     pub(super) registry: String,
-    /// Subscription of the registry, id or name [default: all that you can see are searched]
-    #[arg(long)]
-    pub(super) subscription: Option<String>,
-    /// Resource group of the registry
-    #[arg(long, short = 'g')]
-    pub(super) resource_group: Option<String>,
-    /// How the webhooks' names begin, followed by the region; another one for each service that uses the registry
-    #[arg(long, default_value = "acrgw")]
-    pub(super) prefix: String,
-    /// Who asks: `cli` is the person signed in with `az login`, `managed-identity` the app this runs in; `auto` takes the
-    /// identity where there is one
-    #[arg(long, value_enum, default_value_t = Who::Auto)]
-    pub(super) credential: Who,
-    /// Client id of a user-assigned managed identity [default: AZURE_CLIENT_ID of the environment]
-    #[arg(long)]
-    pub(super) client_id: Option<String>,
-    /// Which Azure
-    #[arg(long, value_enum, default_value_t = Place::Public)]
-    pub(super) cloud: Place,
-    /// Address of Azure Resource Manager, if it is another one than the cloud's
-    #[arg(long)]
-    pub(super) arm_endpoint: Option<Url>,
+    #[command(flatten)]
+    pub(super) access: Access,
     /// Longest time for the whole command, such as 90s or 15m, without the time for your answer
     #[arg(long, default_value = "15m", value_parser = crate::config::timespan::with_unit)]
     pub(super) timeout: Duration,
@@ -127,27 +107,9 @@ pub(super) struct WantedArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) scope: String,
     /// What is reported, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "push")]
-    pub(super) actions: Vec<Action>,
+    #[arg(long, value_parser = ACTIONS, value_delimiter = ',', default_value = "push")]
+    pub(super) actions: Vec<String>,
     /// Delete the webhooks of regions where the registry has no replica any more; without it they are only shown
     #[arg(long)]
     pub(super) prune: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Who {
-    Auto,
-    Cli,
-    ManagedIdentity,
-}
-
-/// The registry's words.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(super) enum Action {
-    Push,
-    Delete,
-    Quarantine,
-    ChartPush,
-    ChartDelete,
 }

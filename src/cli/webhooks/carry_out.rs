@@ -28,16 +28,14 @@ pub(super) async fn all(
     });
     let (mut results, mut is_over) = (Vec::new(), false);
     for change in ordered {
-        if is_over {
-            let error = Some("not tried, since it would fail the same way".to_owned());
-            let result = Result { change: change.clone(), error };
-            said(&result.line());
-            results.push(result);
-            continue;
-        }
-        let done = one(client, registry, wanted, actual, change).await;
-        is_over = done.as_ref().is_err_and(Error::is_of_all_calls);
-        let result = Result { change: change.clone(), error: done.err().map(|error| error.to_string()) };
+        let error = if is_over {
+            Some("not tried, since it would fail the same way".to_owned())
+        } else {
+            let done = one(client, registry, wanted, actual, change).await;
+            is_over = done.as_ref().is_err_and(Error::is_of_all_calls);
+            done.err().map(|error| error.to_string())
+        };
+        let result = Result { change: change.clone(), error };
         said(&result.line());
         results.push(result);
     }

@@ -2,20 +2,17 @@
 //!
 //! Names, tags and messages come from strangers: none of them can move the cursor or begin a line of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn};
 use crate::arm::registry::{Registry, Replica};
 use crate::cli::printable;
-use crate::cli::screen::Output;
-
-/// Longest text of a stranger that is shown, in characters: a long URL.
-const SHOWN_CHARS_MAX: usize = 300;
+use crate::cli::screen::Screen;
+use crate::cli::table::{self, Look, cell};
 
 /// Most webhooks of others that are named.
 const OTHERS_MAX: usize = 10;
@@ -37,17 +34,18 @@ pub(super) struct Shown<'a> {
 impl Shown<'_> {
     /// Prints it; `template` is what is wanted, if not nothing, and `results` what was done, if anything could have been.
     pub(super) fn print(&self, template: Option<&Template>, is_json: bool, results: Option<&[Result]>) {
-        line(&if is_json { format!("{:#}", self.json(results)) } else { self.text(template) });
+        let text = if is_json { table::json(&format!("{:#}", self.json(results))) } else { self.text(template) };
+        Screen::of_the_process().line(&text);
     }
 
     fn text(&self, template: Option<&Template>) -> String {
         let Registry { id, sku, home, replicas } = self.registry;
         let mut text = format!(
             "Registry {} ({}, subscription {}, resource group {})\n",
-            one_line(&id.name),
-            one_line(sku),
-            one_line(&id.subscription),
-            one_line(&id.group)
+            cell(&id.name),
+            cell(sku),
+            cell(&id.subscription),
+            cell(&id.group)
         );
         let others: Vec<String> = replicas.iter().filter(|replica| replica.region != *home).map(named).collect();
         text += &match others.len() {
@@ -61,20 +59,16 @@ impl Shown<'_> {
             text += &format!(
                 "Each region shall have one webhook, which sends to {}{and}region=<region>.\n\
                  The service there must wait for the same regions: WebhookRegions={}\n",
-                one_line(&url),
+                cell(&url),
                 regions.join(",")
             );
         }
-        let rows: Vec<&Change> =
-            self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. })).collect();
+        let ours = self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. }));
+        let rows: Vec<Vec<String>> = ours
+            .map(|change| vec![cell(&change.region), cell(&change.name), words(change, template.is_none())])
+            .collect();
         if !rows.is_empty() {
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_header(["REGION", "WEBHOOK", "WHAT WILL BE DONE"]);
-            for change in rows {
-                table.add_row([one_line(&change.region), one_line(&change.name), words(change, template.is_none())]);
-            }
-            let table = table.to_string();
-            let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
+            let lines = Look::PLAIN.lines(&["region", "webhook", "what will be done"], rows);
             text += &format!("\n{}\n\n", lines.join("\n"));
         }
         text += &self.others();
@@ -86,7 +80,7 @@ impl Shown<'_> {
     fn others(&self) -> String {
         let of = |tagged: bool| {
             let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { is_tagged: tagged });
-            named.map(|change| one_line(&change.name)).collect::<Vec<_>>()
+            named.map(|change| cell(&change.name)).collect::<Vec<_>>()
         };
         let mut text = String::new();
         for (names, why) in [
@@ -117,11 +111,10 @@ impl Shown<'_> {
         if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
     }
 
-    fn counts(&self) -> serde_json::Map<String, Value> {
-        let mut counts = serde_json::Map::new();
+    fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
         for change in self.changes {
-            let count = counts.entry(action(&change.kind)).or_insert(json!(0));
-            *count = json!(count.as_u64().unwrap_or(0) + 1);
+            *counts.entry(action(&change.kind)).or_default() += 1;
         }
         counts
     }
@@ -168,7 +161,7 @@ fn words(change: &Change, is_removal: bool) -> String {
         }
         Kind::Replace { location } => format!(
             "replace: it is in {}, which cannot be changed\n(deleted and made anew; a push in that moment is not reported)",
-            one_line(location)
+            cell(location)
         ),
         Kind::Delete if is_removal => "delete".into(),
         Kind::Delete => "delete: the registry has no replica there".into(),
@@ -185,18 +178,18 @@ fn words(change: &Change, is_removal: bool) -> String {
 }
 
 fn difference(difference: &Difference) -> String {
-    let all = |scope: &str| if scope.is_empty() { "all images".to_owned() } else { one_line(scope) };
+    let all = |scope: &str| if scope.is_empty() { "all images".to_owned() } else { cell(scope) };
     let list = |actions: &BTreeSet<String>| {
-        let all: Vec<String> = actions.iter().map(|action| one_line(action)).collect();
+        let all: Vec<String> = actions.iter().map(|action| cell(action)).collect();
         if all.is_empty() { "nothing".into() } else { all.join(", ") }
     };
     match difference {
         Difference::Url { from, to } => {
-            format!("URL: from {}\n       to   {}", one_line(from), one_line(to))
+            format!("URL: from {}\n       to   {}", cell(from), cell(to))
         }
         Difference::UrlSecret => "key in the URL: is another one (neither is shown)".into(),
         Difference::Header(name, turn) => {
-            let name = one_line(name);
+            let name = cell(name);
             let is_key = name.eq_ignore_ascii_case(plan::KEY_HEADER);
             let what = if is_key { format!("key (header {name})") } else { format!("header {name}") };
             match turn {
@@ -208,8 +201,8 @@ fn difference(difference: &Difference) -> String {
         Difference::Unreadable => "URL and key: may differ; you may not read them".into(),
         Difference::Scope { from, to } => format!("scope: from {} to {}", all(from), all(to)),
         Difference::Actions { from, to } => format!("actions: from {} to {}", list(from), list(to)),
-        Difference::Status(from) => format!("status: from {} to enabled", one_line(from)),
-        Difference::State(from) => format!("state: from {} to complete", one_line(from)),
+        Difference::Status(from) => format!("status: from {} to enabled", cell(from)),
+        Difference::State(from) => format!("state: from {} to complete", cell(from)),
     }
 }
 
@@ -259,7 +252,7 @@ fn difference_json(difference: &Difference) -> Value {
 
 impl Result {
     pub(super) fn line(&self) -> String {
-        let (name, region) = (one_line(&self.change.name), one_line(&self.change.region));
+        let (name, region) = (cell(&self.change.name), cell(&self.change.region));
         match (&self.error, &self.change.kind) {
             (Some(error), _) => printable(&format!("{region}: {name} NOT DONE: {error}")),
             (None, Kind::Create { .. }) => format!("{region}: {name} created."),
@@ -293,21 +286,4 @@ pub(super) fn confirmed() -> bool {
     let _ = error.flush();
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
-}
-
-/// Prints lines.
-pub(super) fn line(text: &str) {
-    let mut out = Output::of_the_process();
-    let _ = writeln!(out, "{}", printable(text));
-    let _ = out.flush();
-}
-
-/// A stranger's text as one short line.
-fn one_line(text: &str) -> String {
-    let mut text: String = printable(text).chars().map(|c| if c == '\n' { '\u{fffd}' } else { c }).collect();
-    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

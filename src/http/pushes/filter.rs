@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::State;
+use crate::api::{STATUSES, State};
 use crate::clock::Instant;
 use crate::config::pattern::Bounded;
 use crate::config::timespan::with_unit;
@@ -24,21 +24,15 @@ pub(super) const LIST_MEMBERS: &[&str] =
 /// Members of the query for an image.
 pub(super) const IMAGE_MEMBERS: &[&str] = &["image", "wait", "for", "arrived", "action", "since"];
 
-/// Members of the query for the regions.
-pub(in crate::http) const REGIONS_MEMBERS: &[&str] = &["since", "until"];
-
-/// Words of the member `status`.
-const STATUSES: [&str; 7] = ["waiting", "replicated", "timed_out", "recovered", "superseded", "owing", "exhausted"];
-
 /// How far the regions look back when nothing is said.
 const WINDOW: &str = "24h";
 
 /// The members of a query, each known and at most once.
-pub(in crate::http) struct Members(Vec<(String, String)>);
+pub(super) struct Members(Vec<(String, String)>);
 
 impl Members {
     /// Reads a query.
-    pub(in crate::http) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let mut members: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let name = name.to_ascii_lowercase();
@@ -88,7 +82,7 @@ impl Members {
     }
 
     /// From when, until when, and the words for both.
-    pub(in crate::http) fn window(&self, now: Instant) -> Result<(Instant, Instant, String), Problem> {
+    pub(super) fn window(&self, now: Instant) -> Result<(Instant, Instant, String), Problem> {
         let since = match self.instant("since", now)? {
             Some(since) => since,
             None => with_unit(WINDOW).ok().map_or(now, |ago| now - ago),

@@ -10,11 +10,11 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::filter::{Members, REGIONS_MEMBERS};
+use self::filter::Members;
 use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, openapi, push_url, query};
-use crate::api::{Item, List, Operated, Purged, Push};
+use crate::api::{Item, List, Operated, Purged, Push, Regions};
 use crate::clock::{self, Clock};
 use crate::engine::Done;
 use crate::limits;
@@ -27,7 +27,7 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
     if let (["openapi.json"], &Method::GET) = (path, request.method()) {
         return Ok(openapi::answer());
     }
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     if let ([], &Method::GET) = (path, request.method())
         && !query(request, "image").is_empty()
     {
@@ -56,21 +56,24 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
             operate(request, id, Input::ByHand(region), service).await
         }
         ([_, "terminate" | "redeliver"] | [_, "regions", _], _) => Err(Problem::method("POST")),
-        _ => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")),
+        _ => Err(Problem::nothing_here()),
     }
 }
 
 /// Answers `GET /api/regions`.
 pub(super) async fn regions(request: &HttpRequest, web: &Web) -> Result<HttpResponse, Problem> {
-    let service = web.service.as_ref().map_err(|faults| Problem::misconfigured(faults))?;
+    let service = web.service()?;
     if *request.method() != Method::GET {
         return Err(Problem::method("GET"));
     }
     let _place = place(&*web.clock).await?;
-    let members = Members::read(request.query_string(), REGIONS_MEMBERS)?;
-    let (since, until, words) = members.window(web.clock.now())?;
-    let regions = service.run(|engine| async move { engine.regions(&words, since, until).await }).await?;
-    Ok(HttpResponse::Ok().json(&*regions))
+    Ok(HttpResponse::Ok().json(&*summary(request.query_string(), service, web).await?))
+}
+
+/// The regions over the span that a query asks for.
+pub(super) async fn summary(query: &str, service: &Service, web: &Web) -> Result<Arc<Regions>, Problem> {
+    let (since, until, words) = Members::read(query, &["since", "until"])?.window(web.clock.now())?;
+    Ok(service.run(|engine| async move { engine.regions(&words, since, until).await }).await?)
 }
 
 /// Places for calls that are worked on, of the whole process.

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::filter::{IMAGE_MEMBERS, Members};
 use super::{place, shown};
-use crate::api::State;
+use crate::api::{ACTIONS, State};
 use crate::clock::{self, Instant};
 use crate::http::Web;
 use crate::http::error::Problem;
@@ -26,9 +26,6 @@ use crate::store::Failure;
 
 /// Places for calls that wait, of the whole process.
 static WAITERS: Semaphore = Semaphore::const_new(limits::WAITERS_MAX);
-
-/// Registry's actions that a push may be of.
-const ACTIONS: [&str; 5] = ["push", "chart_push", "delete", "chart_delete", "quarantine"];
 
 /// What a caller wants to know.
 struct Wanted {

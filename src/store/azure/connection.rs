@@ -27,6 +27,7 @@ use super::transport::{Http, KINDS};
 use crate::clock::{self, Clock, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
 use crate::metrics::Requests;
+use crate::outgoing;
 use crate::store::Failure;
 
 /// Tries of one logical call.
@@ -116,6 +117,15 @@ impl Connection {
                 result => return result,
             }
         }
+    }
+
+    /// Makes something of `service` that is called `name`. One that exists, or is still being deleted, is no error: the next
+    /// request tells them apart.
+    pub(super) async fn create<T, F>(&self, service: &str, name: &str, call: impl FnMut() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        unless(service, self.retry(name, call).await, &[409]).map(drop)
     }
 
     /// Counts the tries of one logical call.
@@ -223,6 +233,33 @@ pub(crate) fn failure(service: &str, error: &azure_core::Error) -> Failure {
     }
 }
 
+/// What came of a call to `service`; `None` when it was answered with one of these.
+pub(super) fn unless<T>(service: &str, called: azure_core::Result<T>, these: &[u16]) -> Result<Option<T>, Failure> {
+    match called {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if status(&error).is_some_and(|status| these.contains(&status)) => Ok(None),
+        Err(error) => Err(failure(service, &error)),
+    }
+}
+
+/// Makes a call to `service`, and once more after `create` if what it is about was missing.
+pub(super) async fn creating<T, F, C>(
+    service: &str,
+    call: impl Fn() -> F,
+    create: impl FnOnce() -> C,
+) -> Result<T, Failure>
+where
+    F: Future<Output = azure_core::Result<T>>,
+    C: Future<Output = Result<(), Failure>>,
+{
+    let mut made = call().await;
+    if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
+        create().await?;
+        made = call().await;
+    }
+    made.map_err(|error| failure(service, &error))
+}
+
 /// A service's error code, cut to what a code can be.
 fn code(code: Option<&str>) -> String {
     match code {
@@ -233,18 +270,13 @@ fn code(code: Option<&str>) -> String {
 
 /// What went wrong with a connection, without the URL, whose query may be a secret.
 pub(super) fn connection_trouble(error: reqwest::Error) -> azure_core::Error {
-    let error = error.without_url();
     let kind = match (error.is_connect(), error.is_timeout()) {
         (true, true) => "no connection in time",
         (true, false) => "no connection",
         (false, true) => "no answer in time",
         (false, false) => "the connection broke",
     };
-    let mut root: &dyn std::error::Error = &error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    azure_core::Error::message(ErrorKind::Io, format!("{kind} ({root})"))
+    azure_core::Error::message(ErrorKind::Io, format!("{kind} ({})", outgoing::cause(&error)))
 }
 
 pub(super) fn io(words: &'static str) -> azure_core::Error {

@@ -39,14 +39,10 @@ pub(super) fn index_key(entry: &Entry) -> String {
     format!("{}-{}", index_time(entry.at), entry.push)
 }
 
-/// The part of it that is the instant.
+/// The part of it that is the instant. With a full stop behind it, it stands before the RowKeys of all entries that are older
+/// than the instant, and behind all others.
 pub(super) fn index_time(at: Instant) -> String {
     format!("{:017}", LAST_MILLISECOND - at.timestamp_millis())
-}
-
-/// What stands before the RowKeys of all entries that are older than an instant, and behind all others.
-pub(super) fn index_bound(at: Instant) -> String {
-    format!("{:017}", LAST_MILLISECOND - at.timestamp_millis() + 1)
 }
 
 /// What an index row says; `None` when it is not one of ours.
@@ -175,10 +171,15 @@ impl Stored {
         self.text("Text0").map(|_| self.joined("Text"))
     }
 
+    /// An entry of the time index.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        parse_index_key(self.row_key()?)
+    }
+
     /// What an entry of the time index says of a push that was opened.
     pub(super) fn opening(&self) -> Option<Opening> {
         let cursor = self.row_key()?.to_owned();
-        let Entry { at, push } = parse_index_key(&cursor)?;
+        let Entry { at, push } = self.entry()?;
         let subject = self.text("Subject0").and_then(|_| serde_json::from_str(&self.joined("Subject")).ok());
         Some(Opening { at, push, subject, cursor })
     }
@@ -252,7 +253,7 @@ mod tests {
             prop_assert_eq!(parse_index_key(&ka), Some(one.clone()));
             prop_assert_eq!(a.cmp(&b), kb.cmp(&ka), "newest first");
             prop_assert_eq!(a.cmp(&b), moment(one.at).cmp(&moment(other.at)));
-            prop_assert_eq!(a < b, index_bound(other.at) < ka);
+            prop_assert_eq!(a < b, format!("{}.", index_time(other.at)) < ka);
         }
 
         #[test]

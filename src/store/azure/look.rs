@@ -9,9 +9,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::join4;
 
 use super::Names;
-use super::connection::{Connection, failure, status};
+use super::connection::{Connection, unless};
 use super::message::Message;
-use super::queue::decode;
+use super::queue::{self, decode};
+use super::table;
 use crate::clock::{Clock as _, StorageClock, SystemClock};
 use crate::config::storage::Account;
 use crate::store::Failure;
@@ -20,7 +21,7 @@ use crate::store::Failure;
 const PEEKED: u8 = 32;
 
 /// What was seen.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// Whether there is the table.
     pub table: Result<bool, Failure>,
@@ -51,11 +52,11 @@ pub async fn look(account: &Account, names: &Names) -> Result<Look, Failure> {
             let mut pages = table.query().top(1).into_stream::<serde_json::Value>();
             async move { pages.next().await.transpose().map(|_| ()) }
         });
-        there("Table Storage", read.await).map(|found| found.is_some())
+        unless(table::SERVICE, read.await, &[404]).map(|found| found.is_some())
     };
     let peeked = async {
         let peek = connection.retry(&names.queue, || async { live.peek_messages().number_of_messages(PEEKED).await });
-        let texts = there("Queue Storage", peek.await)?.map(|peeked| peeked.messages).unwrap_or_default();
+        let texts = unless(queue::SERVICE, peek.await, &[404])?.map(|peeked| peeked.messages).unwrap_or_default();
         let now = clock.now();
         let (mut coded, mut foreign) = (0, 0);
         for message in texts {
@@ -76,14 +77,5 @@ pub async fn look(account: &Account, names: &Names) -> Result<Look, Failure> {
 
 async fn count(connection: &Connection, queue: &QueueClient) -> Result<Option<usize>, Failure> {
     let read = connection.retry(queue.queue_name(), || async { queue.get_metadata().await });
-    Ok(there("Queue Storage", read.await)?.map(|answer| answer.approximate_messages_count))
-}
-
-/// What was read, if it is there.
-fn there<T>(service: &str, read: azure_core::Result<T>) -> Result<Option<T>, Failure> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(error) if status(&error) == Some(404) => Ok(None),
-        Err(error) => Err(failure(service, &error)),
-    }
+    Ok(unless(queue::SERVICE, read.await, &[404])?.map(|answer| answer.approximate_messages_count))
 }

@@ -99,7 +99,7 @@ mod tests {
         std::fs::create_dir(root.path().join("TimeoutCheck")).unwrap();
         let text = format!(r#"{{"bindings":[{{"type":"http"}},{{"type":"queueTrigger"{binding}}}]}}"#);
         std::fs::write(root.path().join("TimeoutCheck/function.json"), text).unwrap();
-        Names::read(root.path(), &Source::new([("Slot".into(), "staging".into())]))
+        Names::read(root.path(), &Source::new([("Slot", "staging")]))
     }
 
     #[test]

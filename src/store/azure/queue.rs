@@ -22,12 +22,15 @@ use azure_storage_queues::{PopReceipt, PopReceiptClient, QueueClient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::connection::{self, Connection, FOREVER, status};
+use super::connection::{self, Connection, FOREVER, unless};
 use super::message::Message;
 use super::names::Names;
 use super::parts::{Failure, Handle, Inbox, Queue, Received};
 use crate::clock::Instant;
 use crate::limits;
+
+/// The service, for people.
+pub(super) const SERVICE: &str = "Queue Storage";
 
 /// Most messages of one receive.
 const PAGE_MAX: usize = 32;
@@ -62,26 +65,16 @@ impl TimerQueue {
         Ok(Handle { id: message.message_id, receipt: message.pop_receipt })
     }
 
-    /// Makes a call, and once more after creating the queue if that was missing.
+    /// Makes a call about `queue`, which is created when it is missing.
     async fn creating<T, F>(&self, queue: &QueueClient, call: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = azure_core::Result<T>>,
     {
-        let mut made = call().await;
-        if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
-            self.create(queue).await?;
-            made = call().await;
-        }
-        made.map_err(|error| failure(&error))
+        connection::creating(SERVICE, call, || self.create(queue)).await
     }
 
-    /// Creates a queue. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self, queue: &QueueClient) -> Result<(), Failure> {
-        match self.connection.retry(queue.queue_name(), || async { queue.create().await }).await {
-            Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(409) => Ok(()),
-            Err(error) => Err(failure(&error)),
-        }
+        self.connection.create(SERVICE, queue.queue_name(), || async { queue.create().await }).await
     }
 
     /// Up to `max` messages of `queue`, hidden for `lease`; `None` when the queue is missing. Not repeated: a lost answer
@@ -90,7 +83,7 @@ impl TimerQueue {
         let max = u8::try_from(max.clamp(1, PAGE_MAX)).unwrap_or(1);
         let lease = whole_seconds(lease).max(Duration::from_secs(1));
         let taken = queue.get_messages().number_of_messages(max).visibility_timeout(lease).await;
-        Ok(unless_gone(taken, &[404])?.map(|taken| taken.messages))
+        Ok(unless(SERVICE, taken, &[404])?.map(|taken| taken.messages))
     }
 
     /// New text and delay for a message; `None` when it is no longer ours.
@@ -104,19 +97,16 @@ impl TimerQueue {
         let message = holder(queue, handle);
         let update =
             self.connection.retry(&handle.receipt, || async { Ok(message.update(raw, delay).await?.pop_receipt) });
-        let receipt = unless_gone(update.await, STALE)?;
+        let receipt = unless(SERVICE, update.await, STALE)?;
         Ok(receipt.map(|receipt| Handle { id: handle.id.clone(), receipt }))
     }
 
     /// Deletes a message; one that is no longer ours is left alone.
     async fn delete(&self, queue: &QueueClient, handle: &Handle) -> Result<(), Failure> {
         let message = holder(queue, handle);
-        unless_gone(self.connection.retry(&handle.receipt, || async { message.delete().await }).await, STALE).map(drop)
+        let delete = self.connection.retry(&handle.receipt, || async { message.delete().await });
+        unless(SERVICE, delete.await, STALE).map(drop)
     }
-}
-
-fn failure(error: &azure_core::Error) -> Failure {
-    connection::failure("Queue Storage", error)
 }
 
 fn holder(queue: &QueueClient, handle: &Handle) -> PopReceiptClient {
@@ -125,15 +115,6 @@ fn holder(queue: &QueueClient, handle: &Handle) -> PopReceiptClient {
 
 /// A stale receipt is told as 400, a deleted message or queue as 404.
 const STALE: &[u16] = &[400, 404];
-
-/// What came of a call; `None` when it was answered with one of these.
-fn unless_gone<T>(called: azure_core::Result<T>, gone: &[u16]) -> Result<Option<T>, Failure> {
-    match called {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if status(&error).is_some_and(|status| gone.contains(&status)) => Ok(None),
-        Err(error) => Err(failure(&error)),
-    }
-}
 
 fn whole_seconds(delay: Duration) -> Duration {
     Duration::from_secs(delay.clamp(limits::TIMER_DELAY_MIN, limits::TIMER_DELAY_MAX).as_secs())
@@ -173,7 +154,7 @@ impl Queue for TimerQueue {
 
     async fn last_spill(&self) -> Result<Option<Instant>, Failure> {
         let read = self.connection.retry(SPILLED, || async { self.live.get_metadata().await });
-        Ok(unless_gone(read.await, &[404])?.and_then(|answer| {
+        Ok(unless(SERVICE, read.await, &[404])?.and_then(|answer| {
             let millis = std::str::from_utf8(answer.metadata.get(SPILLED)?.as_ref()).ok()?.parse().ok()?;
             Instant::from_timestamp_millis(millis)
         }))

@@ -27,17 +27,23 @@ use azure_data_tables::clients::{EntityClient, TableClient};
 use azure_data_tables::operations::QueryEntityResponse;
 use futures_util::StreamExt as _;
 
-use super::connection::{self, Connection, is_transient, status};
+use super::connection::{self, Connection, creating, is_transient, status, unless};
 use super::entity::{
-    self, Stored, entry_entity, index_bound, index_key, index_time, moment, note_entity, parse_index_key, record_key,
+    self, Stored, entry_entity, index_key, index_time, moment, note_entity, parse_index_key, record_key,
 };
 use super::parts::{Entry, Expected, Failure, Opening, Put, Record, Rows, Span, Version, Versioned};
 use crate::clock::Instant;
 use crate::push::names::half;
 use crate::push::{Key, PushId, Row, Subject};
 
+/// The service, for people.
+pub(super) const SERVICE: &str = "Table Storage";
+
 const INDEX: &str = "index";
 const NOTES: &str = "notes";
+
+/// The columns that say which row it is.
+const NAMES: &str = "PartitionKey,RowKey";
 
 /// Most rows of one page of the service.
 const PAGE_MAX: usize = 1000;
@@ -96,17 +102,31 @@ impl Table {
         Ok(found(read.await)?.into_iter().flatten().map(Stored::of_query).collect())
     }
 
-    /// Makes a call, and once more after creating the table if that was missing.
-    async fn creating<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = azure_core::Result<T>>,
-    {
-        let mut made = call().await;
-        if made.as_ref().is_err_and(|error| status(error) == Some(404)) {
-            self.create().await?;
-            made = call().await;
+    /// Up to `limit` rows of the time index within a span, from behind `cursor` on, and where the next page begins.
+    async fn walk(
+        &self,
+        span: Span,
+        select: Option<&'static str>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Stored>, Option<String>), Failure> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut filter = format!("PartitionKey eq '{INDEX}'");
+        // Later instants sort first. A full stop is the character after the hyphen.
+        if let Some(until) = span.until {
+            let _ = write!(filter, " and RowKey gt '{}.'", index_time(until));
         }
-        made.map_err(|error| failure(&error))
+        if let Some(since) = span.since {
+            let _ = write!(filter, " and RowKey lt '{}.'", index_time(since));
+        }
+        // Only a key of our own making is let into the filter.
+        if let Some(after) = cursor.filter(|c| parse_index_key(c).is_some()) {
+            let _ = write!(filter, " and RowKey gt '{after}'");
+        }
+        let mut found = self.query(filter, select, limit + 1).await?;
+        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
+        found.truncate(limit);
+        Ok((found, next))
     }
 
     /// Takes entries out of the index in one request: all, or none.
@@ -118,13 +138,8 @@ impl Table {
         sent.is_ok_and(|answer| answer.operation_responses.iter().all(|one| one.status_code.is_success()))
     }
 
-    /// Creates the table. One that exists, or is still being deleted, is no error: the next request tells them apart.
     async fn create(&self) -> Result<(), Failure> {
-        match self.connection.retry(&self.name, || async { self.table.create().await }).await {
-            Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(409) => Ok(()),
-            Err(error) => Err(failure(&error)),
-        }
+        self.connection.create(SERVICE, &self.name, || async { self.table.create().await }).await
     }
 
     /// One try of a write: over anything, insert, or replace against a version. Returns the new one.
@@ -183,16 +198,12 @@ impl Table {
 }
 
 fn failure(error: &azure_core::Error) -> Failure {
-    connection::failure("Table Storage", error)
+    connection::failure(SERVICE, error)
 }
 
 /// What was found, if anything: that a row is missing, or the whole table, is the same to a reader.
 fn found<T>(read: azure_core::Result<T>) -> Result<Option<T>, Failure> {
-    match read {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if status(&error) == Some(404) => Ok(None),
-        Err(error) => Err(failure(&error)),
-    }
+    unless(SERVICE, read, &[404])
 }
 
 fn versioned(stored: &Stored) -> Result<Versioned, Failure> {
@@ -271,7 +282,7 @@ impl Rows for Table {
         let key = index_key(entry);
         let body = entry_entity(INDEX, &key, subject);
         let write = || async { self.at(INDEX, &key).insert_or_merge(&body)?.await.map(drop) };
-        self.creating(|| self.connection.retry(&key, write)).await
+        creating(SERVICE, || self.connection.retry(&key, write), || self.create()).await
     }
 
     async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
@@ -288,21 +299,14 @@ impl Rows for Table {
     }
 
     async fn between(&self, (from, to): (Instant, Instant), limit: usize) -> Result<Vec<Entry>, Failure> {
-        let (newest, oldest) = (index_bound(to), index_bound(from));
-        let filter = format!("PartitionKey eq '{INDEX}' and RowKey ge '{newest}' and RowKey lt '{oldest}'");
-        let found = self.query(filter, Some("PartitionKey,RowKey"), limit.clamp(1, PAGE_MAX)).await?;
-        Ok(found.iter().filter_map(Stored::row_key).filter_map(parse_index_key).collect())
+        let span = Span { since: Some(from), until: Some(to) };
+        let (found, _) = self.walk(span, Some(NAMES), limit, None).await?;
+        Ok(found.iter().filter_map(Stored::entry).collect())
     }
 
     async fn entries(&self, limit: usize, cursor: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
-        let limit = limit.clamp(1, PAGE_MAX);
-        // Only a key of our own making is let into the filter.
-        let after = cursor.filter(|c| parse_index_key(c).is_some()).map(|c| format!(" and RowKey gt '{c}'"));
-        let filter = format!("PartitionKey eq '{INDEX}'{}", after.unwrap_or_default());
-        let found = self.query(filter, Some("PartitionKey,RowKey"), limit + 1).await?;
-        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
-        let keys = found.iter().take(limit).filter_map(Stored::row_key);
-        Ok((keys.filter_map(parse_index_key).collect(), next))
+        let (found, next) = self.walk(Span::default(), Some(NAMES), limit, cursor).await?;
+        Ok((found.iter().filter_map(Stored::entry).collect(), next))
     }
 
     async fn openings(
@@ -311,21 +315,8 @@ impl Rows for Table {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<(Vec<Opening>, Option<String>), Failure> {
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut filter = format!("PartitionKey eq '{INDEX}'");
-        // Later instants sort first. A full stop is the character after the hyphen.
-        if let Some(until) = span.until {
-            let _ = write!(filter, " and RowKey gt '{}.'", index_time(until));
-        }
-        if let Some(since) = span.since {
-            let _ = write!(filter, " and RowKey lt '{}.'", index_time(since));
-        }
-        if let Some(after) = cursor.filter(|c| parse_index_key(c).is_some()) {
-            let _ = write!(filter, " and RowKey gt '{after}'");
-        }
-        let found = self.query(filter, None, limit + 1).await?;
-        let next = found.get(limit - 1).filter(|_| found.len() > limit).and_then(Stored::row_key).map(str::to_owned);
-        Ok((found.iter().take(limit).filter_map(Stored::opening).collect(), next))
+        let (found, next) = self.walk(span, None, limit, cursor).await?;
+        Ok((found.iter().filter_map(Stored::opening).collect(), next))
     }
 
     async fn notes(&self, prefix: &str) -> Result<Vec<(String, String, Version)>, Failure> {
@@ -348,6 +339,6 @@ impl Rows for Table {
             let mut pages = query.into_stream::<serde_json::Value>();
             async move { pages.next().await.transpose().map(|_| ()) }
         };
-        self.creating(|| self.connection.retry(&self.name, probe)).await
+        creating(SERVICE, || self.connection.retry(&self.name, probe), || self.create()).await
     }
 }

@@ -11,7 +11,7 @@ use azure_core::{Body, HttpClient, Request, Response, StatusCode};
 use super::connection::{connection_trouble, io};
 use crate::clock::{Instant, StorageClock};
 use crate::metrics::{Answered, Requests};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{self, Outgoing};
 
 /// Time to connect. A replica of the service answers within milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,14 +90,14 @@ impl Http {
             .map_err(|_| azure_core::Error::message(ErrorKind::Other, "no such method"))?;
         let client = self.client.client().await.map_err(io)?;
         let sent = self.clock.base_now();
-        let mut outgoing = client.request(method, request.url().clone());
+        let mut sending = client.request(method, request.url().clone());
         for (name, value) in request.headers().iter() {
-            outgoing = outgoing.header(name.as_str(), value.as_str());
+            sending = sending.header(name.as_str(), value.as_str());
         }
         if let Body::Bytes(bytes) = request.body() {
-            outgoing = outgoing.body(bytes.clone());
+            sending = sending.body(bytes.clone());
         }
-        let mut answer = outgoing.send().await.map_err(connection_trouble)?;
+        let mut answer = sending.send().await.map_err(connection_trouble)?;
         let status = StatusCode::try_from(answer.status().as_u16()).map_err(|_| io("a status that does not exist"))?;
         let mut received = Headers::new();
         for (name, value) in answer.headers() {
@@ -110,13 +110,8 @@ impl Http {
         }
         fill_in(&mut received, request.headers());
         // Read here, so that a connection that breaks half-way is an I/O error like any other.
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(connection_trouble)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(io("the answer is too large"));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = outgoing::body(&mut answer, ANSWER_BYTES_MAX).await.map_err(connection_trouble)?;
+        let body = body.ok_or_else(|| io("the answer is too large"))?;
         let body = futures_util::stream::once(std::future::ready(Ok(body.into())));
         Ok(Response::new(status, received, Box::pin(body)))
     }

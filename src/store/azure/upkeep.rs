@@ -27,7 +27,7 @@ use super::apply::Looked;
 use super::fired::Core;
 use super::message::{Message, Upkeep};
 use super::parts::{Entry, Expected, Put, Ticket, Version};
-use super::{AzureStore, Failure};
+use super::{AzureStore, Failure, READS_AT_ONCE};
 use crate::clock::{self, Instant};
 use crate::limits;
 use crate::push::{PushId, Row};
@@ -45,9 +45,8 @@ const OVERDUE: Duration = Duration::from_secs(15);
 /// How much later than due upkeep's own timer counts as lost.
 const LOST: Duration = Duration::from_secs(20);
 
-/// Entries of one page, and rows read at the same time.
+/// Entries of one page.
 const PAGE: usize = 100;
-const READS_AT_ONCE: usize = 16;
 
 /// What is known between walks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
