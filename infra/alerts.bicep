@@ -23,9 +23,8 @@ var rules = [
     description: 'A push is not in all regions: some have not reported within WebhookTimeout.'
     query: '''
       AppTraces
-      | where Message has 'timed_out'
+      | where Message has 'a push is not in all regions'
       | extend line = parse_json(Message)
-      | where line.outcome == 'timed_out'
       | project TimeGenerated, push = line['push.id'], image = line.image, missing = line.missing
     '''
   }
@@ -110,7 +109,9 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = [
           }
         ]
       }
-      autoMitigate: true
+      // Not one alert that lasts while more goes wrong: each quarter of an hour with such lines is told anew.
+      autoMitigate: false
+      muteActionsDuration: 'PT15M'
       // A new workspace has no such table until the first line comes.
       skipQueryValidation: true
       actions: { actionGroups: empty(email) ? [] : [group.id] }

@@ -18,11 +18,15 @@ param webhookRegions string
 @description('Setting WebhookTimeout: how long a push waits for its regions, as days.hours:minutes:seconds. A bare number is days.')
 param webhookTimeout string = '0:02:00'
 
-@description('Setting WebhookTargets: the receivers, as JSON. Better a Key Vault reference than the text itself, since it holds secrets.')
+@description('Setting WebhookTargetUrl: the one receiver of a simple installation. For more, or one with a secret, webhookTargets.')
+@secure()
+param webhookTargetUrl string = ''
+
+@description('Setting WebhookTargets: the receivers, as JSON. A Key Vault reference rather than the text itself, which holds secrets; azd cannot pass the text, because of its quotes.')
 @secure()
 param webhookTargets string = ''
 
-@description('Further settings of docs/settings.md by name, such as {"WebhookRules": "[…]", "WebhookTargetUrl": "https://…"}. For secrets use Key Vault references.')
+@description('Further settings of docs/settings.md by name, such as {"WebhookRules": "[…]", "WebhookRetention": "7"}. For secrets use Key Vault references.')
 @secure()
 param furtherSettings object = {}
 
@@ -96,6 +100,7 @@ module app 'app.bicep' = {
     settings: union({
       WebhookRegions: webhookRegions
       WebhookTimeout: webhookTimeout
+      WebhookTargetUrl: webhookTargetUrl
       WebhookTargets: webhookTargets
     }, furtherSettings)
   }

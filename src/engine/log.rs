@@ -4,12 +4,13 @@ use tracing::{error, info, warn};
 
 use super::Engine;
 use crate::clock::{self, Instant};
-use crate::push::{Delivery, Did, Entry, Input, Row};
+use crate::push::{Delivery, Did, Entry, Input, Outcome, Row};
 use crate::store::Which;
 use crate::traces::Traces;
 
 impl Engine {
-    /// One line for each step that was taken, and one more for a notification that failed for the first time or for good.
+    /// One line for each step that was taken, and one more for a push that timed out, and for a notification that failed for the
+    /// first time or for good.
     pub(super) fn log(&self, which: &Which, input: &Input, did: &Did, row: Option<&Row>, began: Instant) {
         if let (Did::UnknownRegion, Input::Arrival { arrival, spilled, .. }) = (did, input) {
             // Of one that is refused, `http` tells: whoever sends many leaves few lines.
@@ -56,6 +57,9 @@ impl Engine {
             duration_ms = clock::until(began, self.clock.now()).as_millis(),
         );
         let Some(row) = row else { return };
+        if let Did::Settled(Outcome::TimedOut) = did {
+            warn!(push.id = %row.id, image = row.subject.image(), missing, "a push is not in all regions");
+        }
         if let Some(entry) = first_failure(input, did, row) {
             warn!(
                 push.id = %row.id, image = row.subject.image(), target = entry.target, notice = entry.notice.word(),

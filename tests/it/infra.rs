@@ -185,7 +185,7 @@ fn the_app_gets_settings_that_the_service_reads() {
             .find_map(|(line, _)| line.strip_prefix("webhookTimeout string = "))
             .and_then(|value| quoted(value).next().map(str::to_owned))
             .expect("a default"),
-        "WebhookTargets" => String::new(),
+        "WebhookTargetUrl" | "WebhookTargets" => String::new(),
         "AzureWebJobsStorage__accountName" => "gwh0123456789abc".to_owned(),
         "AzureWebJobsStorage__credential" => "managedidentity".to_owned(),
         "AzureWebJobsStorage__clientId" => "11111111-2222-3333-4444-555555555555".to_owned(),
