@@ -270,6 +270,23 @@ fn a_timer_acts_only_for_the_write_that_armed_it() {
 }
 
 #[test]
+fn a_deadline_that_is_handled_late_waits_for_what_is_on_the_queue() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    one.arrive("a", "d", 0);
+    // 1. The queue is away past the deadline, and with it perhaps the other region's webhook. 2. The timer comes first.
+    let fire = |at_ms: i64| {
+        let armed = timer(desk.armed.lock().unwrap().last().unwrap());
+        *one.clock.0.lock().unwrap() = at_ms;
+        let Some(Looked::Applied(applied)) = one.fire(&armed) else { panic!("in charge") };
+        applied.did
+    };
+    assert_eq!(fire(111_000), Did::Held);
+    // Nothing came: it is in vain once the time is over.
+    assert_eq!(fire(151_000), Did::Settled(Outcome::TimedOut));
+}
+
+#[test]
 fn an_arrival_has_its_turn_while_a_timer_waits_for_its_instant() {
     let desk = Arc::new(Desk::default());
     let one = process(&desk, 1);
