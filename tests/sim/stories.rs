@@ -490,6 +490,21 @@ fn a_reminder_of_a_write_on_its_way_stays() {
 }
 
 #[test]
+fn a_webhook_that_comes_twice_counts_for_one_round() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    // 1. The tag moves on while a region is missing, which reports all the same. 2. The tag comes back, and with it the next
+    // round, to which belongs what came after the move. 3. The region's webhook comes once more, from the queue.
+    one.arrive("a", "d", 0);
+    one.arrive("a", "e", 2);
+    assert_eq!(one.arrive("b", "d", 3).did, Did::Settled(Outcome::Replicated));
+    let once_more = arrival("b", "d", one.clock.now());
+    assert_eq!(one.arrive("a", "d", 4).did, Did::Opened);
+    assert_eq!(one.engine.arrive_late(once_more).now_or_never().unwrap().unwrap().did, Did::Duplicate);
+    assert_eq!(one.arrive("b", "d", 5).did, Did::Settled(Outcome::Replicated));
+}
+
+#[test]
 fn regions_at_the_same_instant_lose_no_write_to_each_other() {
     let desk = Arc::new(Desk::default());
     let one = process(&desk, 1);
