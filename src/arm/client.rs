@@ -1,5 +1,6 @@
 //! Calls to ARM: the address, the token, what is tried again, and the reading of answers.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::credential::{Credential, Tokens};
 use super::error::{Error, code_and_message};
+use super::secret;
 use crate::clock::Clock;
 use crate::notify::guard::is_loopback;
 use crate::outgoing::{self, Outgoing};
@@ -68,7 +70,8 @@ pub struct Client {
     http: Outgoing,
     clock: Arc<dyn Clock>,
     notice: Box<dyn Fn(&str) + Send + Sync>,
-    hidden: Mutex<Vec<String>>,
+    /// See [`secret::core`].
+    hidden: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -124,16 +127,12 @@ impl Client {
         })
     }
 
-    /// Keeps `secret` out of every error: ARM repeats in some what it was sent. What is shorter than 4 bytes
-    /// is no key, and would take words apart.
+    /// Keeps `secret` out of every error: ARM repeats in some what it was sent, in a spelling of its own. What has fewer than
+    /// 4 letters and digits is no key, and would stand in every sentence.
     pub fn hide(&self, secret: &str) {
-        if secret.len() >= HIDDEN_BYTES_MIN {
-            let encoded: String = reqwest::Url::parse_with_params("x:", [("", secret)]).map_or_else(
-                |_| String::new(),
-                |url| url.query().unwrap_or_default().trim_start_matches('=').to_owned(),
-            );
-            let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
-            hidden.extend([secret.to_owned(), encoded].into_iter().filter(|text| !text.is_empty()));
+        let core = secret::core(secret);
+        if core.len() >= HIDDEN_BYTES_MIN {
+            self.hidden.lock().unwrap_or_else(PoisonError::into_inner).insert(core);
         }
     }
 
@@ -287,12 +286,13 @@ impl Client {
         Err((refused, retry_after))
     }
 
-    /// `text` of ARM without what must not be shown.
-    pub(super) fn without_secrets(&self, mut text: String) -> String {
-        for hidden in self.hidden.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            text = text.replace(hidden.as_str(), "…");
-        }
-        text
+    /// `text` of ARM, or that it was left out: where something that must not be shown stands in it, in whatever spelling, the
+    /// place of its last byte is not known.
+    pub(super) fn without_secrets(&self, text: String) -> String {
+        let core = secret::core(&text);
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows = |hidden: &Vec<u8>| core.windows(hidden.len()).any(|part| part == hidden);
+        if hidden.iter().any(shows) { "(left out, since it repeats a key)".to_owned() } else { text }
     }
 
     fn lost(&self, call: &str, error: &reqwest::Error) -> Error {

@@ -92,7 +92,7 @@ impl Template {
     /// What must not be shown: the key, and what may be one in the URL.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
         let key = self.key.iter().map(|key| key.reveal().to_owned());
-        key.chain(self.url.query_pairs().map(|(_, value)| value.into_owned()))
+        key.chain(secrets(self.url.as_str()))
     }
 }
 
@@ -346,13 +346,30 @@ fn full_scope(scope: &str) -> String {
     if scope.is_empty() || scope.contains(':') { scope.to_owned() } else { format!("{scope}:latest") }
 }
 
-/// A URL as it may be shown: every value of its query but the region's may be a key.
+/// What may be a key in a URL: all of its query's values but the region's, a name that has no value, and what stands before
+/// the host and behind `#`; a text that is no URL as a whole.
+#[must_use]
+pub fn secrets(uri: &str) -> Vec<String> {
+    let Ok(url) = Url::parse(uri) else { return vec![uri.to_owned()] };
+    let pairs = url.query_pairs().filter(|(name, _)| name != "region");
+    let around = [url.username(), url.password().unwrap_or_default(), url.fragment().unwrap_or_default()];
+    pairs
+        .map(|(name, value)| if value.is_empty() { name } else { value }.into_owned())
+        .chain(around.map(str::to_owned))
+        .collect()
+}
+
+/// A URL as it may be shown: without [`secrets`].
 #[must_use]
 pub fn shown(uri: &str) -> String {
     let Ok(mut url) = Url::parse(uri) else { return "(no URL)".to_owned() };
     let pairs: Vec<String> = url
         .query_pairs()
-        .map(|(name, value)| if name == "region" { format!("region={value}") } else { format!("{name}=…") })
+        .map(|(name, value)| match (name.as_ref(), value.as_ref()) {
+            ("region", value) => format!("region={value}"),
+            (_, "") => "…".to_owned(),
+            (name, _) => format!("{name}=…"),
+        })
         .collect();
     url.set_query(None);
     url.set_fragment(None);

@@ -157,10 +157,9 @@ async fn what_is_no_answer_is_told() {
         arm.state().faults = vec![fault("GET", part, 1, 200, body)];
         run(&arm, "plan").await.must_be(1).says(words);
     }
-    // With what it was sent, key included: the runner checks that no output has it.
-    arm.state().faults =
-        vec![fault("PUT", "", 2, 400, json!({ "code": "Invalid", "message": format!("bad value {KEY}\u{1b}[2J") }))];
-    run(&arm, "apply --yes").await.must_be(1).says("(400 Invalid): bad value …\u{fffd}[2J");
+    let words = json!({ "code": "Invalid", "message": "bad value\u{1b}[2J" });
+    arm.state().faults = vec![fault("PUT", "", 2, 400, words)];
+    run(&arm, "apply --yes").await.must_be(1).says("(400 Invalid): bad value\u{fffd}[2J");
     // A name that is free in no region of ours, told without the outer `error`.
     arm.state().add("acrgwwesteurope", "northeurope", json!({}), "https://x.example");
     let webhook = arm.state().webhooks.remove("acrgwwesteurope").unwrap();
@@ -168,6 +167,33 @@ async fn what_is_no_answer_is_told() {
     arm.state().webhooks.insert("acrgwwesteurope".into(), webhook);
     arm.state().faults = vec![fault("GET", "/webhooks?", 1, 200, plan)];
     run(&arm, "apply --yes").await.must_be(1).says("409 InvalidResourceLocation").says("1 of 2 changes were not made");
+}
+
+/// ARM repeats what it was sent, in a spelling of its own: the runner checks that no output has a key.
+#[tokio::test]
+async fn a_key_is_hidden_in_every_spelling() {
+    let arm = Arm::start().await;
+    let coded = "https://app.example/api/ImagePush?code=k3y%2fcode%3d%3d";
+    let bare = "https://app.example/api/ImagePush?k3y-bare-word";
+    for (line, said) in [
+        ("apply --yes", format!("bad value {KEY}")),
+        ("apply --yes", r#"bad: {"x-functions-key":"k3y\u002BOf\/ImagePush\u003D="}"#.into()),
+        ("apply --yes", "bad: k3y%2bOf%252FImagePush%3D%3d".into()),
+        (&format!("apply --yes --url {coded}"), format!("bad serviceUri {coded}&region=westeurope")),
+        (&format!("apply --yes --url {coded}"), "bad code k3y/code==".into()),
+        (&format!("apply --yes --no-key --url {bare}"), format!("bad serviceUri {bare}&region=westeurope")),
+    ] {
+        arm.state().faults = vec![fault("PUT", "", 2, 400, json!({ "code": "Invalid", "message": said }))];
+        let ran = run(&arm, line).await.must_be(1).says("(400 Invalid): (left out, since it repeats a key)");
+        assert!(!ran.out.contains("k3y") && !ran.err.contains("k3y"), "{}{}", ran.out, ran.err);
+    }
+    // One that only ARM knew.
+    run(&arm, "apply --yes").await.must_be(0);
+    let old = "https://app.example/api/ImagePush?code=k3y%2dold&region=westeurope";
+    arm.state().webhooks.get_mut("acrgwwesteurope").unwrap().properties["serviceUri"] = json!(old);
+    arm.state().faults = vec![fault("PATCH", "", 1, 400, json!({ "message": format!("was {old}") }))];
+    let ran = run(&arm, "apply --yes").await.must_be(1).says("(left out, since it repeats a key)");
+    assert!(!ran.out.contains("old") && !ran.err.contains("old"), "{}{}", ran.out, ran.err);
 }
 
 #[tokio::test]
