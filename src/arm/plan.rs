@@ -1,6 +1,6 @@
 //! What has to be done so that each region of the registry has the webhook that is wanted: pure, without a call.
 //!
-//! Guarantees: a webhook that does not carry our tag is never changed or deleted, whatever its name; nor is one of another set.
+//! Guarantees: a webhook that does not carry the tag of its set is never changed or deleted, whatever its name.
 //! No secret is part of a change.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,8 @@ use super::secret::Secret;
 use super::webhooks::{Callback, Webhook};
 use crate::push::Region;
 
-/// Name and value of the tag that our webhooks carry.
-pub const TAG: (&str, &str) = ("managed-by", "acr-global-webhook");
+/// Name of the tag that our webhooks carry, and how its value begins; [`Set::tag`] is the whole of it.
+const TAG: (&str, &str) = ("managed-by", "acr-global-webhook/");
 
 /// Header of a webhook that the Functions host takes its key from.
 pub const KEY_HEADER: &str = "x-functions-key";
@@ -21,7 +21,7 @@ pub const KEY_HEADER: &str = "x-functions-key";
 /// Longest name of a webhook, in bytes.
 const NAME_BYTES_MAX: usize = 50;
 
-/// The webhooks of one service: those with our tag that are called by its prefix and a region.
+/// The webhooks of one service: those whose tag names its prefix, and that are called by it and a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set(String);
 
@@ -44,6 +44,23 @@ impl Set {
         &self.0
     }
 
+    /// Name and value of the tag that they carry. Their names alone do not tell two sets apart: `acrgw` with the region
+    /// northcentralus is `acrgwnorth` with centralus.
+    #[must_use]
+    pub fn tag(&self) -> (&'static str, String) {
+        (TAG.0, format!("{}{}", TAG.1, self.0.to_ascii_lowercase()))
+    }
+
+    /// The tags of a webhook that is made, beside those that somebody else gave to the one before it.
+    #[must_use]
+    pub fn tags(&self, before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let (name, value) = self.tag();
+        let mut tags = before.clone();
+        tags.retain(|other, _| !other.eq_ignore_ascii_case(name));
+        tags.insert(name.to_owned(), value);
+        tags
+    }
+
     /// The name of the webhook for `region`.
     #[must_use]
     pub fn name(&self, region: &Region) -> String {
@@ -52,27 +69,23 @@ impl Set {
         name
     }
 
-    /// Whether the webhook is one of this set: it has our tag, and its name ends in its own region or in one of the registry's.
-    /// Names of sets whose prefixes begin alike are told apart by that.
+    /// Whether the webhook is one of this set: it has its tag, and its name ends in its own region or in one of the registry's.
+    /// Tags are copied along with a webhook, hence the name.
     #[must_use]
     pub fn has(&self, webhook: &Webhook, registry: &Registry) -> bool {
         let own = Region::parse(&webhook.location).ok();
         let mut regions = registry.regions().chain(&own);
-        is_tagged(webhook) && regions.any(|region| self.name(region).eq_ignore_ascii_case(&webhook.name))
+        tag_of(webhook) == Some(&self.tag().1)
+            && regions.any(|region| self.name(region).eq_ignore_ascii_case(&webhook.name))
     }
 }
 
-fn is_tagged(webhook: &Webhook) -> bool {
-    webhook.tags.iter().any(|(name, value)| name.eq_ignore_ascii_case(TAG.0) && value == TAG.1)
+fn tag_of(webhook: &Webhook) -> Option<&String> {
+    webhook.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(TAG.0)).map(|(_, value)| value)
 }
 
-/// The tags of a webhook that is made, beside those that somebody else gave to the one before it.
-#[must_use]
-pub fn tags(before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut tags = before.clone();
-    tags.retain(|name, _| !name.eq_ignore_ascii_case(TAG.0));
-    tags.insert(TAG.0.to_owned(), TAG.1.to_owned());
-    tags
+fn is_tagged(webhook: &Webhook) -> bool {
+    tag_of(webhook).is_some_and(|value| value.starts_with(TAG.1))
 }
 
 /// What is wanted of all webhooks alike.
@@ -259,7 +272,7 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
     let each = wanted.iter().map(|one| {
         let kind = match named(&one.name) {
             None => Kind::Create { waits: one.waits },
-            Some(webhook) if !is_tagged(webhook) => Kind::Taken,
+            Some(webhook) if !set.has(webhook, registry) => Kind::Taken,
             Some(webhook) if webhook.location != one.region.as_str() => {
                 Kind::Replace { location: webhook.location.clone() }
             }

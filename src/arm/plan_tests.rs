@@ -33,7 +33,7 @@ fn good(region: &str) -> Webhook {
     Webhook {
         name: wanted.name,
         location: region.into(),
-        tags: tags(&BTreeMap::new()),
+        tags: set().tags(&BTreeMap::new()),
         status: "enabled".into(),
         scope: wanted.scope,
         actions: wanted.actions,
@@ -170,8 +170,10 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
         (but("e", untagged), Kind::Taken),
         (but("e", |w| w.tags = [("managed-by".to_owned(), "terraform".to_owned())].into()), Kind::Taken),
         // Tag names have no case, values do.
-        (but("e", |w| w.tags = [("Managed-By".to_owned(), TAG.1.to_owned())].into()), Kind::Unchanged),
-        (but("e", |w| w.tags = [(TAG.0.to_owned(), TAG.1.to_uppercase())].into()), Kind::Taken),
+        (but("e", |w| w.tags = [("Managed-By".to_owned(), set().tag().1)].into()), Kind::Unchanged),
+        (but("e", |w| w.tags = [(TAG.0.to_owned(), set().tag().1.to_uppercase())].into()), Kind::Taken),
+        // Another set's, by another prefix and another region.
+        (but("e", |w| w.tags = Set::of("acrgwx").unwrap().tags(&w.tags)), Kind::Taken),
         // Ours, and where it cannot stay.
         (but("e", |w| w.location = "w".into()), Kind::Replace { location: "w".into() }),
     ];
@@ -223,7 +225,7 @@ fn names_fit_the_registrys_rules() {
 
 #[test]
 fn somebody_elses_tags_stay_when_a_webhook_is_made_anew() {
-    let before = [("cost".to_owned(), "7".to_owned()), ("Managed-By".to_owned(), TAG.1.to_owned())].into();
-    let after: BTreeMap<_, _> = [("cost".into(), "7".into()), (TAG.0.into(), TAG.1.into())].into();
-    assert_eq!(tags(&before), after);
+    let before = [("cost".to_owned(), "7".to_owned()), ("Managed-By".to_owned(), "x".to_owned())].into();
+    let ours = ("managed-by".into(), "acr-global-webhook/acrgw".into());
+    assert_eq!(set().tags(&before), [("cost".into(), "7".into()), ours].into());
 }

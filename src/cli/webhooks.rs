@@ -127,7 +127,7 @@ impl Task {
         let (wanted, is_json) = (self.wanted(&registry), self.json);
         let results = self
             .in_time(async {
-                Ok(carry_out::all(&self.client, &registry, &wanted, &actual, &changes, |line| {
+                Ok(carry_out::all(&self.client, &registry, &self.set, &wanted, &actual, &changes, |line| {
                     if is_json { complain(line) } else { Screen::of_the_process().line(line) }
                 })
                 .await)

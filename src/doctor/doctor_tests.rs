@@ -51,7 +51,7 @@ fn sender(location: &str) -> Sender {
     let webhook = Webhook {
         name: format!("acrgw{location}"),
         location: location.into(),
-        tags: BTreeMap::from([("managed-by".into(), "acr-global-webhook".into())]),
+        tags: BTreeMap::from([("managed-by".into(), "acr-global-webhook/acrgw".into())]),
         status: "enabled".into(),
         scope: String::new(),
         actions: ["push".to_owned()].into(),

@@ -76,7 +76,7 @@ fn is_good(webhook: &Webhook, region: &str) {
         "status": "enabled", "scope": "", "actions": ["push"] });
     assert_eq!((webhook.location.as_str(), webhook.state), (region, "Succeeded"));
     assert_eq!(webhook.properties, properties);
-    assert_eq!(webhook.tags["managed-by"], "acr-global-webhook");
+    assert_eq!(webhook.tags["managed-by"], "acr-global-webhook/acrgw");
 }
 
 /// Both regions have what is wanted, and a further `apply` does nothing.
@@ -290,7 +290,7 @@ async fn what_is_not_ours_is_never_touched() {
     arm.state().add(
         "x\u{1b}[2J\u{202e}\nacrgwfake",
         "westeurope",
-        json!({ "managed-by": "acr-global-webhook" }),
+        json!({ "managed-by": "acr-global-webhook/fake" }),
         theirs,
     );
     run(&arm, "plan --check").await.must_be(3).says("NOT POSSIBLE").says("of another service");
@@ -310,6 +310,22 @@ async fn what_is_not_ours_is_never_touched() {
     assert!(arm.state().webhooks.keys().all(|name| !name.starts_with("stagw") && !name.starts_with("stagn")));
     assert_eq!(arm.state().webhooks["acrgwnortheurope"].properties["serviceUri"], theirs);
     assert_eq!(arm.state().webhooks.len(), 4);
+}
+
+/// Prefix and region of two services make one name.
+#[tokio::test]
+async fn services_whose_names_meet_stay_apart() {
+    let arm = Arm::start().await;
+    arm.state().home = "centralus";
+    arm.state().replicas[0].location = "northcentralus".into();
+    run(&arm, "apply --yes --prefix acrgwnorth").await.must_be(0).says("2 to create.");
+    let plan = run(&arm, "plan --check").await.must_be(3).says("not have the tag managed-by=acr-global-webhook/acrgw;");
+    assert!(!plan.out.contains("replace"), "{}", plan.out);
+    run(&arm, "apply --yes").await.must_be(1).says("a name that is wanted is taken");
+    run(&arm, "remove --yes").await.must_be(0).says("of another service").says("Nothing to do.");
+    assert_eq!(arm.state().webhooks.len(), 2);
+    // Names have no case, and prefixes neither.
+    run(&arm, "remove --yes --prefix AcrGwNorth").await.must_be(0).says("2 to delete.");
 }
 
 #[tokio::test]

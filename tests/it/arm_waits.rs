@@ -46,7 +46,7 @@ impl Caller {
         };
         let all = plan::wanted(&template, &self.set, &self.registry);
         let wanted = all.iter().find(|wanted| wanted.region.as_str() == region).unwrap();
-        let tags = plan::tags(&std::collections::BTreeMap::new());
+        let tags = self.set.tags(&std::collections::BTreeMap::new());
         let begun = self.clock.now();
         let made = webhooks::create(&self.client, &self.registry, wanted, &tags).await;
         (made, (self.clock.now() - begun).num_seconds())

@@ -4,7 +4,7 @@
 //! One webhook that fails does not keep the others from being done, unless they would fail too.
 
 use super::show::Result;
-use crate::arm::plan::{self, Change, Difference, Kind, Wanted};
+use crate::arm::plan::{Change, Difference, Kind, Set, Wanted};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, Webhook};
 use crate::arm::{Client, Error};
@@ -13,6 +13,7 @@ use crate::arm::{Client, Error};
 pub(super) async fn all(
     client: &Client,
     registry: &Registry,
+    set: &Set,
     wanted: &[Wanted],
     actual: &[Webhook],
     changes: &[Change],
@@ -31,7 +32,7 @@ pub(super) async fn all(
         let error = if is_over {
             Some("not tried, since it would fail the same way".to_owned())
         } else {
-            let done = one(client, registry, wanted, actual, change).await;
+            let done = one(client, registry, set, wanted, actual, change).await;
             is_over = done.as_ref().is_err_and(Error::is_of_all_calls);
             done.err().map(|error| error.to_string())
         };
@@ -45,13 +46,14 @@ pub(super) async fn all(
 async fn one(
     client: &Client,
     registry: &Registry,
+    set: &Set,
     wanted: &[Wanted],
     actual: &[Webhook],
     change: &Change,
 ) -> std::result::Result<(), Error> {
     let named = |name: &str| name.eq_ignore_ascii_case(&change.name);
     let before = actual.iter().find(|webhook| named(&webhook.name));
-    let tags = plan::tags(&before.map(|webhook| webhook.tags.clone()).unwrap_or_default());
+    let tags = set.tags(&before.map(|webhook| webhook.tags.clone()).unwrap_or_default());
     let wanted = wanted.iter().find(|one| named(&one.name));
     match (&change.kind, wanted) {
         (Kind::Create { .. }, Some(wanted)) => webhooks::create(client, registry, wanted, &tags).await,

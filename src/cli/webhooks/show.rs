@@ -65,7 +65,7 @@ impl Shown<'_> {
         }
         let ours = self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. }));
         let rows: Vec<Vec<String>> = ours
-            .map(|change| vec![cell(&change.region), cell(&change.name), words(change, template.is_none())])
+            .map(|change| vec![cell(&change.region), cell(&change.name), words(change, self.set, template.is_none())])
             .collect();
         if !rows.is_empty() {
             let lines = Look::PLAIN.lines(&["region", "webhook", "what will be done"], rows);
@@ -151,7 +151,7 @@ fn named(replica: &Replica) -> String {
 }
 
 /// What is done with a webhook, one thing a line.
-fn words(change: &Change, is_removal: bool) -> String {
+fn words(change: &Change, set: &Set, is_removal: bool) -> String {
     match &change.kind {
         Kind::Create { waits: false } => "create".into(),
         Kind::Create { waits: true } => "create, once the replica there is complete".into(),
@@ -168,7 +168,7 @@ fn words(change: &Change, is_removal: bool) -> String {
         Kind::Orphan => "nothing: an orphan, since the registry has no replica there\n(--prune deletes it)".into(),
         Kind::Unchanged => "nothing: it is as it should be".into(),
         Kind::Taken => {
-            let (name, value) = plan::TAG;
+            let (name, value) = set.tag();
             format!(
                 "NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone"
             )
