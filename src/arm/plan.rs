@@ -181,14 +181,40 @@ pub enum Kind {
     Unchanged,
     /// Its name is wanted, and it is not ours. Nothing can be done.
     Taken,
-    /// It is not of this set.
+    /// It is left alone.
     Foreign {
-        /// It has our tag: another set's.
-        is_tagged: bool,
+        /// As far as that can be told.
+        whose: Whose,
     },
 }
 
+/// To whom a webhook belongs that is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This command did not make it.
+    Strangers,
+    /// Another service's: its tag names another set, or it sends to another address.
+    AnotherService,
+    /// It is of this set; whether it sends to the address that was named may not be read.
+    Unknown,
+}
+
 impl Kind {
+    /// Whether something stands in the way of what was asked for, so that it is not all done in the end.
+    #[must_use]
+    pub fn is_obstacle(&self) -> bool {
+        match self {
+            Self::Taken | Self::Foreign { whose: Whose::Unknown } => true,
+            Self::Create { .. }
+            | Self::Update(_)
+            | Self::Replace { .. }
+            | Self::Delete
+            | Self::Orphan
+            | Self::Unchanged
+            | Self::Foreign { whose: Whose::Strangers | Whose::AnotherService } => false,
+        }
+    }
+
     /// Whether something is done.
     #[must_use]
     pub fn is_change(&self) -> bool {
@@ -287,7 +313,7 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
         let kind = match (set.has(webhook, registry), prune) {
             (true, true) => Kind::Delete,
             (true, false) => Kind::Orphan,
-            (false, _) => Kind::Foreign { is_tagged: is_tagged(webhook) },
+            (false, _) => Kind::Foreign { whose: of_others(webhook) },
         };
         Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
     });
@@ -297,23 +323,24 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
 /// Deletes the webhooks of the set; with `url` only those that send to it, whatever their query, as far as that may be read.
 #[must_use]
 pub fn removal(actual: &[Webhook], set: &Set, registry: &Registry, url: Option<&Url>) -> Vec<Change> {
-    let sends_there = |webhook: &Webhook| match (&webhook.callback, url) {
-        (_, None) => true,
-        (Callback::Read { uri, .. }, Some(url)) => {
-            let there = Url::parse(uri.reveal()).ok();
-            there.is_some_and(|there| there.origin() == url.origin() && there.path() == url.path())
-        }
-        (Callback::NotRead | Callback::Unreadable, Some(_)) => false,
-    };
     let each = actual.iter().map(|webhook| {
-        let kind = match set.has(webhook, registry) {
-            true if sends_there(webhook) => Kind::Delete,
-            true => Kind::Foreign { is_tagged: true },
-            false => Kind::Foreign { is_tagged: is_tagged(webhook) },
+        let kind = match (&webhook.callback, url) {
+            _ if !set.has(webhook, registry) => Kind::Foreign { whose: of_others(webhook) },
+            (_, None) => Kind::Delete,
+            (Callback::NotRead | Callback::Unreadable, Some(_)) => Kind::Foreign { whose: Whose::Unknown },
+            (Callback::Read { uri, .. }, Some(url)) => match Url::parse(uri.reveal()) {
+                Ok(there) if there.origin() == url.origin() && there.path() == url.path() => Kind::Delete,
+                Ok(_) | Err(_) => Kind::Foreign { whose: Whose::AnotherService },
+            },
         };
         Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
     });
     each.collect()
+}
+
+/// Whose a webhook is that is not of the set.
+fn of_others(webhook: &Webhook) -> Whose {
+    if is_tagged(webhook) { Whose::AnotherService } else { Whose::Strangers }
 }
 
 fn differences(wanted: &Wanted, webhook: &Webhook) -> Vec<Difference> {

@@ -183,14 +183,18 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
     let others = [
         // No replica there any more.
         (good("n"), Kind::Orphan, Kind::Delete),
-        (but("n", untagged), Kind::Foreign { is_tagged: false }, Kind::Foreign { is_tagged: false }),
+        (but("n", untagged), Kind::Foreign { whose: Whose::Strangers }, Kind::Foreign { whose: Whose::Strangers }),
         // A set whose prefix begins like ours.
         (
             but("n", |w| w.name = "acrgwstagingn".into()),
-            Kind::Foreign { is_tagged: true },
-            Kind::Foreign { is_tagged: true },
+            Kind::Foreign { whose: Whose::AnotherService },
+            Kind::Foreign { whose: Whose::AnotherService },
         ),
-        (but("n", |w| w.name = "other".into()), Kind::Foreign { is_tagged: true }, Kind::Foreign { is_tagged: true }),
+        (
+            but("n", |w| w.name = "other".into()),
+            Kind::Foreign { whose: Whose::AnotherService },
+            Kind::Foreign { whose: Whose::AnotherService },
+        ),
     ];
     for (webhook, kept, pruned) in others {
         for (prune, kind) in [(false, &kept), (true, &pruned)] {
@@ -204,14 +208,21 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
 fn removal_takes_the_sets_own_only() {
     let registry = registry(&["e", "w"]);
     let other = but("e", |w| w.callback = sends("https://other.example/api/ImagePush?region=e", &[]));
-    let actual = [other, good("w"), good("gone"), but("x", |w| w.tags.clear()), but("y", |w| w.name = "zy".into())];
+    let hidden = but("hidden", |w| w.callback = Callback::Unreadable);
+    let (stranger, others) = (but("x", |w| w.tags.clear()), but("y", |w| w.name = "zy".into()));
+    let actual = [other, good("w"), good("gone"), hidden, stranger, others];
     let kinds = |url: Option<&str>| {
         let url = url.map(|url| Url::parse(url).unwrap());
         let all = removal(&actual, &set(), &registry, url.as_ref());
-        all.iter().map(|change| change.kind == Kind::Delete).collect::<Vec<_>>()
+        all.into_iter().map(|change| change.kind).collect::<Vec<_>>()
     };
-    assert_eq!(kinds(None), [true, true, true, false, false]);
-    assert_eq!(kinds(Some("https://app.example/api/ImagePush")), [false, true, true, false, false]);
+    let foreign = |whose| Kind::Foreign { whose };
+    let elsewhere = foreign(Whose::AnotherService);
+    let rest = [foreign(Whose::Strangers), foreign(Whose::AnotherService)];
+    let all = [Kind::Delete, Kind::Delete, Kind::Delete, Kind::Delete];
+    assert_eq!(kinds(None), [&all[..], &rest].concat());
+    let some = [elsewhere, Kind::Delete, Kind::Delete, foreign(Whose::Unknown)];
+    assert_eq!(kinds(Some("https://app.example/api/ImagePush")), [&some[..], &rest].concat());
 }
 
 #[test]

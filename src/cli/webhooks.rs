@@ -18,7 +18,7 @@ use self::args::{ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
 use super::azure::RegistryName;
 use super::screen::Screen;
 use super::{complain, ended};
-use crate::arm::plan::{self, Change, Kind, Set, Template};
+use crate::arm::plan::{self, Change, Set, Template};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
 use crate::arm::{Client, Error, Secret};
@@ -97,7 +97,7 @@ impl Task {
         let (template, yes) = match &self.aim {
             Aim::Plan { template, check, .. } => {
                 shown.print(Some(template), self.json, None);
-                let differs = changes.iter().any(|change| change.kind.is_change() || change.kind == Kind::Taken);
+                let differs = changes.iter().any(|change| change.kind.is_change() || change.kind.is_obstacle());
                 return Ok(if *check && differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
             }
             Aim::Apply { template, yes, .. } => (Some(template), *yes),
@@ -106,19 +106,11 @@ impl Task {
         if !self.json {
             shown.print(template, false, None);
         }
-        let taken = changes.iter().any(|change| change.kind == Kind::Taken);
-        if taken || !changes.iter().any(|change| change.kind.is_change()) {
+        if shown.is_taken() || !changes.iter().any(|change| change.kind.is_change()) {
             if self.json {
                 shown.print(template, true, Some(&[]));
             }
-            if taken {
-                complain(
-                    "error: Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with \
-                     --prefix.",
-                );
-                return Ok(ExitCode::FAILURE);
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(shown.ending(&[]));
         }
         if !yes && !show::confirmed() {
             complain("Nothing was done.");
@@ -136,7 +128,7 @@ impl Task {
         if self.json {
             shown.print(template, true, Some(&results));
         }
-        Ok(show::ending(&results))
+        Ok(shown.ending(&results))
     }
 
     fn wanted(&self, registry: &Registry) -> Vec<plan::Wanted> {

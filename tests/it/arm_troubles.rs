@@ -64,6 +64,13 @@ async fn missing_rights_are_told_with_the_role_to_ask_for() {
     arm.state().faults = vec![fault("POST", "getCallbackConfig", 99, 403, denied)];
     run(&arm, "plan --check").await.must_be(3).says("URL and key: may differ; you may not read them");
     run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
+    // Whose they are may not be read: nothing is deleted, and that is no success.
+    let ran = run(&arm, &format!("remove --yes --url {URL}")).await.must_be(1).says("Nothing can be done.");
+    let ran = ran.says("since you may not read where they send to: acrgwnortheurope, acrgwwesteurope.");
+    assert!(!ran.says("3bc748fc-213d-45c1-8d91-9da5725539b9").out.contains("of another service"));
+    let json = run(&arm, &format!("remove --yes --json --url {URL}")).await.must_be(1).json();
+    assert_eq!(json["counts"], json!({ "unknown": 2 }));
+    assert_eq!(arm.state().webhooks.len(), 2);
     // A role without `operationStatuses/read`: the webhook itself is looked at.
     arm.state().faults = vec![fault("GET", "/operationStatuses/", 99, 403, Value::Null)];
     arm.state().slow = 1;

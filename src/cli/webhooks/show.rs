@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn};
+use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn, Whose};
 use crate::arm::registry::{Registry, Replica};
 use crate::cli::printable;
 use crate::cli::screen::Screen;
@@ -78,14 +78,15 @@ impl Shown<'_> {
 
     /// The webhooks that nothing is done with.
     fn others(&self) -> String {
-        let of = |tagged: bool| {
-            let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { is_tagged: tagged });
+        let of = |whose: Whose| {
+            let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { whose });
             named.map(|change| cell(&change.name)).collect::<Vec<_>>()
         };
         let mut text = String::new();
         for (names, why) in [
-            (of(false), "not made by this command, and left alone"),
-            (of(true), "of another service (--prefix, --url), and left alone"),
+            (of(Whose::Strangers), "not made by this command, and left alone"),
+            (of(Whose::AnotherService), "of another service (--prefix, --url), and left alone"),
+            (of(Whose::Unknown), "left alone, since you may not read where they send to"),
         ] {
             if names.is_empty() {
                 continue;
@@ -100,7 +101,7 @@ impl Shown<'_> {
 
     fn summary(&self) -> String {
         let counts = self.counts();
-        if self.changes.iter().any(|change| change.kind == Kind::Taken) {
+        if self.is_taken() {
             return "Names are taken: nothing will be done.".into();
         }
         let some: Vec<String> =
@@ -108,7 +109,50 @@ impl Shown<'_> {
                 .iter()
                 .filter_map(|(action, words)| counts.get(*action).map(|count| format!("{count} {words}")))
                 .collect();
-        if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
+        match (some.is_empty(), self.changes.iter().any(|change| change.kind.is_obstacle())) {
+            (true, true) => "Nothing can be done.".into(),
+            (true, false) => "Nothing to do.".into(),
+            (false, _) => format!("{}.", some.join(", ")),
+        }
+    }
+
+    /// A name that is wanted is taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.changes.iter().any(|change| change.kind == Kind::Taken)
+    }
+
+    /// What stands in the way of what was asked for, and who must do what.
+    fn obstacles(&self) -> Vec<&'static str> {
+        let stands = |kind: &Kind| self.changes.iter().any(|change| change.kind == *kind);
+        let words = [
+            (
+                Kind::Taken,
+                "Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with --prefix.",
+            ),
+            (
+                Kind::Foreign { whose: Whose::Unknown },
+                "Which webhooks send to --url could not be told, and those stay: an owner of the registry must give you the role \
+                 \"Container Registry Contributor and Data Access Configuration Administrator\" \
+                 (3bc748fc-213d-45c1-8d91-9da5725539b9), which has webhooks/getCallbackConfig/action.",
+            ),
+        ];
+        words.into_iter().filter(|(kind, _)| stands(kind)).map(|(_, words)| words).collect()
+    }
+
+    /// Says how it went, and what stood in the way; the exit code.
+    pub(super) fn ending(&self, results: &[Result]) -> ExitCode {
+        let (all, failed) = (results.len(), results.iter().filter(|result| result.error.is_some()).count());
+        let obstacles = self.obstacles();
+        for words in &obstacles {
+            super::complain(&format!("error: {words}"));
+        }
+        if failed > 0 {
+            super::complain(&format!(
+                "error: {failed} of {all} changes were not made. Run the command again once the reason is gone: it goes on \
+                 from here."
+            ));
+        }
+        if failed == 0 && obstacles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
@@ -215,7 +259,8 @@ fn action(kind: &Kind) -> &'static str {
         Kind::Orphan => "orphan",
         Kind::Unchanged => "unchanged",
         Kind::Taken => "taken",
-        Kind::Foreign { .. } => "foreign",
+        Kind::Foreign { whose: Whose::Strangers | Whose::AnotherService } => "foreign",
+        Kind::Foreign { whose: Whose::Unknown } => "unknown",
     }
 }
 
@@ -264,19 +309,6 @@ impl Result {
             }
         }
     }
-}
-
-/// Says how it went; the exit code.
-pub(super) fn ending(results: &[Result]) -> ExitCode {
-    let failed = results.iter().filter(|result| result.error.is_some()).count();
-    if failed == 0 {
-        return ExitCode::SUCCESS;
-    }
-    let all = results.len();
-    super::complain(&format!(
-        "error: {failed} of {all} changes were not made. Run the command again once the reason is gone: it goes on from here."
-    ));
-    ExitCode::FAILURE
 }
 
 /// Asks whoever sits at the terminal.
