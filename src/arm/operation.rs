@@ -120,6 +120,12 @@ pub(super) fn is_passing(state: &str) -> bool {
     ["Creating", "Updating", "Deleting", "Accepted", "Running", "Pending"].iter().any(|s| s.eq_ignore_ascii_case(state))
 }
 
+/// Whether what is in this state will not go on by itself.
+#[must_use]
+pub(super) fn is_failed(state: &str) -> bool {
+    ["Failed", "Canceled", "Cancelled"].iter().any(|s| s.eq_ignore_ascii_case(state))
+}
+
 fn failed(client: &Client, call: &str, body: &Value) -> Error {
     let (code, message) = code_and_message(body, |text| client.without_secrets(text));
     let why = format!("{code} {message}");

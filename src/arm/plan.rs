@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Url;
 
-use super::registry::Registry;
+use super::registry::{Registry, Stage};
 use super::secret::Secret;
 use super::webhooks::{Callback, Webhook};
 use crate::push::Region;
@@ -124,8 +124,8 @@ pub struct Wanted {
     pub scope: String,
     /// On what.
     pub actions: BTreeSet<String>,
-    /// Its replica is still being made.
-    pub waits: bool,
+    /// How far its replica is.
+    pub stage: Stage,
 }
 
 /// One webhook for each region of the registry.
@@ -141,7 +141,7 @@ pub fn wanted(template: &Template, set: &Set, registry: &Registry) -> Vec<Wanted
             headers: template.key.iter().map(|key| (KEY_HEADER.to_owned(), key.clone())).collect(),
             scope: template.scope.clone(),
             actions: template.actions.clone(),
-            waits: replica.is_new,
+            stage: replica.stage,
         }
     });
     each.collect()
@@ -181,6 +181,8 @@ pub enum Kind {
     Unchanged,
     /// Its name is wanted, and it is not ours. Nothing can be done.
     Taken,
+    /// It is not there, or in another region, and its replica failed or is offline: nothing is done with it until that works.
+    Broken,
     /// It is left alone.
     Foreign {
         /// As far as that can be told.
@@ -204,7 +206,7 @@ impl Kind {
     #[must_use]
     pub fn is_obstacle(&self) -> bool {
         match self {
-            Self::Taken | Self::Foreign { whose: Whose::Unknown } => true,
+            Self::Taken | Self::Broken | Self::Foreign { whose: Whose::Unknown } => true,
             Self::Create { .. }
             | Self::Update(_)
             | Self::Replace { .. }
@@ -220,7 +222,7 @@ impl Kind {
     pub fn is_change(&self) -> bool {
         match self {
             Self::Create { .. } | Self::Update(_) | Self::Replace { .. } | Self::Delete => true,
-            Self::Orphan | Self::Unchanged | Self::Taken | Self::Foreign { .. } => false,
+            Self::Orphan | Self::Unchanged | Self::Taken | Self::Broken | Self::Foreign { .. } => false,
         }
     }
 }
@@ -297,15 +299,14 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
     let wants = |webhook: &Webhook| wanted.iter().any(|one| one.name.eq_ignore_ascii_case(&webhook.name));
     let each = wanted.iter().map(|one| {
         let kind = match named(&one.name) {
-            None => Kind::Create { waits: one.waits },
             Some(webhook) if !set.has(webhook, registry) => Kind::Taken,
-            Some(webhook) if webhook.location != one.region.as_str() => {
-                Kind::Replace { location: webhook.location.clone() }
-            }
-            Some(webhook) => match differences(one, webhook) {
+            Some(webhook) if webhook.location == one.region.as_str() => match differences(one, webhook) {
                 none if none.is_empty() => Kind::Unchanged,
                 some => Kind::Update(some),
             },
+            None | Some(_) if one.stage == Stage::Broken => Kind::Broken,
+            None => Kind::Create { waits: one.stage == Stage::New },
+            Some(webhook) => Kind::Replace { location: webhook.location.clone() },
         };
         Change { name: one.name.clone(), region: one.region.to_string(), kind }
     });

@@ -1,10 +1,10 @@
-use super::super::registry::{Id, Replica};
+use super::super::registry::{Id, Replica, Stage};
 use super::*;
 
 const KEY: &str = "s3cret-key";
 
 fn registry(regions: &[&str]) -> Registry {
-    let replica = |region: &&str| Replica { region: Region::parse(region).unwrap(), is_new: false, is_syncing: false };
+    let replica = |region: &&str| Replica { region: Region::parse(region).unwrap(), stage: Stage::Complete };
     Registry {
         id: Id { subscription: "s".into(), group: "g".into(), name: "contoso".into() },
         sku: "Premium".into(),
@@ -84,10 +84,22 @@ fn each_region_gets_one_and_what_is_good_stays() {
 #[test]
 fn a_region_that_is_still_made_is_waited_for() {
     let mut registry = registry(&["e", "w"]);
-    registry.replicas[1].is_new = true;
+    registry.replicas[1].stage = Stage::New;
     let changes = plan(&wanted(&template(), &set(), &registry), &[], &set(), &registry, false);
     let kinds: Vec<&Kind> = changes.iter().map(|change| &change.kind).collect();
     assert_eq!(kinds, [&Kind::Create { waits: false }, &Kind::Create { waits: true }]);
+}
+
+#[test]
+fn nothing_is_made_or_deleted_where_the_replica_does_not_work() {
+    let mut registry = registry(&["e", "w"]);
+    registry.replicas[1].stage = Stage::Broken;
+    let wanted = wanted(&template(), &set(), &registry);
+    let kind = |actual: &[Webhook]| plan(&wanted, actual, &set(), &registry, true).remove(1).kind;
+    assert_eq!(kind(&[]), Kind::Broken);
+    assert_eq!(kind(&[good("w")]), Kind::Unchanged);
+    assert_eq!(kind(&[but("w", |w| w.location = "e".into())]), Kind::Broken);
+    assert!(matches!(kind(&[but("w", |w| w.status = "disabled".into())]), Kind::Update(_)));
 }
 
 #[test]

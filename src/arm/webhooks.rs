@@ -13,7 +13,7 @@ use super::client::Client;
 use super::error::Error;
 use super::operation::{self, End, is_passing};
 use super::plan::{self, Set, Wanted};
-use super::registry::{self, Registry};
+use super::registry::{self, Registry, Stage};
 use super::secret::Secret;
 use crate::clock;
 
@@ -142,7 +142,7 @@ pub async fn create(
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
     let call = format!("write the webhook {}", wanted.name);
-    if wanted.waits {
+    if wanted.stage == Stage::New {
         registry::wait_for(client, registry, &wanted.region).await?;
     }
     let url = registry.id.url(client, &["webhooks", &wanted.name]);

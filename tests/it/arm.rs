@@ -188,9 +188,8 @@ async fn what_is_wanted_may_change() {
 #[tokio::test]
 async fn a_new_replica_is_waited_for() {
     let arm = applied().await;
-    let new =
-        crate::stand_in_arm::Replica { name: "eastus".into(), location: "eastus".into(), looks: 3, status: "Syncing" };
-    arm.state().replicas.push(new);
+    arm.state().replicate("eastus");
+    (arm.state().replicas[1].looks, arm.state().replicas[1].status) = (3, "Syncing");
     // Complete for the replicas, and still unknown to the webhooks.
     arm.state().unknown = 1;
     run(&arm, "plan")
@@ -202,6 +201,29 @@ async fn a_new_replica_is_waited_for() {
         run(&arm, "apply --yes").await.must_be(0).says("The replica in eastus is still being made: waiting for it.");
     ran.says("The registry does not know eastus yet: waiting.").says("eastus: acrgweastus created.");
     all_is_good(&arm, &["westeurope", "northeurope", "eastus"]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_work_gets_no_webhook_and_loses_none() {
+    let arm = Arm::start().await;
+    for (state, status) in [("Failed", ""), ("Canceled", ""), ("Succeeded", "Offline")] {
+        (arm.state().replicas[0].state, arm.state().replicas[0].status) = (state, status);
+        let ran = run(&arm, "plan --check").await.must_be(3).says("northeurope (failed or offline)");
+        ran.says("NOT POSSIBLE until the replica there works");
+        run(&arm, "apply --prune --yes").await.must_be(1).says("its replica failed or is offline");
+        assert_eq!(arm.state().webhooks.keys().collect::<Vec<_>>(), ["acrgwwesteurope"]);
+    }
+    (arm.state().replicas[0].state, arm.state().replicas[0].status) = ("Succeeded", "Ready");
+    run(&arm, "apply --yes").await.must_be(0).says("northeurope: acrgwnortheurope created.");
+    arm.state().replicas[0].state = "Failed";
+    run(&arm, "apply --prune --yes").await.must_be(0).says("northeurope (failed or offline)").says("Nothing to do.");
+    let json = run(&arm, "plan --json").await.must_be(0).json();
+    assert_eq!(json["regions"][1], json!({ "region": "northeurope", "state": "broken" }));
+    assert_eq!(arm.state().webhooks.len(), 2);
+    // It fails while it is waited for.
+    arm.state().webhooks.remove("acrgwnortheurope");
+    arm.state().replicas[0].looks = 2;
+    run(&arm, "apply --yes").await.must_be(1).says("The replica in northeurope failed or is offline");
 }
 
 #[tokio::test]

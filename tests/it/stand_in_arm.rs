@@ -38,6 +38,8 @@ pub struct Replica {
     pub location: String,
     pub looks: u32,
     pub status: &'static str,
+    /// What becomes of it once it is looked at no more.
+    pub state: &'static str,
 }
 
 pub struct Webhook {
@@ -218,7 +220,8 @@ fn folded(location: &str) -> String {
 impl State {
     /// Adds a complete replica.
     pub fn replicate(&mut self, region: &str) {
-        self.replicas.push(Replica { name: region.into(), location: region.into(), looks: 0, status: "Ready" });
+        let (name, location) = (region.into(), region.into());
+        self.replicas.push(Replica { name, location, looks: 0, status: "Ready", state: "Succeeded" });
     }
 
     /// Makes another token the good one; the CLI knows it at once.
@@ -368,7 +371,7 @@ impl State {
 
 impl Replica {
     fn look(&mut self) -> Value {
-        let state = if self.looks > 0 { "Creating" } else { "Succeeded" };
+        let state = if self.looks > 0 { "Creating" } else { self.state };
         self.looks = self.looks.saturating_sub(1);
         json!({ "name": self.name, "location": self.location,
             "properties": { "provisioningState": state, "status": { "displayStatus": self.status } } })

@@ -23,9 +23,13 @@ pub(super) async fn all(
     ordered.sort_by_key(|change| match change.kind {
         Kind::Replace { .. } => 1,
         Kind::Delete => 2,
-        Kind::Create { .. } | Kind::Update(_) | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => {
-            0
-        }
+        Kind::Create { .. }
+        | Kind::Update(_)
+        | Kind::Orphan
+        | Kind::Unchanged
+        | Kind::Taken
+        | Kind::Broken
+        | Kind::Foreign { .. } => 0,
     });
     let (mut results, mut is_over) = (Vec::new(), false);
     for change in ordered {
@@ -74,6 +78,7 @@ async fn one(
             | Kind::Orphan
             | Kind::Unchanged
             | Kind::Taken
+            | Kind::Broken
             | Kind::Foreign { .. },
             _,
         ) => Ok(()),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn, Whose};
-use crate::arm::registry::{Registry, Replica};
+use crate::arm::registry::{Registry, Replica, Stage};
 use crate::cli::printable;
 use crate::cli::screen::Screen;
 use crate::cli::table::{self, Look, cell};
@@ -47,10 +47,12 @@ impl Shown<'_> {
             cell(&id.subscription),
             cell(&id.group)
         );
-        let others: Vec<String> = replicas.iter().filter(|replica| replica.region != *home).map(named).collect();
-        text += &match others.len() {
-            0 => format!("It has one region: {home}.\n"),
-            _ => format!("Its home region is {home}; its replicas are in {}.\n", others.join(", ")),
+        let (homes, others): (Vec<&Replica>, Vec<_>) = replicas.iter().partition(|replica| replica.region == *home);
+        let list = |all: Vec<&Replica>| all.into_iter().map(named).collect::<Vec<_>>().join(", ");
+        text += &if others.is_empty() {
+            format!("It has one region: {}.\n", list(homes))
+        } else {
+            format!("Its home region is {}; its replicas are in {}.\n", list(homes), list(others))
         };
         if let Some(template) = template {
             let regions: Vec<&str> = self.registry.regions().map(crate::push::Region::as_str).collect();
@@ -130,6 +132,11 @@ impl Shown<'_> {
                 "Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with --prefix.",
             ),
             (
+                Kind::Broken,
+                "A region has no webhook, since its replica failed or is offline: see the registry's geo-replications in the \
+                 portal, and run the command again once it works.",
+            ),
+            (
                 Kind::Foreign { whose: Whose::Unknown },
                 "Which webhooks send to --url could not be told, and those stay: an owner of the registry must give you the role \
                  \"Container Registry Contributor and Data Access Configuration Administrator\" \
@@ -165,7 +172,7 @@ impl Shown<'_> {
 
     fn json(&self, results: Option<&[Result]>) -> Value {
         let changes: Vec<Value> = self.changes.iter().map(change_json).collect();
-        let replica = |replica: &Replica| json!({ "region": replica.region, "ready": !replica.is_new, "syncing": replica.is_syncing });
+        let replica = |replica: &Replica| json!({ "region": replica.region, "state": state(replica.stage) });
         let Registry { id, sku, home, replicas } = self.registry;
         let mut json = json!({
             "registry": { "id": id.to_string(), "name": id.name, "sku": sku, "home": home },
@@ -187,10 +194,21 @@ impl Shown<'_> {
 }
 
 fn named(replica: &Replica) -> String {
-    match (replica.is_new, replica.is_syncing) {
-        (true, _) => format!("{} (still being made)", replica.region),
-        (false, true) => format!("{} (still copying)", replica.region),
-        (false, false) => replica.region.to_string(),
+    let region = &replica.region;
+    match replica.stage {
+        Stage::Complete => region.to_string(),
+        Stage::Syncing => format!("{region} (still copying)"),
+        Stage::New => format!("{region} (still being made)"),
+        Stage::Broken => format!("{region} (failed or offline)"),
+    }
+}
+
+fn state(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Complete => "complete",
+        Stage::Syncing => "syncing",
+        Stage::New => "new",
+        Stage::Broken => "broken",
     }
 }
 
@@ -217,6 +235,7 @@ fn words(change: &Change, set: &Set, is_removal: bool) -> String {
                 "NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone"
             )
         }
+        Kind::Broken => "NOT POSSIBLE until the replica there works:\nit failed, or is offline".into(),
         Kind::Foreign { .. } => "nothing: left alone".into(),
     }
 }
@@ -259,6 +278,7 @@ fn action(kind: &Kind) -> &'static str {
         Kind::Orphan => "orphan",
         Kind::Unchanged => "unchanged",
         Kind::Taken => "taken",
+        Kind::Broken => "broken",
         Kind::Foreign { whose: Whose::Strangers | Whose::AnotherService } => "foreign",
         Kind::Foreign { whose: Whose::Unknown } => "unknown",
     }
@@ -269,7 +289,13 @@ fn change_json(change: &Change) -> Value {
     match &change.kind {
         Kind::Update(differences) => json["differences"] = differences.iter().map(difference_json).collect(),
         Kind::Replace { location } => json["location"] = json!(location),
-        Kind::Create { .. } | Kind::Delete | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => {}
+        Kind::Create { .. }
+        | Kind::Delete
+        | Kind::Orphan
+        | Kind::Unchanged
+        | Kind::Taken
+        | Kind::Broken
+        | Kind::Foreign { .. } => {}
     }
     json
 }
@@ -304,7 +330,7 @@ impl Result {
             (None, Kind::Update(_)) => format!("{region}: {name} changed."),
             (None, Kind::Replace { .. }) => format!("{region}: {name} replaced."),
             (None, Kind::Delete) => format!("{region}: {name} deleted."),
-            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. }) => {
+            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Broken | Kind::Foreign { .. }) => {
                 format!("{region}: {name} left.")
             }
         }

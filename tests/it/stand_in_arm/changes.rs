@@ -7,7 +7,9 @@ use super::{Answer, Replica, SUBSCRIPTION, State, Webhook, error, folded};
 impl State {
     pub(super) fn put(&mut self, name: &str, body: Value) -> Option<Answer> {
         let location = folded(body["location"].as_str().unwrap_or_default());
-        let complete = |replica: &Replica| folded(&replica.location) == location && replica.looks == 0;
+        let complete = |replica: &Replica| {
+            folded(&replica.location) == location && replica.looks == 0 && replica.state == "Succeeded"
+        };
         if location != folded(self.home) && (!self.replicas.iter().any(complete) || self.unknown > 0) {
             self.unknown = self.unknown.saturating_sub(1);
             return Some(error(404, "RegistryResourceNotFound", "The registry could not be found in this location."));
