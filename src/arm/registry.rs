@@ -26,6 +26,12 @@ const SUBSCRIPTIONS_MAX: usize = 300;
 /// Time between two looks at a replica that is being made, which takes some ten seconds.
 const MADE_EVERY: Duration = Duration::from_secs(3);
 
+/// The only tier whose registries have replicas.
+const PREMIUM: &str = "Premium";
+
+/// All tiers that there are, or were.
+const SKUS: [&str; 4] = [PREMIUM, "Standard", "Basic", "Classic"];
+
 const PROVIDER: [&str; 2] = ["Microsoft.ContainerRegistry", "registries"];
 
 /// Full name of a registry: its resource id.
@@ -252,11 +258,16 @@ impl Registry {
 /// Reads a registry and its replicas.
 ///
 /// # Errors
-/// ARM cannot be asked, or names no region. An error is never "no replicas".
+/// ARM cannot be asked, or names no region or no known tier. An error is never "no replicas".
 pub async fn read(client: &Client, id: &Id) -> Result<Registry, Error> {
     let body = client.get("read the registry", id.url(client, &[])).await?.body;
     let home = region(&body)?;
     let sku = body.pointer("/sku/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !SKUS.iter().any(|known| sku.eq_ignore_ascii_case(known)) {
+        let why =
+            "Azure's answer about the registry names no tier that is known, so its replicas are not known either.";
+        return Err(Error::Odd(why.into()));
+    }
     let mut registry = Registry { id: id.clone(), sku, home, replicas: Vec::new() };
     registry.replicas = replicas(client, &registry).await?;
     Ok(registry)
@@ -267,7 +278,7 @@ pub async fn read(client: &Client, id: &Id) -> Result<Registry, Error> {
 async fn replicas(client: &Client, registry: &Registry) -> Result<Vec<Replica>, Error> {
     let mut home = Replica { region: registry.home.clone(), stage: Stage::Complete };
     let mut others = BTreeMap::new();
-    if registry.sku.eq_ignore_ascii_case("premium") {
+    if registry.sku.eq_ignore_ascii_case(PREMIUM) {
         for one in client.list("list the replicas", registry.id.url(client, &["replications"])).await? {
             let state = state(&one).unwrap_or_default();
             let region = region(&one)?;

@@ -164,6 +164,15 @@ async fn what_is_no_answer_is_told() {
         arm.state().faults = vec![fault("GET", part, 1, 200, body)];
         run(&arm, "plan").await.must_be(1).says(words);
     }
+    // Without its tier a registry may have replicas: nothing is an orphan.
+    run(&arm, "apply --yes").await.must_be(0);
+    for sku in [json!(null), json!({ "name": null }), json!({ "name": "Platinum" })] {
+        let body = json!({ "location": "westeurope", "sku": sku });
+        arm.state().faults = vec![fault("GET", "/registries/contoso?", 1, 200, body)];
+        run(&arm, "apply --prune --yes").await.must_be(1).says("names no tier that is known");
+        assert_eq!(arm.state().webhooks.len(), 2);
+    }
+    arm.state().webhooks.clear();
     let words = json!({ "code": "Invalid", "message": "bad value\u{1b}[2J" });
     arm.state().faults = vec![fault("PUT", "", 2, 400, words)];
     run(&arm, "apply --yes").await.must_be(1).says("(400 Invalid): bad value\u{fffd}[2J");
