@@ -8,6 +8,7 @@ mod args;
 mod carry_out;
 mod show;
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use self::args::{ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
+use self::carry_out::Work;
 use super::azure::RegistryName;
 use super::screen::Screen;
 use super::{complain, ended};
@@ -22,7 +24,7 @@ use crate::arm::plan::{self, Change, Set, Template};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
 use crate::arm::{Client, Error, Secret};
-use crate::clock::{self, SystemClock};
+use crate::clock::{self, Clock as _, SystemClock};
 use crate::config::Source;
 
 /// The code of `plan --check` when something would be done.
@@ -43,8 +45,31 @@ struct Task {
     registry: RegistryName,
     set: Set,
     aim: Aim,
-    timeout: Duration,
+    time: Time,
     json: bool,
+}
+
+/// What is left of `--timeout`. It passes during calls only, not while a person thinks.
+struct Time(Cell<Duration>);
+
+impl Time {
+    /// What `call` returns, if it does so in time.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let (begun, left) = (SystemClock.now(), self.0.get());
+        let end = clock::within(&SystemClock, left, call).await;
+        let spent = if end.is_some() { clock::until(begun, SystemClock.now()) } else { left };
+        self.0.set(left.saturating_sub(spent));
+        end.unwrap_or_else(|| {
+            Err(Error::Slow(
+                "The time of --timeout is over. What was begun may still be done by Azure; run the command again to see."
+                    .into(),
+            ))
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.get().is_zero()
+    }
 }
 
 enum Aim {
@@ -88,11 +113,11 @@ impl Task {
         if let Aim::Plan { template, .. } | Aim::Apply { template, .. } = &aim {
             template.secrets().for_each(|secret| client.hide(&secret));
         }
-        Ok(Self { client, registry, set, aim, timeout: place.timeout, json: place.json })
+        Ok(Self { client, registry, set, aim, time: Time(Cell::new(place.timeout)), json: place.json })
     }
 
     async fn run(&self) -> Result<ExitCode, Error> {
-        let (registry, actual, changes) = self.in_time(self.look()).await?;
+        let (registry, actual, changes) = self.time.within(self.look()).await?;
         let shown = show::Shown { registry: &registry, set: &self.set, changes: &changes };
         let (template, yes) = match &self.aim {
             Aim::Plan { template, check, .. } => {
@@ -117,14 +142,10 @@ impl Task {
             return Ok(ExitCode::FAILURE);
         }
         let (wanted, is_json) = (self.wanted(&registry), self.json);
-        let results = self
-            .in_time(async {
-                Ok(carry_out::all(&self.client, &registry, &self.set, &wanted, &actual, &changes, |line| {
-                    if is_json { complain(line) } else { Screen::of_the_process().line(line) }
-                })
-                .await)
-            })
-            .await?;
+        let said = |line: &str| if is_json { complain(line) } else { Screen::of_the_process().line(line) };
+        let Self { client, set, time, .. } = self;
+        let work = Work { client, registry: &registry, set, wanted: &wanted, actual: &actual, time };
+        let results = work.all(&changes, said).await;
         if self.json {
             shown.print(template, true, Some(&results));
         }
@@ -153,14 +174,6 @@ impl Task {
             Aim::Remove { url, .. } => plan::removal(&actual, set, &registry, url.as_ref()),
         };
         Ok((registry, actual, changes))
-    }
-
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        clock::within(&SystemClock, self.timeout, call).await.unwrap_or_else(|| {
-            Err(Error::Slow(
-                "The time of --timeout is over. What was begun may still be done by Azure; run the command again to see.".into(),
-            ))
-        })
     }
 }
 

@@ -185,6 +185,25 @@ async fn what_is_no_answer_is_told() {
     run(&arm, "apply --yes").await.must_be(1).says("409 InvalidResourceLocation").says("1 of 2 changes were not made");
 }
 
+/// One time for looking and doing; what was done before its end is told.
+#[tokio::test]
+async fn the_time_ends_in_the_middle() {
+    let arm = Arm::start().await;
+    arm.state().replicate("eastus");
+    let wait = |method, part, times, headers| Fault { headers, ..fault(method, part, times, 429, Value::Null) };
+    arm.state().faults = vec![
+        wait("GET", "/replications", 2, "Retry-After: 1\r\n"),
+        wait("PUT", "acrgweastus", 9, "Retry-After: 60\r\n"),
+    ];
+    let begun = std::time::Instant::now();
+    let json =
+        run(&arm, "apply --yes --json --timeout 4s").await.must_be(1).says("The time of --timeout is over.").json();
+    assert!(begun.elapsed().as_secs() < 6, "{:?}", begun.elapsed());
+    let done: Vec<_> = json["results"].as_array().unwrap().iter().map(|one| one["done"].as_bool().unwrap()).collect();
+    assert_eq!(done, [true, false, false]);
+    assert!(json["results"][2]["error"].as_str().unwrap().contains("not tried"), "{json}");
+}
+
 /// ARM repeats what it was sent, in a spelling of its own: the runner checks that no output has a key.
 #[tokio::test]
 async fn a_key_is_hidden_in_every_spelling() {
