@@ -31,7 +31,7 @@ const THROTTLED_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait that ARM may ask for; a call that should wait longer fails.
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Largest answer that is read, in bytes; a page of a list is far below 1 MiB.
+/// Largest answer that is read, in bytes, and all pages of a list together; a page is far below 1 MiB.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Most pages of a list. A registry has at most 500 webhooks.
@@ -86,6 +86,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// `null` for an empty one.
     pub(super) body: Value,
+    /// Length of the body as it came.
+    bytes: usize,
     /// Where to ask how the operation goes on; may have changed since the last answer.
     pub(super) operation: Option<String>,
     pub(super) location: Option<String>,
@@ -172,16 +174,21 @@ impl Client {
 
     /// All entries of a list, over all its pages.
     pub(super) async fn list(&self, call: &str, mut url: Url) -> Result<Vec<Value>, Error> {
-        let mut all = Vec::new();
+        let (mut all, mut bytes) = (Vec::new(), 0);
         for _ in 0..PAGES_MAX {
-            let mut body = self.get(call, url).await?.body;
-            let Some(Value::Array(page)) = body.get_mut("value").map(Value::take) else {
-                return Err(Error::Odd(format!("To {call}, Azure answered with something that is no list.")));
+            let mut answer = self.get(call, url).await?;
+            bytes += answer.bytes;
+            let page = answer.body.get_mut("value").map(Value::take);
+            let (Some(Value::Array(page)), true) = (page, bytes <= ANSWER_BYTES_MAX) else {
+                return Err(Error::Odd(format!(
+                    "To {call}, Azure answered with something that is no list, or too long."
+                )));
             };
             all.extend(page);
-            match body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty()) {
-                Some(next) => url = self.link(next, call)?,
-                None => return Ok(all),
+            match answer.body.get("nextLink") {
+                None | Some(Value::Null) => return Ok(all),
+                Some(Value::String(none)) if none.is_empty() => return Ok(all),
+                Some(next) => url = self.link(next.as_str().unwrap_or_default(), call)?,
             }
         }
         Err(Error::Odd(format!("To {call}, Azure answered with more than {PAGES_MAX} pages.")))
@@ -268,7 +275,7 @@ impl Client {
                 )))
             })?;
             let (operation, location) = (said("azure-asyncoperation"), said("location"));
-            return Ok(Answer { status, body, operation, location, retry_after });
+            return Ok(Answer { status, body, bytes: bytes.len(), operation, location, retry_after });
         }
         if status.is_redirection() {
             let words =

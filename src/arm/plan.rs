@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Url;
 
+use super::operation::is_done;
 use super::registry::{Registry, Stage};
 use super::secret::Secret;
 use super::webhooks::{Callback, Webhook};
@@ -376,7 +377,7 @@ fn differences(wanted: &Wanted, webhook: &Webhook) -> Vec<Difference> {
     if webhook.status != "enabled" {
         all.push(Difference::Status(webhook.status.clone()));
     }
-    if !webhook.state.is_empty() && !webhook.state.eq_ignore_ascii_case("Succeeded") {
+    if !webhook.state.is_empty() && !is_done(&webhook.state) {
         all.push(Difference::State(webhook.state.clone()));
     }
     all

@@ -81,13 +81,16 @@ async fn missing_rights_are_told_with_the_role_to_ask_for() {
 #[tokio::test]
 async fn an_operation_that_fails_is_told_and_done_again() {
     let arm = Arm::start().await;
-    (arm.state().slow, arm.state().operation_fails) = (2, true);
-    let ran = run(&arm, "apply --yes").await.must_be(1).says("The name did not resolve.");
-    ran.says("2 of 2 changes were not made");
-    arm.state().operation_fails = false;
-    run(&arm, "plan").await.must_be(0).says("state: from Failed to complete");
-    run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
-    run(&arm, "apply --yes").await.must_be(0).says("Nothing to do.");
+    for words in [["Succeeded", "Failed"], ["succeeded", "Cancelled"], ["SUCCEEDED", "canceled"]] {
+        (arm.state().slow, arm.state().operation_fails, arm.state().operation_words) = (2, true, words);
+        let ran = run(&arm, "apply --yes").await.must_be(1).says("The name did not resolve.");
+        ran.says("2 of 2 changes were not made");
+        arm.state().operation_fails = false;
+        run(&arm, "plan").await.must_be(0).says(&format!("state: from {} to complete", words[1]));
+        run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
+        run(&arm, "apply --yes").await.must_be(0).says("Nothing to do.");
+        arm.state().webhooks.clear();
+    }
 }
 
 #[tokio::test]
@@ -133,7 +136,7 @@ async fn no_token_goes_anywhere_else() {
     let elsewhere = Recorder::default();
     let port = elsewhere.listen().await;
     let link = format!("http://127.0.0.1:{port}/next?api-version=1");
-    arm.state().next_link = Some(link.clone());
+    arm.state().next_link = Some(json!(link));
     run(&arm, "plan").await.must_be(1).says("points away from 127.0.0.1; no token is sent there");
     arm.state().next_link = None;
     let headers: &'static str = format!("Azure-AsyncOperation: {link}\r\n").leak();
@@ -164,6 +167,22 @@ async fn what_is_no_answer_is_told() {
         arm.state().faults = vec![fault("GET", part, 1, 200, body)];
         run(&arm, "plan").await.must_be(1).says(words);
     }
+    // A list that goes on without an end, and one that does not say whether it goes on.
+    let again = format!("http://127.0.0.1:{}{}/webhooks?api-version=1", arm.port, id("contoso"));
+    arm.state().next_link = Some(json!(again));
+    run(&arm, "plan").await.must_be(1).says("more than 100 pages");
+    arm.state().add("long", "westeurope", json!({ "x": "x".repeat(1 << 20) }), "https://x.example");
+    let calls = arm.state().count("GET", "/webhooks?");
+    run(&arm, "plan").await.must_be(1).says("no list, or too long");
+    assert_eq!(arm.state().count("GET", "/webhooks?"), calls + 8, "at 8 MiB in all");
+    arm.state().webhooks.clear();
+    arm.state().next_link = Some(json!(7));
+    run(&arm, "plan").await.must_be(1).says("points away");
+    for end in [json!(null), json!("")] {
+        arm.state().next_link = Some(end);
+        run(&arm, "plan").await.must_be(0).says("2 to create.");
+    }
+    arm.state().next_link = None;
     // Without its tier a registry may have replicas: nothing is an orphan.
     run(&arm, "apply --yes").await.must_be(0);
     for sku in [json!(null), json!({ "name": null }), json!({ "name": "Platinum" })] {

@@ -67,6 +67,8 @@ pub struct State {
     /// Looks that an operation takes; none: everything is done at once.
     pub slow: u32,
     pub operation_fails: bool,
+    /// How an operation says that it is done, and that it failed.
+    pub operation_words: [&'static str; 2],
     /// What answers say of when to look again.
     pub pace: &'static str,
     /// PUTs of a complete replica's region that are answered as if it were unknown.
@@ -78,8 +80,8 @@ pub struct State {
     pub token: String,
     pub token_ends_after: Option<usize>,
     pub registries: Vec<String>,
-    /// Where the first page of webhooks says that the next one is.
-    pub next_link: Option<String>,
+    /// Where each page of webhooks says that the next one is.
+    pub next_link: Option<Value>,
     /// What else is answered to a GET, by its path.
     pub others: BTreeMap<String, Value>,
     /// What `listEvents` answers.
@@ -112,6 +114,7 @@ impl Arm {
             faults: Vec::new(),
             slow: 0,
             operation_fails: false,
+            operation_words: ["Succeeded", "Failed"],
             pace: "Retry-After: 0\r\n",
             unknown: 0,
             hangs: None,
@@ -352,7 +355,7 @@ impl State {
             body["nextLink"] = json!(format!("http://127.0.0.1:{port}{path}?{filter}{version}&skip={to}"));
         }
         if let Some(next) = self.next_link.as_ref().filter(|_| path.ends_with("/webhooks")) {
-            body["nextLink"] = json!(next);
+            body["nextLink"] = next.clone();
         }
         Some((200, String::new(), body))
     }

@@ -114,9 +114,9 @@ impl State {
         self.look();
         let left = left - 1;
         if left == 0 {
-            let ended = if self.operation_fails { "Failed" } else { "Succeeded" };
+            let ended = self.operation_words[usize::from(self.operation_fails)];
             if let Some(webhook) = self.webhooks.get_mut(&name).filter(|_| self.operation_fails) {
-                (webhook.state, webhook.looks) = ("Failed", 0);
+                (webhook.state, webhook.looks) = (ended, 0);
             }
             let why = self
                 .operation_fails
