@@ -65,9 +65,22 @@ impl Set {
     /// The name of the webhook for `region`.
     #[must_use]
     pub fn name(&self, region: &Region) -> String {
-        let mut name = format!("{}{region}", self.0);
-        name.truncate(NAME_BYTES_MAX);
-        name
+        format!("{}{region}", self.0)
+    }
+
+    /// Whether the names for all regions of the registry can be given. A name that is cut may be that of another region.
+    ///
+    /// # Errors
+    /// The prefix is too long for a region's.
+    pub fn fits(&self, registry: &Registry) -> Result<(), String> {
+        match registry.regions().map(|region| self.name(region)).find(|name| name.len() > NAME_BYTES_MAX) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "{} is too long: the webhook {name} would have {} characters, and {NAME_BYTES_MAX} are allowed",
+                self.0,
+                name.len()
+            )),
+        }
     }
 
     /// Whether the webhook is one of this set: it has its tag, and its name ends in its own region or in one of the registry's.

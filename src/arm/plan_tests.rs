@@ -242,8 +242,12 @@ fn names_fit_the_registrys_rules() {
     for not in ["", "ab", "a-b-c", "acr gw", "acrgw\u{e9}", &"x".repeat(21)] {
         assert!(Set::of(not).is_err(), "{not:?}");
     }
-    let long = Set::of(&"x".repeat(20)).unwrap().name(&Region::parse(&"y".repeat(64)).unwrap());
-    assert_eq!(long.len(), 50);
+    let set = Set::of(&"x".repeat(20)).unwrap();
+    assert_eq!(set.fits(&registry(&[&"y".repeat(30)])), Ok(()));
+    // Cut, they would have one name.
+    let twins = ["y".repeat(30) + "1", "y".repeat(30) + "2"];
+    assert_ne!(set.name(&Region::parse(&twins[0]).unwrap()), set.name(&Region::parse(&twins[1]).unwrap()));
+    assert!(set.fits(&registry(&["e", &twins[0], &twins[1]])).unwrap_err().contains("51 characters"));
 }
 
 #[test]

@@ -118,6 +118,9 @@ impl Task {
 
     async fn run(&self) -> Result<ExitCode, Error> {
         let (registry, actual, changes) = self.time.within(self.look()).await?;
+        if let (Aim::Plan { .. } | Aim::Apply { .. }, Err(why)) = (&self.aim, self.set.fits(&registry)) {
+            return Ok(ended(2, &format!("--prefix: {why}")));
+        }
         let shown = show::Shown { registry: &registry, set: &self.set, changes: &changes };
         let (template, yes) = match &self.aim {
             Aim::Plan { template, check, .. } => {

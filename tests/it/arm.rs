@@ -334,6 +334,17 @@ async fn what_is_not_ours_is_never_touched() {
     assert_eq!(arm.state().webhooks.len(), 4);
 }
 
+#[tokio::test]
+async fn a_prefix_too_long_for_a_region_is_refused() {
+    let arm = Arm::start().await;
+    arm.state().replicate(&"y".repeat(31));
+    let prefix = "x".repeat(20);
+    for command in ["plan", "apply --yes"] {
+        run(&arm, &format!("{command} --prefix {prefix}")).await.must_be(2).says("--prefix: xxx").says("51 characters");
+    }
+    assert_eq!(arm.state().writes(), 0);
+}
+
 /// Prefix and region of two services make one name.
 #[tokio::test]
 async fn services_whose_names_meet_stay_apart() {
