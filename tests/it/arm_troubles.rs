@@ -267,7 +267,13 @@ async fn who_is_not_signed_in_is_told_so() {
     arm.install("#!/bin/sh\necho \"ERROR: Please run 'az login' to setup account.\u{1b}[2J\" >&2\nexit 1\n");
     run(&arm, "plan").await.must_be(1).says("ERROR: Please run 'az login' to setup account.");
     arm.install("#!/bin/sh\necho hello\n");
-    run(&arm, "plan").await.must_be(1).says("did not print a token");
+    run(&arm, "plan").await.must_be(1).says("did not print a token that can be used");
+    let begun = std::time::Instant::now();
+    arm.install("#!/bin/sh\necho '{\"accessToken\":\"t0ken-\\n1\",\"expires_on\":4102444800}'\n");
+    run(&arm, "plan").await.must_be(1).says("did not print a token that can be used");
+    assert!(begun.elapsed().as_secs() < 10, "nothing is tried again");
+    arm.install("#!/bin/sh\nprintf 'ERROR: x\\r\\nerror: y\\n' >&2\nexit 1\n");
+    run(&arm, "plan").await.must_be(1).says("It says: ERROR: x  error: y");
     std::fs::remove_file(arm.folder().join("az")).unwrap();
     run(&arm, "plan").await.must_be(1).says("The Azure CLI (`az`) is not installed");
     assert!(arm.state().calls.is_empty());
