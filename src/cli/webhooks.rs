@@ -219,11 +219,13 @@ pub(super) fn address(text: &str) -> Result<Url, String> {
     if url.scheme() != "https" {
         return Err(wrong("does not begin with https://, and the registry would send the key in the clear"));
     }
-    if url.path() == "/" {
-        return Err(wrong("has no path"));
-    }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(wrong("holds more than host, path and query"));
+    }
+    // The host's route prefix may be any, and its paths have no case.
+    let path = url.path().to_ascii_lowercase();
+    if !path.strip_suffix('/').unwrap_or(&path).ends_with("/imagepush") {
+        return Err(wrong("does not end in /ImagePush"));
     }
     if url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("region")) {
         return Err(wrong("has a region already, which is added for each webhook"));

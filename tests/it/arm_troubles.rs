@@ -308,7 +308,10 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
         ("plan --key @/no/such/k3y-file".into(), "cannot be read"),
         (format!("plan --url http://app.example/?code={KEY}"), "--url does not begin with https://"),
         ("plan --url https://u:k3y-7@app.example/x".into(), "more than host, path and query"),
-        ("plan --url https://app.example".into(), "has no path"),
+        ("plan --url https://app.example".into(), "--url does not end in /ImagePush; it is the address of ImagePush"),
+        ("plan --url https://app.example/api/".into(), "does not end in /ImagePush"),
+        ("plan --url https://app.example/api/xImagePush".into(), "does not end in /ImagePush"),
+        ("remove --url https://app.example/api/Pushes?x=/ImagePush".into(), "does not end in /ImagePush"),
         (format!("plan --url {URL}?region=x"), "has a region already"),
         (format!("plan --url {URL}?code=k3y-9 --key k3y-8"), "the URL has a key already"),
         (format!("plan --url :{KEY}"), "is no URL"),
@@ -328,6 +331,11 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
     plan.env_remove("WebhookKey");
     finished(plan).await.must_be(2).says("which key opens the service?");
     assert!(arm.state().calls.is_empty() && arm.asked().is_empty());
+    for url in
+        ["https://app.example/api/imagepush", "https://app.example/ImagePush/", "https://app.example/x/y/ImagePush"]
+    {
+        run(&arm, &format!("plan --url {url}")).await.must_be(0).says("2 to create.");
+    }
     for (line, words) in [("plan --help", "Examples:"), ("apply --help", "--prune"), ("remove --help", "Exit codes:")] {
         run(&arm, line).await.must_be(0).says(words);
     }
