@@ -183,7 +183,7 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
         (but("e", |w| w.tags = [("managed-by".to_owned(), "terraform".to_owned())].into()), Kind::Taken),
         // Tag names have no case, values do.
         (but("e", |w| w.tags = [("Managed-By".to_owned(), set().tag().1)].into()), Kind::Unchanged),
-        (but("e", |w| w.tags = [(TAG.0.to_owned(), set().tag().1.to_uppercase())].into()), Kind::Taken),
+        (but("e", |w| w.tags = [(set().tag().0.to_owned(), set().tag().1.to_uppercase())].into()), Kind::Taken),
         // Another set's, by another prefix and another region.
         (but("e", |w| w.tags = Set::of("acrgwx").unwrap().tags(&w.tags)), Kind::Taken),
         // Ours, and where it cannot stay.
