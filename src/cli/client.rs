@@ -36,7 +36,8 @@ pub struct Connection {
 
     /// Function key, if the service asks for one, or @FILE to read it from one; sent as the header x-functions-key [default:
     /// GLOBAL_WEBHOOK_KEY, WebhookOperatorKey or WebhookKey of the environment].
-    #[arg(long, value_parser = key::parse)]
+    // A key may begin with a hyphen.
+    #[arg(long, value_parser = key::parse, allow_hyphen_values = true)]
     pub key: Option<String>,
 }
 

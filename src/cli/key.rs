@@ -16,6 +16,10 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
         std::fs::File::open(path)
             .and_then(|file| file.take(KEY_BYTES_MAX + 1).read_to_string(&mut key))
             .map_err(|e| format!("the key's file cannot be read: {e}"))?;
+    } else if is_option(text) {
+        return Err("that is an option, not a key: was the key's variable empty?".into());
+    } else if std::fs::metadata(text).is_ok_and(|about| !about.is_dir()) {
+        return Err("that is a file's name, not a key: write @ before it".into());
     }
     let key = key.trim();
     check(key).map(|()| key.to_owned())
@@ -82,6 +86,18 @@ mod tests {
         assert_eq!(of(" s3cret\n"), Ok("s3cret".into()));
         for not in ["", " ", "\"s3cret", "<your key>", "two\nlines", "schl\u{fc}ssel"] {
             assert!(parse(not).is_err() && of(not).is_err(), "{not:?}");
+        }
+        for not in ["-", "-y", "--json", "--no-key", "--url=https://app.example", file.path().to_str().unwrap()] {
+            let why = parse(not).unwrap_err();
+            assert!(!why.contains(not) || not == "-", "{why}");
+        }
+        // Base64 of both kinds, as Azure makes it.
+        for key in [
+            "-s3cR3t_kZ0fXk2bq8Hc1mYy7v-wLrUeTgS5nJdPaAzFuQ4xO9Bw==",
+            "--3cR3t_kZ0fXk2bq8Hc1mYy7v-wLrUeTgS5nJdPaAzFuQ4xO9Bw==",
+            "/s3cR3t+kZ0fXk2bq8Hc1mYy7v/wLrUeTgS5nJdPaAzFuQ4xO9Bw==",
+        ] {
+            assert_eq!((parse(key), of(key)), (Ok(key.into()), Ok(key.into())));
         }
         assert!(of("\n").is_err() && of(&"x".repeat(5000)).is_err() && parse("@/no/such/file").is_err());
     }
