@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes: a page of a thousand pushes with all that may be told of each.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Which door a key opens.
+const DOORS: &str = "Under Azure Functions a function's own key opens that function alone, and a host key all.";
+
 /// Where `serve` listens when nobody says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:7071";
 
@@ -122,7 +125,9 @@ pub(super) enum Kind {
     Unknown,
     /// Somebody has to act: the address is another service's, or a proxy's whose service is not there just now.
     Elsewhere,
-    /// Somebody has to act: a wrong key, a push that cannot be removed.
+    /// The caller: with another key, or with one.
+    Refused,
+    /// Somebody has to act: a push that cannot be removed, an answer that is none.
     Final,
 }
 
@@ -206,9 +211,9 @@ impl Client {
         let (kind, text) = match (answer.status.as_u16(), code.as_deref()) {
             (400, Some(_)) => (Kind::Asked, said),
             (401, _) if self.key.is_some() => {
-                (Kind::Final, format!("{url} refused the function key of --key or the environment."))
+                (Kind::Refused, format!("{url} refused the function key of --key or the environment. {DOORS}"))
             }
-            (401, _) => (Kind::Final, format!("{url} asks for a function key; pass it with --key.")),
+            (401, _) => (Kind::Refused, format!("{url} asks for a function key; pass it with --key.")),
             (403, _) => (Kind::Final, format!("{url} refused the call (403): {said}")),
             (404, Some("unknown_push" | "unknown_image" | "unknown_target" | "unknown_region")) => {
                 (Kind::Unknown, said)

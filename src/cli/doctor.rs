@@ -137,14 +137,14 @@ impl Task {
         };
         let service = async {
             let service = service::ask(&self.client).await;
-            let pushes = service::pushes(&self.client, &service.answered).await;
+            let (pushes, regions) = service::operators(&self.client, &service.answered).await;
             let receivers = service::receivers(&service.answered).await;
-            (service, pushes, receivers)
+            (service, pushes, regions, receivers)
         };
         let azure = self.azure.ask(&self.client);
-        let (storage, (service, pushes, receivers), (registry, app)) = tokio::join!(storage, service, azure);
+        let (storage, (service, pushes, regions, receivers), (registry, app)) = tokio::join!(storage, service, azure);
         let (now, wants_test) = (SystemClock.now(), self.wants_test);
-        Facts { now, service, pushes, here, storage, receivers, wants_test, registry, app }
+        Facts { now, service, pushes, regions, here, storage, receivers, wants_test, registry, app }
     }
 }
 

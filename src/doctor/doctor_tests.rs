@@ -125,8 +125,8 @@ fn well() -> Facts {
             owing: vec![item("11:00:00", owed("12:10:00", None, None))],
             exhausted: Vec::new(),
             is_cut: false,
-            regions: Ok(regions("ok")),
         }),
+        regions: Ok(regions("ok")),
         here: Ok(here(&[])),
         storage: Ok(Looked {
             place: "account".into(),
@@ -286,8 +286,8 @@ fn each_trouble_is_found_and_nothing_beside_it() {
             }),
             &["warning receivers.told ops"],
         ),
-        (in_pushes(|p| p.regions = Ok(regions("silent"))), &["warning regions.report westeurope"]),
-        (in_pushes(|p| p.regions = Ok(regions("slow"))), &["warning regions.report westeurope"]),
+        (Box::new(|f| f.regions = Ok(regions("silent"))), &["warning regions.report westeurope"]),
+        (Box::new(|f| f.regions = Ok(regions("slow"))), &["warning regions.report westeurope"]),
         (
             Box::new(|f| f.receivers.as_mut().unwrap()[0].trouble = Some("refused".into())),
             &["warning receivers.reached ops"],
@@ -367,12 +367,37 @@ fn a_status_says_what_to_do() {
     }
 }
 
+/// What a check says.
+fn says<'a>(report: &'a Report, id: &str) -> &'a str {
+    &report.checks.iter().find(|check| check.id == id).unwrap().what
+}
+
+#[test]
+fn a_key_that_opens_some_doors_is_told_with_them_and_not_as_lost_webhooks() {
+    let refused = |f: &mut Facts| f.service.answered = Answered::Refused("It refused the key.".into());
+    let some = changed(refused);
+    assert_eq!(found(&some), ["warning service.answers "]);
+    assert!(says(&some, "service.answers").starts_with("The key opens Pushes and Regions, and not ImagePush"));
+    assert!(says(&some, "timers.deadlines").contains("none is overdue"));
+    let none = changed(|f| {
+        refused(f);
+        let gap = || Gap::unasked("/api/…: refused", HOST_KEY);
+        (f.pushes, f.regions) = (Err(gap()), Err(gap()));
+    });
+    assert_eq!(found(&none), ["fault service.answers "]);
+    for report in [some, none] {
+        let check = &report.checks[0];
+        assert!(!check.meaning.as_ref().unwrap().contains("lost"), "{check:?}");
+        assert!(check.action.as_ref().unwrap().contains("--key-name operators"), "{check:?}");
+    }
+}
+
 #[test]
 fn what_is_not_known_is_no_fault() {
     let gap = || Gap::unasked("not given", "give it");
     let report = changed(|facts| {
         (facts.pushes, facts.here, facts.storage) = (Err(gap()), Err(gap()), Err(gap()));
-        (facts.receivers, facts.registry, facts.app) = (Err(gap()), Err(gap()), Err(gap()));
+        (facts.receivers, facts.registry, facts.app, facts.regions) = (Err(gap()), Err(gap()), Err(gap()), Err(gap()));
         facts.service.ahead_ms = Err(gap());
     });
     assert_eq!((report.state, found(&report)), (State::Ok, vec![]));

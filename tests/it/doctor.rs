@@ -48,7 +48,7 @@ pub fn found(report: &Value) -> BTreeSet<String> {
 }
 
 /// What was not looked at.
-fn skipped(report: &Value) -> BTreeSet<String> {
+pub fn skipped(report: &Value) -> BTreeSet<String> {
     let checks = report["checks"].as_array().unwrap().iter();
     checks.filter(|check| check["state"] == "skipped").map(|check| check["id"].as_str().unwrap().to_owned()).collect()
 }
