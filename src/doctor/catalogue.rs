@@ -36,6 +36,7 @@ pub enum Id {
     WebhooksPing,
     WebhooksExtra,
     AppRead,
+    AppHost,
     AppRuns,
     AppReady,
 }
@@ -69,7 +70,7 @@ const fn entry(id: Id, word: &'static str, asks: &'static str, meaning: &'static
 
 /// All checks, in the order of [`Id`].
 #[rustfmt::skip]
-pub const CHECKS: [Entry; 34] = [
+pub const CHECKS: [Entry; 35] = [
     entry(Id::ServiceAnswers, "service.answers", "`GET /api/ImagePush` is answered by this service, whose settings are right",
         "The registry's webhooks are lost, and nobody is told of any push.",
         "Start the service, or correct its settings, --url and --key."),
@@ -166,6 +167,9 @@ pub const CHECKS: [Entry; 34] = [
     entry(Id::AppRead, "app.read", "the function app can be read over Azure Resource Manager",
         "Nothing can be said of the app's plan.",
         "Check --app and `az account show`; ask for the role Reader on the app."),
+    entry(Id::AppHost, "app.host", "--url or --webhook-url has a host name of the app",
+        "The app may be another one than the service that was asked, unless a gateway stands before it.",
+        "Give the --app that belongs to --url; with a gateway, look that it sends to this app."),
     entry(Id::AppRuns, "app.runs", "the app runs, and the registry may reach it",
         "The registry's webhooks are lost.",
         "Start the app; allow public access for it: the registry calls from Azure's public addresses."),

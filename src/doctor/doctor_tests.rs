@@ -143,13 +143,14 @@ fn well() -> Facts {
         }),
         app: Ok(App {
             name: "app".into(),
-            host: "app.example".into(),
+            hosts: vec!["app.azurewebsites.net".into(), "app.example".into()],
             state: "Running".into(),
             is_private: false,
             tier: "FlexConsumption".into(),
             always_ready: vec![("http".into(), 1)],
             always_on: None,
         }),
+        hosts: vec!["app.example".into()],
     }
 }
 
@@ -334,6 +335,9 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (in_sender(|s| s.ping = Ok(Ping::Unanswered)), &["fault webhooks.ping acrgwwesteurope"]),
         (in_sender(|s| s.ping = Ok(Ping::Unseen)), &["warning webhooks.ping acrgwwesteurope"]),
         (Box::new(|f| f.app = Err(Gap::refused("403", "ask"))), &["warning app.read "]),
+        (in_app(|a| a.hosts.truncate(1)), &["warning app.host "]),
+        (Box::new(|f| f.hosts = vec!["gateway.example".into(), "APP.azurewebsites.net".into()]), &[]),
+        (Box::new(|f| f.hosts.clear()), &[]),
         (in_app(|a| a.state = "Stopped".into()), &["fault app.runs "]),
         (in_app(|a| a.is_private = true), &["fault app.runs "]),
         (in_app(|a| a.always_ready = vec![("function:TimeoutCheck".into(), 1)]), &["fault app.ready "]),

@@ -88,6 +88,8 @@ pub struct Facts {
     pub registry: Known<Registered>,
     /// The function app, likewise.
     pub app: Known<App>,
+    /// Hosts that the service is called at, by the caller and by the registry, without those that mean this machine.
+    pub hosts: Vec<String>,
 }
 
 /// Judges. The worst comes first, otherwise the order is the catalogue's.
@@ -105,7 +107,7 @@ pub fn judge(facts: &Facts) -> Report {
     let awaited = Awaited::of(&facts.service.answered, &facts.here);
     registry::judge(&facts.registry, awaited.as_ref(), &mut checks);
     webhooks::judge(&facts.registry, awaited.as_ref(), &mut checks);
-    app::judge(&facts.app, &mut checks);
+    app::judge(&facts.app, &facts.hosts, &mut checks);
     Report::new(facts.service.url.clone(), facts.now, checks)
 }
 

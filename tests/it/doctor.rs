@@ -146,7 +146,7 @@ async fn nothing_is_said_against_what_is_well() {
     assert!(
         ended.out.contains("no call that sends a test notification") && ended.out.contains("--ping was not given.")
     );
-    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 11 not looked at, 25 ok."), "{}", ended.out);
+    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 11 not looked at, 26 ok."), "{}", ended.out);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,6 +245,18 @@ async fn the_key_of_a_webhook_is_shown_only_where_that_webhook_sends() {
     assert!(skipped(&report).contains("webhooks.key"), "{report:#}");
     let heard = other.take();
     assert!(!heard.is_empty() && !format!("{heard:?}").contains(KEY), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_of_another_address_is_told() {
+    let ((serve, _receiver), arm) = (service().await, azure().await);
+    arm.state().others.get_mut(&app()).unwrap()["properties"]["defaultHostName"] = json!("app.azurewebsites.net");
+    let (code, report) = report(&serve, &arm, "").await;
+    assert_eq!((code, found(&report)), (0, set(&["warning app.host"])), "{report:#}");
+    arm.state().others.get_mut(&app()).unwrap()["properties"]["hostNames"] =
+        json!(["app.azurewebsites.net", "app.example"]);
+    assert_eq!(self::report(&serve, &arm, "").await.0, 0);
+    assert_eq!(found(&self::report(&serve, &arm, "").await.1), set(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
