@@ -331,6 +331,13 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (answered(&[("11:00", Some(202)), ("11:30", Some(504))]), &["fault webhooks.deliveries acrgwwesteurope"]),
         (answered(&[("11:30", Some(200)), ("11:00", None)]), &["warning webhooks.deliveries acrgwwesteurope"]),
         (answered(&[]), &[]),
+        (
+            in_sender(|s| {
+                let old = "2025-11-27T12:00:00Z".parse().ok();
+                s.deliveries = Ok(vec![Delivery { at: old, ..delivery("11:00", Some(504)) }]);
+            }),
+            &["warning webhooks.deliveries acrgwwesteurope"],
+        ),
         (in_sender(|s| s.ping = Ok(Ping::Answered(401))), &["fault webhooks.ping acrgwwesteurope"]),
         (in_sender(|s| s.ping = Ok(Ping::Unanswered)), &["fault webhooks.ping acrgwwesteurope"]),
         (in_sender(|s| s.ping = Ok(Ping::Unseen)), &["warning webhooks.ping acrgwwesteurope"]),
@@ -374,6 +381,25 @@ fn a_status_says_what_to_do() {
 /// What a check says.
 fn says<'a>(report: &'a Report, id: &str) -> &'a str {
     &report.checks.iter().find(|check| check.id == id).unwrap().what
+}
+
+#[test]
+fn a_failure_of_long_ago_says_how_old_it_is() {
+    let of = |at: &'static str| {
+        changed(in_sender(move |s| {
+            s.deliveries = Ok(vec![Delivery { at: at.parse().ok(), ..delivery("11:00", Some(504)) }]);
+        }))
+    };
+    for (at, state, words) in [
+        ("2026-11-26T12:00:01Z", State::Fault, "at 2026-11-26T12:00:01.000Z: push"),
+        ("2026-11-26T11:59:59Z", State::Warning, "at 2026-11-26T11:59:59.000Z, a day ago: push"),
+        ("2025-11-27T12:00:00Z", State::Warning, "at 2025-11-27T12:00:00.000Z, 365 days ago: push"),
+        ("", State::Fault, "at an unknown time: push"),
+    ] {
+        let report = of(at);
+        assert_eq!((report.state, found(&report).len()), (state, 1), "{at}");
+        assert!(says(&report, "webhooks.deliveries").contains(words), "{report:?}");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub fn judge(facts: &Facts) -> Report {
     receivers::judge(&facts.receivers, facts.wants_test, &mut checks);
     let awaited = Awaited::of(&facts.service.answered, &facts.here);
     registry::judge(&facts.registry, awaited.as_ref(), &mut checks);
-    webhooks::judge(&facts.registry, awaited.as_ref(), &mut checks);
+    webhooks::judge(&facts.registry, awaited.as_ref(), facts.now, &mut checks);
     app::judge(&facts.app, &facts.hosts, &mut checks);
     Report::new(facts.service.url.clone(), facts.now, checks)
 }

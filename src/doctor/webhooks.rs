@@ -9,6 +9,7 @@ use super::{Gap, Known};
 use crate::arm::deliveries::Delivery;
 use crate::arm::plan::{self, Change, Difference, Kind, Template};
 use crate::arm::webhooks::{Callback, Webhook};
+use crate::clock::Instant;
 use crate::http::query;
 
 /// Deliveries that are looked at, the newest.
@@ -50,7 +51,7 @@ const EACH: [Id; 8] = [
     Id::WebhooksExtra,
 ];
 
-pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, checks: &mut Vec<Check>) {
+pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, now: Instant, checks: &mut Vec<Check>) {
     let registered = match registered {
         Ok(registered) => registered,
         Err(gap) => return skip(checks, gap, &EACH),
@@ -69,7 +70,7 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
             properties(&sender.webhook.name, differences, &mut found);
             address(&sender.webhook, &registered.expected, &mut found);
             key(sender, &mut found);
-            deliveries(sender, &mut found);
+            deliveries(sender, now, &mut found);
             ping(sender, &mut found);
         }
     }
@@ -229,7 +230,7 @@ fn key(sender: &Sender, found: &mut Vec<Check>) {
     found.push(check.about(&sender.webhook.name));
 }
 
-fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
+fn deliveries(sender: &Sender, now: Instant, found: &mut Vec<Check>) {
     let id = Id::WebhooksDeliveries;
     let check = match &sender.deliveries {
         Err(gap) => Check::skipped(id, gap),
@@ -240,8 +241,13 @@ fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
             let taken = |one: &Delivery| one.status.is_some_and(|status| (200..300).contains(&status));
             let failed: Vec<&Delivery> = latest.iter().copied().filter(|one| !taken(one)).collect();
             let Some(last) = failed.first() else { return };
-            let at =
-                last.at.map_or_else(|| "at an unknown time".to_owned(), |at| format!("at {}", crate::api::time(at)));
+            let days = last.at.map_or(0, |at| (now - at).num_days());
+            let at = match (last.at.map(crate::api::time), days) {
+                (None, _) => "at an unknown time".to_owned(),
+                (Some(at), ..1) => format!("at {at}"),
+                (Some(at), 1) => format!("at {at}, a day ago"),
+                (Some(at), _) => format!("at {at}, {days} days ago"),
+            };
             let (meaning, action) = status_means(last.status);
             let status = last.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             let image = if last.repository.is_empty() {
@@ -256,7 +262,8 @@ fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
                 last.action
             );
             let is_last = latest.first().is_some_and(|newest| !taken(newest));
-            let check = if is_last { Check::fault(id, what) } else { Check::warning(id, what) };
+            // What was mended since shows only once the registry sends again.
+            let check = if is_last && days < 1 { Check::fault(id, what) } else { Check::warning(id, what) };
             check.because(&format!("{meaning} {}", id.entry().meaning), action)
         }
     };

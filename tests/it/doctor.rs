@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::arm_troubles::fault;
 use crate::stand_in_arm::{Arm, GROUP, SUBSCRIPTION, Webhook, id};
 use crate::support::command::{Ended, Running, program, run};
-use crate::support::eventually;
 use crate::support::recorder::Recorder;
 use crate::support::refusing::Refusing;
 use crate::support::service::{Image, LIMIT, Serve};
+use crate::support::{eventually, now};
 
 const URL: &str = "https://app.example/api/ImagePush";
 const KEY: &str = "k3y-of-the-registry-0123456789";
@@ -111,6 +111,11 @@ fn logged(id: &str, action: &str, at: &str, status: &str) -> Value {
         "eventResponseMessage": { "content": "0ld-secret", "statusCode": status } })
 }
 
+/// An instant so many hours ago, as documents have it.
+fn ago(hours: i64) -> String {
+    (now() - chrono::Duration::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
 /// `doctor` for that service and that Azure.
 fn command(serve: &Serve, arm: &Arm, line: &str) -> Command {
     let mut args = vec!["doctor"];
@@ -195,7 +200,7 @@ async fn each_trouble_of_the_registry_and_the_app_is_found() {
         (
             |arm| {
                 arm.state().log = json!({ "value": [
-                    logged("1", "push", "2026-11-27T10:00:00Z", "202"), logged("2", "push", "2026-11-27T11:00:00Z", "504"),
+                    logged("1", "push", &ago(2), "202"), logged("2", "push", &ago(1), "504"),
                 ] });
             },
             &["fault webhooks.deliveries acrgwnortheurope", "fault webhooks.deliveries acrgwwesteurope"],
@@ -279,13 +284,15 @@ async fn a_ping_that_is_refused_says_why() {
 async fn the_page_shows_what_is_printed() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
     webhook(&arm, "acrgwwesteurope", |w| w.properties["status"] = json!("disabled"));
-    let pushes = [("2", "2026-11-27T11:00:00Z", "504"), ("1", "2026-11-27T10:00:00Z", "202")];
+    let failed = ago(1);
+    let pushes = [("2", failed.as_str(), "504"), ("1", &ago(2), "202")];
     arm.state().log = json!({ "value": pushes.map(|(id, at, status)| logged(id, "push", at, status)) });
     arm.state().replicas[0].status = "Syncing";
     let ended = doctor(command(&serve, &arm, "")).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctor.md")).unwrap();
     let (shown, _) = ended.out.split_once("NOT LOOKED AT").unwrap();
+    let shown = shown.replace(&failed, "2026-11-27T11:00:00.000Z");
     assert!(page.contains(shown.trim_end()), "docs/doctor.md does not show:\n{shown}");
 }
 
