@@ -318,6 +318,12 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (in_sender(|s| s.webhook.actions = ["delete".to_owned()].into()), &["fault webhooks.enabled acrgwwesteurope"]),
         (in_sender(|s| s.webhook.state = "Failed".into()), &["warning webhooks.enabled acrgwwesteurope"]),
         (in_sender(|s| s.webhook.scope = "shop:*".into()), &["warning webhooks.scope acrgwwesteurope"]),
+        (
+            in_registry(|r| {
+                r.senders.as_mut().unwrap().iter_mut().for_each(|sender| sender.webhook.scope = "shop:*".into());
+            }),
+            &[],
+        ),
         (in_sender(|s| s.opens = Ok(false)), &["fault webhooks.key acrgwwesteurope"]),
         (sends("https://app.example/api/imagepush/?code=s3cret-key&region=West%20Europe"), &[]),
         (
@@ -400,6 +406,18 @@ fn a_failure_of_long_ago_says_how_old_it_is() {
         assert_eq!((report.state, found(&report).len()), (state, 1), "{at}");
         assert!(says(&report, "webhooks.deliveries").contains(words), "{report:?}");
     }
+}
+
+#[test]
+fn a_scope_that_all_webhooks_have_is_told_as_well() {
+    let report = changed(in_registry(|r| {
+        let senders = r.senders.as_mut().unwrap();
+        senders.iter_mut().for_each(|sender| sender.webhook.scope = "shop:*".into());
+        // One that is left of a region without a replica reports nothing, whatever its scope.
+        senders.push(sender("eastus"));
+    }));
+    assert_eq!(says(&report, "webhooks.scope"), "All are for shop:* only.");
+    assert_eq!(found(&report), ["warning webhooks.extra acrgweastus"]);
 }
 
 #[test]

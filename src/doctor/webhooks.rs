@@ -62,7 +62,8 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, n
     };
     let mut found = Vec::new();
     let actual: Vec<Webhook> = senders.iter().map(|sender| sender.webhook.clone()).collect();
-    for change in changes(registered, &actual) {
+    let scope = common_scope(registered, &actual);
+    for change in changes(registered, &actual, &scope) {
         let sender = senders.iter().find(|sender| sender.webhook.name.eq_ignore_ascii_case(&change.name));
         existence(&change, &actual, awaited, &mut found);
         if let (Kind::Update(_) | Kind::Unchanged | Kind::Replace { .. }, Some(sender)) = (&change.kind, sender) {
@@ -74,12 +75,13 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, n
             ping(sender, &mut found);
         }
     }
+    let scope = if scope.is_empty() { "All are for all images.".into() } else { format!("All are for {scope} only.") };
     // What nothing was found about is well.
     for (id, what) in [
         (Id::WebhooksThere, "Every region has its own."),
         (Id::WebhooksEnabled, "All are enabled."),
         (Id::WebhooksUrl, "All send to this service, each as its region."),
-        (Id::WebhooksScope, "All are for all images."),
+        (Id::WebhooksScope, scope.as_str()),
         (Id::WebhooksKey, "The service lets all of them in."),
         (Id::WebhooksDeliveries, "What they sent lately was taken."),
         (Id::WebhooksPing, "Every ping was answered with 200."),
@@ -99,13 +101,23 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, n
     checks.extend(found);
 }
 
+/// The scope that all webhooks have which should be there; that of all images where they differ.
+fn common_scope(registered: &Registered, actual: &[Webhook]) -> String {
+    let Registered { registry, set, .. } = registered;
+    let is_wanted =
+        |one: &&Webhook| set.has(one, registry) && registry.regions().any(|name| name.as_str() == one.location);
+    let mut scopes = actual.iter().filter(is_wanted).map(|webhook| webhook.scope.as_str());
+    let first = scopes.next().unwrap_or_default();
+    if scopes.all(|scope| scope == first) { first.to_owned() } else { String::new() }
+}
+
 /// What `webhooks plan` would say, but for URL and key, which are judged here: the key in another place than a header of its
 /// own is no fault.
-fn changes(registered: &Registered, actual: &[Webhook]) -> Vec<Change> {
+fn changes(registered: &Registered, actual: &[Webhook], scope: &str) -> Vec<Change> {
     let registry = &registered.registry;
     let nowhere = || Url::parse("https://service.invalid/api/ImagePush");
     let Ok(url) = registered.expected.clone().or_else(|_| nowhere()) else { return Vec::new() };
-    let template = Template { url, key: None, scope: String::new(), actions: ["push".to_owned()].into() };
+    let template = Template { url, key: None, scope: scope.to_owned(), actions: ["push".to_owned()].into() };
     let wanted = plan::wanted(&template, &registered.set, registry);
     plan::plan(&wanted, actual, &registered.set, registry, false)
 }
