@@ -3,6 +3,8 @@
 //! Guarantee: a key stands in a header of a call to the service's own origin and nowhere else: not in an address, an answer
 //! that is shown, or an error.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, header};
@@ -279,7 +281,9 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     let shown = shown(url);
     if error.is_timeout() {
         format!("{shown} did not answer in time.")
-    } else if error.is_connect() && is_loopback(url) {
+    } else if failed_with(error, ErrorKind::InvalidData) {
+        format!("No TLS with {shown}: {}. What speaks plain HTTP has an address with http://.", outgoing::cause(error))
+    } else if is_loopback(url) && failed_with(error, ErrorKind::ConnectionRefused) {
         format!(
             "Nothing listens at {shown}; start the service with `global-webhook serve`, or pass its address with --url."
         )
@@ -288,6 +292,23 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     } else {
         format!("The exchange with {shown} broke off: {}", outgoing::cause(error))
     }
+}
+
+/// Whether this is among the reasons of a failed connection.
+fn failed_with(error: &reqwest::Error, kind: ErrorKind) -> bool {
+    let mut reason = error.source().filter(|_| error.is_connect());
+    while let Some(one) = reason {
+        let io = one.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == kind) {
+            return true;
+        }
+        // Of an error that it wraps, an `io::Error` names as its source only that one's source.
+        reason = match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => one.source(),
+        };
+    }
+    false
 }
 
 /// An address without its query, where a function key may stand, and without a password.

@@ -284,6 +284,9 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
         assert!(ended.code == code && ended.err.contains(words), "{args:?}: {ended:?}");
         assert!(!ended.err.contains("k3y") && !ended.out.contains("k3y"), "{args:?}: {ended:?}");
     }
+    // Somebody listens, and speaks no TLS.
+    let ended = run(&base.replace("http:", "https:"), &["list"]).await;
+    assert!(ended.code == 1 && ended.err.contains("No TLS with https://127.0.0.1"), "{ended:?}");
     serve.terminate();
     let gone = Serve::start(&[REGIONS], &[]).await;
     let base = format!("{}/?code=wrong-k3y", gone.base_url());
