@@ -66,12 +66,25 @@ async fn settings_beside_it_are_checked_and_compared() {
     assert!(code == 1 && found(&report).contains("fault settings.here"), "{report:#}");
     for (text, words) in [
         (r#"{"IsEncrypted":true,"Values":{"WebhookRegions":"s3cret"}}"#, "is encrypted"),
-        (r#"{"Values":{"WebhookKey":["s3cret"]}}"#, "is not JSON"),
+        (r#"{"Values":{"WebhookKey":["s3cret"]}}"#, "has a list or an object for WebhookKey"),
+        (r#"{"Values":["s3cret"]}"#, "has `Values` that are no object"),
+        ("{\n  \"Values\": s3cret}", "is no JSON object: line 2, column 13"),
     ] {
         let (code, report) = beside(&base, text).await;
         assert!(code == 0 && says(&report, "settings.here", words), "{report:#}");
         assert!(found(&report).contains("warning settings.here"), "{report:#}");
     }
+    // As the host reads it.
+    let lenient = r#"{
+        // Of "whoever".
+        "isencrypted": "false",
+        "values": { "WebhookRegions": "westeurope,northeurope", /* a slash: */ "WebhookTimeout": "0:10:0", "Other": true, "More": 5, },
+    }"#;
+    let (code, report) = beside(&base, lenient).await;
+    assert_eq!((code, found(&report)), (0, set(&[alone, "warning settings.deployed"])), "{report:#}");
+    // What has no end.
+    let endless = doctor(program(&base, &["doctor", "--settings", "/dev/zero"])).await;
+    assert!(endless.out.contains("/dev/zero cannot be read: it has more than 1 MiB"), "{endless:?}");
     let mut elsewhere = program(&base, &["doctor", "--settings", "/no/such/file", "--strict"]);
     elsewhere.env("WebhookRegions", "westeurope");
     let ended = doctor(elsewhere).await;
