@@ -48,8 +48,8 @@ pub(super) struct Args {
     /// End with code 1 for warnings too
     #[arg(long)]
     strict: bool,
-    /// The settings of an app in this file, as `func` reads them; the environment counts before it [default: local.settings.json,
-    /// if there is one]
+    /// The settings of an app in this file, as `func` reads them; the environment counts before it [default: where --url is this
+    /// machine, local.settings.json, if there is one]
     #[arg(long)]
     settings: Option<PathBuf>,
     /// Ask for a test notification to every receiver
@@ -118,6 +118,9 @@ impl Task {
         let webhook_url = azure.webhook_url.as_deref().map(address).transpose();
         let webhook_url = webhook_url.map_err(|why| format!("--webhook-url {why}"))?;
         let own = client.url(&["ImagePush"], &[]);
+        // What `func start` reads in this folder is no measure for a service elsewhere.
+        let settings =
+            settings.or_else(|| is_loopback(&own).then(|| here::FILE.into()).filter(|file: &PathBuf| file.exists()));
         let addresses = [Some(&own).filter(|own| !is_loopback(own)), webhook_url.as_ref()];
         let hosts = addresses.into_iter().flatten().filter_map(|url| Some(url.host_str()?.to_owned())).collect();
         let expected = webhook_url.or_else(|| Some(own).filter(|url| url.scheme() == "https")).ok_or_else(|| {

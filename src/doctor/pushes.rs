@@ -139,6 +139,7 @@ pub(super) fn regions(regions: &Known<Regions>, checks: &mut Vec<Check>) {
     if checks.len() == before {
         let what = match regions.pushes {
             0 => "No push in the last day.".to_owned(),
+            1 => "All regions report, by one push.".to_owned(),
             count => format!("All regions report, by {count} pushes."),
         };
         checks.push(Check::ok(Id::RegionsReport, what));

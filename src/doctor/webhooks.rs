@@ -169,7 +169,8 @@ fn properties(name: &str, differences: &[Difference], found: &mut Vec<Check>) {
             Difference::Scope { from, .. } => Check::warning(Id::WebhooksScope, format!("It is for {from} only.")),
             Difference::Actions { from, .. } if !from.contains("push") => {
                 let from: Vec<&str> = from.iter().map(String::as_str).collect();
-                Check::fault(Id::WebhooksEnabled, format!("It does not report pushes, but {}.", from.join(", ")))
+                let instead = if from.is_empty() { "nothing at all".to_owned() } else { from.join(", ") };
+                Check::fault(Id::WebhooksEnabled, format!("It does not report pushes, but {instead}."))
             }
             Difference::Status(status) => Check::fault(Id::WebhooksEnabled, format!("It is {status}.")),
             Difference::State(state) => Check::warning(Id::WebhooksEnabled, format!("Its state is {state}.")).because(

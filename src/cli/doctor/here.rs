@@ -1,6 +1,6 @@
 //! The settings and the storage account that the command itself is given.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::doctor::{Gap, Here, Known, Looked};
 use crate::store::azure::{Names, look};
 
 /// The file that `func` reads.
-const FILE: &str = "local.settings.json";
+pub(super) const FILE: &str = "local.settings.json";
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -20,14 +20,11 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Settings that are given to the command for itself, and say nothing of a deployment.
 const OWN: [&str; 2] = ["webhookkey", "webhookoperatorkey"];
 
-/// The environment, and the file behind it.
+/// The environment, and a file behind it.
 pub(super) fn source(file: Option<&Path>, environment: &Source) -> Known<Source> {
-    let path = file.unwrap_or(Path::new(FILE));
+    let Some(path) = file else { return Ok(environment.clone()) };
     let (shown, correct) = (path.display(), "Correct the file, or name another one with --settings.");
-    let text = match read(path) {
-        Err(why) if file.is_none() && why.kind() == ErrorKind::NotFound => return Ok(environment.clone()),
-        other => told(other.map_err(|why| format!("{shown} cannot be read: {why}")), correct)?,
-    };
+    let text = told(read(path).map_err(|why| format!("{shown} cannot be read: {why}")), correct)?;
     let values = values(&text).map_err(|why| Gap::refused(format!("{shown} {why}"), correct))?;
     let mut source = environment.clone();
     for (name, value) in values {
