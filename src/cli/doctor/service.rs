@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Health, Item, List, State};
+use crate::api::{Health, Item, List, State, Tested, Tests};
 use crate::cli::client::{Answer, Client, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::doctor::{self, Answered, Connected, Gap, Known, Pushes, Service};
@@ -92,6 +92,33 @@ async fn get<T: DeserializeOwned>(client: &Client, what: &str, query: &[(&str, &
         )
     };
     client.get(&[what], query).await.map_err(gap)?.document().map_err(gap)
+}
+
+/// Has the service send a test to each receiver that it names, if that is wanted.
+pub(super) async fn test(client: &Client, answered: &Answered, is_wanted: bool) -> Known<Vec<Tested>> {
+    if !is_wanted {
+        let action = "Give it: the service then sends every receiver a test, which names no image.";
+        return Err(Gap::unasked("--test-notification was not given.", action));
+    }
+    let Answered::Health(health) = answered else {
+        return Err(Gap::unasked("The receivers are not known.", "See service.answers."));
+    };
+    if health.targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let gap = |trouble: Trouble| {
+        Gap::refused(
+            trouble.text,
+            "Give a key that opens /api/pushes; a service older than this command has no such call.",
+        )
+    };
+    let url = client.url(&["pushes", "test"], &[]);
+    let answer = client.call(Method::POST, &url, None).await.map_err(gap)?;
+    // 502 is also that of a service one of whose receivers did not take it.
+    match answer.document::<Tests>() {
+        Ok(tests) if matches!(answer.status.as_u16(), 200 | 502) => Ok(tests.targets),
+        _ => Err(gap(client.refusal(&answer))),
+    }
 }
 
 /// Knocks at the doors of the receivers that the service names.
