@@ -54,8 +54,8 @@ impl AppId {
 pub struct App {
     /// Its name.
     pub name: String,
-    /// Its own host name.
-    pub host: String,
+    /// Its host names, its own first.
+    pub hosts: Vec<String>,
     /// `Running` or `Stopped`.
     pub state: String,
     /// Public access is disabled.
@@ -81,9 +81,12 @@ pub async fn read(client: &Client, id: &AppId) -> Result<App, Error> {
         .flatten()
         .filter_map(|one| Some((one.get("name")?.as_str()?.to_owned(), one.get("instanceCount")?.as_u64()?)))
         .collect();
+    let others = site.pointer("/properties/hostNames").and_then(Value::as_array).into_iter().flatten();
+    let own = text("/properties/defaultHostName");
+    let others: Vec<String> = others.filter_map(Value::as_str).filter(|name| *name != own).map(str::to_owned).collect();
     let mut app = App {
         name: text("/name"),
-        host: text("/properties/defaultHostName"),
+        hosts: [vec![own], others].concat(),
         state: text("/properties/state"),
         is_private: text("/properties/publicNetworkAccess").eq_ignore_ascii_case("disabled"),
         tier: text("/properties/sku"),

@@ -3,6 +3,8 @@
 //! Guarantee: a key stands in a header of a call to the service's own origin and nowhere else: not in an address, an answer
 //! that is shown, or an error.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, header};
@@ -22,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes: a page of a thousand pushes with all that may be told of each.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Which door a key opens.
+const DOORS: &str = "Under Azure Functions a function's own key opens that function alone, and a host key all.";
+
 /// Where `serve` listens when nobody says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:7071";
 
@@ -36,7 +41,8 @@ pub struct Connection {
 
     /// Function key, if the service asks for one, or @FILE to read it from one; sent as the header x-functions-key [default:
     /// GLOBAL_WEBHOOK_KEY, WebhookOperatorKey or WebhookKey of the environment].
-    #[arg(long, value_parser = key::parse)]
+    // A key may begin with a hyphen.
+    #[arg(long, value_parser = key::parse, allow_hyphen_values = true)]
     pub key: Option<String>,
 }
 
@@ -121,7 +127,9 @@ pub(super) enum Kind {
     Unknown,
     /// Somebody has to act: the address is another service's, or a proxy's whose service is not there just now.
     Elsewhere,
-    /// Somebody has to act: a wrong key, a push that cannot be removed.
+    /// The caller: with another key, or with one.
+    Refused,
+    /// Somebody has to act: a push that cannot be removed, an answer that is none.
     Final,
 }
 
@@ -205,9 +213,9 @@ impl Client {
         let (kind, text) = match (answer.status.as_u16(), code.as_deref()) {
             (400, Some(_)) => (Kind::Asked, said),
             (401, _) if self.key.is_some() => {
-                (Kind::Final, format!("{url} refused the function key of --key or the environment."))
+                (Kind::Refused, format!("{url} refused the function key of --key or the environment. {DOORS}"))
             }
-            (401, _) => (Kind::Final, format!("{url} asks for a function key; pass it with --key.")),
+            (401, _) => (Kind::Refused, format!("{url} asks for a function key; pass it with --key.")),
             (403, _) => (Kind::Final, format!("{url} refused the call (403): {said}")),
             (404, Some("unknown_push" | "unknown_image" | "unknown_target" | "unknown_region")) => {
                 (Kind::Unknown, said)
@@ -273,7 +281,9 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     let shown = shown(url);
     if error.is_timeout() {
         format!("{shown} did not answer in time.")
-    } else if error.is_connect() && is_loopback(url) {
+    } else if failed_with(error, ErrorKind::InvalidData) {
+        format!("No TLS with {shown}: {}. What speaks plain HTTP has an address with http://.", outgoing::cause(error))
+    } else if is_loopback(url) && failed_with(error, ErrorKind::ConnectionRefused) {
         format!(
             "Nothing listens at {shown}; start the service with `global-webhook serve`, or pass its address with --url."
         )
@@ -282,6 +292,23 @@ fn unreachable_because(url: &Url, error: &reqwest::Error) -> String {
     } else {
         format!("The exchange with {shown} broke off: {}", outgoing::cause(error))
     }
+}
+
+/// Whether this is among the reasons of a failed connection.
+fn failed_with(error: &reqwest::Error, kind: ErrorKind) -> bool {
+    let mut reason = error.source().filter(|_| error.is_connect());
+    while let Some(one) = reason {
+        let io = one.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == kind) {
+            return true;
+        }
+        // Of an error that it wraps, an `io::Error` names as its source only that one's source.
+        reason = match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => one.source(),
+        };
+    }
+    false
 }
 
 /// An address without its query, where a function key may stand, and without a password.

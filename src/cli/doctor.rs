@@ -22,6 +22,7 @@ use crate::arm::app::AppId;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Source;
 use crate::doctor::{self, Check, Facts, Gap, Known, Report, State};
+use crate::notify::guard::is_loopback;
 
 pub(super) const HELP: &str = "\
 Each finding says what it means and what to do. What could not be looked at is said too, with what is missing for it.
@@ -87,6 +88,7 @@ struct Task {
     azure: azure::Azure,
     settings: Option<PathBuf>,
     wants_test: bool,
+    hosts: Vec<String>,
 }
 
 pub(super) fn main(args: Args, environment: &Source) -> ExitCode {
@@ -116,6 +118,8 @@ impl Task {
         let webhook_url = azure.webhook_url.as_deref().map(address).transpose();
         let webhook_url = webhook_url.map_err(|why| format!("--webhook-url {why}"))?;
         let own = client.url(&["ImagePush"], &[]);
+        let addresses = [Some(&own).filter(|own| !is_loopback(own)), webhook_url.as_ref()];
+        let hosts = addresses.into_iter().flatten().filter_map(|url| Some(url.host_str()?.to_owned())).collect();
         let expected = webhook_url.or_else(|| Some(own).filter(|url| url.scheme() == "https")).ok_or_else(|| {
             Gap::unasked(
                 "The registry cannot call the address of --url, which is not https.",
@@ -123,7 +127,7 @@ impl Task {
             )
         });
         let azure = azure::Azure::of(azure, set, expected, connection, environment)?;
-        Ok(Self { client, azure, settings, wants_test })
+        Ok(Self { client, azure, settings, wants_test, hosts })
     }
 
     async fn gather(&self, environment: &Source) -> Facts {
@@ -137,15 +141,16 @@ impl Task {
         };
         let service = async {
             let service = service::ask(&self.client).await;
-            let pushes = service::pushes(&self.client, &service.answered).await;
+            let (pushes, regions) = service::operators(&self.client, &service.answered).await;
             let tested = service::test(&self.client, &service.answered, self.wants_test);
             let (receivers, tested) = tokio::join!(service::receivers(&service.answered), tested);
-            (service, pushes, receivers, tested)
+            (service, pushes, regions, receivers, tested)
         };
         let azure = self.azure.ask(&self.client);
-        let (storage, (service, pushes, receivers, tested), (registry, app)) = tokio::join!(storage, service, azure);
-        let now = SystemClock.now();
-        Facts { now, service, pushes, here, storage, receivers, tested, registry, app }
+        let (storage, service, (registry, app)) = tokio::join!(storage, service, azure);
+        let (service, pushes, regions, receivers, tested) = service;
+        let (now, hosts) = (SystemClock.now(), self.hosts.clone());
+        Facts { now, service, pushes, regions, here, storage, receivers, tested, registry, app, hosts }
     }
 }
 

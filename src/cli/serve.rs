@@ -57,10 +57,10 @@ pub(super) struct Args {
     #[arg(long)]
     timeout: Option<String>,
     /// Key of the registry, or @FILE to read it from one; it opens ImagePush only [setting: WebhookKey]
-    #[arg(long, value_parser = key::parse)]
+    #[arg(long, value_parser = key::parse, allow_hyphen_values = true)]
     key: Option<String>,
     /// Key of operators, or @FILE; it opens everything [setting: WebhookOperatorKey]
-    #[arg(long, value_parser = key::parse)]
+    #[arg(long, value_parser = key::parse, allow_hyphen_values = true)]
     operator_key: Option<String>,
     /// How long to go on accepting after SIGTERM, not ready meanwhile, for load balancers to notice
     #[arg(long, default_value = "3s", value_parser = parse_drain)]

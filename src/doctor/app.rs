@@ -1,20 +1,28 @@
 //! The function app: whether it runs, can be reached, and has an instance ready before the registry calls.
 
-use super::Known;
 use super::catalogue::Id;
 use super::report::{Check, skip};
+use super::{Gap, Known};
 pub use crate::arm::app::App;
 
-pub(super) fn judge(app: &Known<App>, checks: &mut Vec<Check>) {
+pub(super) fn judge(app: &Known<App>, hosts: &[String], checks: &mut Vec<Check>) {
     let app = match app {
         Ok(app) => app,
         Err(gap) => {
             checks.push(Check::unread(Id::AppRead, Id::AppRead.entry().meaning, gap));
-            return skip(checks, gap, &[Id::AppRuns, Id::AppReady]);
+            return skip(checks, gap, &[Id::AppHost, Id::AppRuns, Id::AppReady]);
         }
     };
-    let (name, host) = (&app.name, &app.host);
-    checks.push(Check::ok(Id::AppRead, format!("{name} is {host}.")));
+    let (name, own) = (&app.name, app.hosts.join(", "));
+    checks.push(Check::ok(Id::AppRead, format!("{name} is {own}.")));
+    checks.push(if hosts.is_empty() {
+        let gap = Gap::unasked("The address of --url is one of this machine.", "Give --webhook-url.");
+        Check::skipped(Id::AppHost, &gap)
+    } else if app.hosts.iter().any(|own| hosts.iter().any(|host| own.eq_ignore_ascii_case(host))) {
+        Check::ok(Id::AppHost, format!("{name} is where the service is."))
+    } else {
+        Check::warning(Id::AppHost, format!("{name} is {own}, and the service is asked at {}.", hosts.join(", ")))
+    });
     checks.push(if !app.state.eq_ignore_ascii_case("running") {
         Check::fault(Id::AppRuns, format!("{name} is {}.", app.state))
     } else if app.is_private {
@@ -44,7 +52,7 @@ fn ready(app: &App) -> Check {
         }
         "" => Check::skipped(
             id,
-            &super::Gap::unasked("The app's plan may not be read.", "Ask for the role Reader on the app's plan."),
+            &Gap::unasked("The app's plan may not be read.", "Ask for the role Reader on the app's plan."),
         ),
         _ => match app.always_on {
             Some(true) => Check::ok(id, format!("On {tier} with `alwaysOn`.")),
@@ -53,7 +61,7 @@ fn ready(app: &App) -> Check {
             }
             None => Check::skipped(
                 id,
-                &super::Gap::unasked(
+                &Gap::unasked(
                     "Whether `alwaysOn` is on may not be read.",
                     "Ask for a role with the action Microsoft.Web/sites/config/read.",
                 ),

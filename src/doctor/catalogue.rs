@@ -36,6 +36,7 @@ pub enum Id {
     WebhooksPing,
     WebhooksExtra,
     AppRead,
+    AppHost,
     AppRuns,
     AppReady,
 }
@@ -69,7 +70,7 @@ const fn entry(id: Id, word: &'static str, asks: &'static str, meaning: &'static
 
 /// All checks, in the order of [`Id`].
 #[rustfmt::skip]
-pub const CHECKS: [Entry; 34] = [
+pub const CHECKS: [Entry; 35] = [
     entry(Id::ServiceAnswers, "service.answers", "`GET /api/ImagePush` is answered by this service, whose settings are right",
         "The registry's webhooks are lost, and nobody is told of any push.",
         "Start the service, or correct its settings, --url and --key."),
@@ -148,8 +149,8 @@ pub const CHECKS: [Entry; 34] = [
     entry(Id::WebhooksUrl, "webhooks.url", "every webhook sends to this service, as its own region",
         "The region's reports go elsewhere, or count for another region.",
         "`global-webhook webhooks apply` puts it right; --webhook-url says where they should send, if not to --url."),
-    entry(Id::WebhooksScope, "webhooks.scope", "no webhook is limited to some images",
-        "Images outside of the scope are not reported from that region, and time out there unless all webhooks have the same scope.",
+    entry(Id::WebhooksScope, "webhooks.scope", "all webhooks have the same scope",
+        "Images outside of its scope are not reported from that region, and time out there.",
         "`global-webhook webhooks apply`, with --scope if that is what you want of all."),
     entry(Id::WebhooksKey, "webhooks.key", "the key of every webhook opens the service",
         "The service answers 401 to that region's reports, and they are lost.",
@@ -166,6 +167,9 @@ pub const CHECKS: [Entry; 34] = [
     entry(Id::AppRead, "app.read", "the function app can be read over Azure Resource Manager",
         "Nothing can be said of the app's plan.",
         "Check --app and `az account show`; ask for the role Reader on the app."),
+    entry(Id::AppHost, "app.host", "--url or --webhook-url has a host name of the app",
+        "The app may be another one than the service that was asked, unless a gateway stands before it.",
+        "Give the --app that belongs to --url; with a gateway, look that it sends to this app."),
     entry(Id::AppRuns, "app.runs", "the app runs, and the registry may reach it",
         "The registry's webhooks are lost.",
         "Start the app; allow public access for it: the registry calls from Azure's public addresses."),

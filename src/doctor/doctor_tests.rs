@@ -138,8 +138,8 @@ fn well() -> Facts {
             owing: vec![item("11:00:00", owed("12:10:00", None, None))],
             exhausted: Vec::new(),
             is_cut: false,
-            regions: Ok(regions("ok")),
         }),
+        regions: Ok(regions("ok")),
         here: Ok(here(&[])),
         storage: Ok(Looked {
             place: "account".into(),
@@ -156,13 +156,14 @@ fn well() -> Facts {
         }),
         app: Ok(App {
             name: "app".into(),
-            host: "app.example".into(),
+            hosts: vec!["app.azurewebsites.net".into(), "app.example".into()],
             state: "Running".into(),
             is_private: false,
             tier: "FlexConsumption".into(),
             always_ready: vec![("http".into(), 1)],
             always_on: None,
         }),
+        hosts: vec!["app.example".into()],
     }
 }
 
@@ -299,8 +300,8 @@ fn each_trouble_is_found_and_nothing_beside_it() {
             }),
             &["warning receivers.told ops"],
         ),
-        (in_pushes(|p| p.regions = Ok(regions("silent"))), &["warning regions.report westeurope"]),
-        (in_pushes(|p| p.regions = Ok(regions("slow"))), &["warning regions.report westeurope"]),
+        (Box::new(|f| f.regions = Ok(regions("silent"))), &["warning regions.report westeurope"]),
+        (Box::new(|f| f.regions = Ok(regions("slow"))), &["warning regions.report westeurope"]),
         (
             Box::new(|f| f.receivers.as_mut().unwrap()[0].trouble = Some("refused".into())),
             &["warning receivers.reached ops"],
@@ -335,6 +336,12 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (in_sender(|s| s.webhook.actions = ["delete".to_owned()].into()), &["fault webhooks.enabled acrgwwesteurope"]),
         (in_sender(|s| s.webhook.state = "Failed".into()), &["warning webhooks.enabled acrgwwesteurope"]),
         (in_sender(|s| s.webhook.scope = "shop:*".into()), &["warning webhooks.scope acrgwwesteurope"]),
+        (
+            in_registry(|r| {
+                r.senders.as_mut().unwrap().iter_mut().for_each(|sender| sender.webhook.scope = "shop:*".into());
+            }),
+            &[],
+        ),
         (in_sender(|s| s.opens = Ok(false)), &["fault webhooks.key acrgwwesteurope"]),
         (sends("https://app.example/api/imagepush/?code=s3cret-key&region=West%20Europe"), &[]),
         (
@@ -348,10 +355,20 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (answered(&[("11:00", Some(202)), ("11:30", Some(504))]), &["fault webhooks.deliveries acrgwwesteurope"]),
         (answered(&[("11:30", Some(200)), ("11:00", None)]), &["warning webhooks.deliveries acrgwwesteurope"]),
         (answered(&[]), &[]),
+        (
+            in_sender(|s| {
+                let old = "2025-11-27T12:00:00Z".parse().ok();
+                s.deliveries = Ok(vec![Delivery { at: old, ..delivery("11:00", Some(504)) }]);
+            }),
+            &["warning webhooks.deliveries acrgwwesteurope"],
+        ),
         (in_sender(|s| s.ping = Ok(Ping::Answered(401))), &["fault webhooks.ping acrgwwesteurope"]),
         (in_sender(|s| s.ping = Ok(Ping::Unanswered)), &["fault webhooks.ping acrgwwesteurope"]),
         (in_sender(|s| s.ping = Ok(Ping::Unseen)), &["warning webhooks.ping acrgwwesteurope"]),
         (Box::new(|f| f.app = Err(Gap::refused("403", "ask"))), &["warning app.read "]),
+        (in_app(|a| a.hosts.truncate(1)), &["warning app.host "]),
+        (Box::new(|f| f.hosts = vec!["gateway.example".into(), "APP.azurewebsites.net".into()]), &[]),
+        (Box::new(|f| f.hosts.clear()), &[]),
         (in_app(|a| a.state = "Stopped".into()), &["fault app.runs "]),
         (in_app(|a| a.is_private = true), &["fault app.runs "]),
         (in_app(|a| a.always_ready = vec![("function:TimeoutCheck".into(), 1)]), &["fault app.ready "]),
@@ -385,12 +402,68 @@ fn a_status_says_what_to_do() {
     }
 }
 
+/// What a check says.
+fn says<'a>(report: &'a Report, id: &str) -> &'a str {
+    &report.checks.iter().find(|check| check.id == id).unwrap().what
+}
+
+#[test]
+fn a_failure_of_long_ago_says_how_old_it_is() {
+    let of = |at: &'static str| {
+        changed(in_sender(move |s| {
+            s.deliveries = Ok(vec![Delivery { at: at.parse().ok(), ..delivery("11:00", Some(504)) }]);
+        }))
+    };
+    for (at, state, words) in [
+        ("2026-11-26T12:00:01Z", State::Fault, "at 2026-11-26T12:00:01.000Z: push"),
+        ("2026-11-26T11:59:59Z", State::Warning, "at 2026-11-26T11:59:59.000Z, a day ago: push"),
+        ("2025-11-27T12:00:00Z", State::Warning, "at 2025-11-27T12:00:00.000Z, 365 days ago: push"),
+        ("", State::Fault, "at an unknown time: push"),
+    ] {
+        let report = of(at);
+        assert_eq!((report.state, found(&report).len()), (state, 1), "{at}");
+        assert!(says(&report, "webhooks.deliveries").contains(words), "{report:?}");
+    }
+}
+
+#[test]
+fn a_scope_that_all_webhooks_have_is_told_as_well() {
+    let report = changed(in_registry(|r| {
+        let senders = r.senders.as_mut().unwrap();
+        senders.iter_mut().for_each(|sender| sender.webhook.scope = "shop:*".into());
+        // One that is left of a region without a replica reports nothing, whatever its scope.
+        senders.push(sender("eastus"));
+    }));
+    assert_eq!(says(&report, "webhooks.scope"), "All are for shop:* only.");
+    assert_eq!(found(&report), ["warning webhooks.extra acrgweastus"]);
+}
+
+#[test]
+fn a_key_that_opens_some_doors_is_told_with_them_and_not_as_lost_webhooks() {
+    let refused = |f: &mut Facts| f.service.answered = Answered::Refused("It refused the key.".into());
+    let some = changed(refused);
+    assert_eq!(found(&some), ["warning service.answers "]);
+    assert!(says(&some, "service.answers").starts_with("The key opens Pushes and Regions, and not ImagePush"));
+    assert!(says(&some, "timers.deadlines").contains("none is overdue"));
+    let none = changed(|f| {
+        refused(f);
+        let gap = || Gap::unasked("/api/…: refused", HOST_KEY);
+        (f.pushes, f.regions) = (Err(gap()), Err(gap()));
+    });
+    assert_eq!(found(&none), ["fault service.answers "]);
+    for report in [some, none] {
+        let check = &report.checks[0];
+        assert!(!check.meaning.as_ref().unwrap().contains("lost"), "{check:?}");
+        assert!(check.action.as_ref().unwrap().contains("--key-name operators"), "{check:?}");
+    }
+}
+
 #[test]
 fn what_is_not_known_is_no_fault() {
     let gap = || Gap::unasked("not given", "give it");
     let report = changed(|facts| {
         (facts.pushes, facts.here, facts.storage) = (Err(gap()), Err(gap()), Err(gap()));
-        (facts.receivers, facts.tested) = (Err(gap()), Err(gap()));
+        (facts.receivers, facts.tested, facts.regions) = (Err(gap()), Err(gap()), Err(gap()));
         (facts.registry, facts.app) = (Err(gap()), Err(gap()));
         facts.service.ahead_ms = Err(gap());
     });

@@ -29,12 +29,12 @@ pub use pushes::Pushes;
 pub use receivers::{Connected, receivers};
 pub use registry::{Awaited, Registered};
 pub use report::{Check, Counts, Report, State};
-pub use service::{Answered, Service};
+pub use service::{Answered, HOST_KEY, Service};
 pub use settings::Here;
 pub use storage::Looked;
 pub use webhooks::{Ping, Sender, key_of, sends_to};
 
-use crate::api::Tested;
+use crate::api::{Regions, Tested};
 use crate::clock::Instant;
 
 /// What was found out, or why not.
@@ -74,6 +74,8 @@ pub struct Facts {
     pub service: Service,
     /// Its pushes, over the operators' interface.
     pub pushes: Known<Pushes>,
+    /// Its regions of the last day, likewise.
+    pub regions: Known<Regions>,
     /// The settings that lie beside the command.
     pub here: Known<Here>,
     /// The storage account, seen from here.
@@ -86,21 +88,26 @@ pub struct Facts {
     pub registry: Known<Registered>,
     /// The function app, likewise.
     pub app: Known<App>,
+    /// Hosts that the service is called at, by the caller and by the registry, without those that mean this machine.
+    pub hosts: Vec<String>,
 }
 
 /// Judges. The worst comes first, otherwise the order is the catalogue's.
 #[must_use]
 pub fn judge(facts: &Facts) -> Report {
     let mut checks = Vec::new();
-    service::judge(&facts.service, &mut checks);
+    let doors = [("Pushes", facts.pushes.is_ok()), ("Regions", facts.regions.is_ok())];
+    let opened: Vec<&str> = doors.into_iter().filter(|(_, is_open)| *is_open).map(|(name, _)| name).collect();
+    service::judge(&facts.service, &opened, &mut checks);
     settings::judge(&facts.here, &facts.service.answered, &mut checks);
     storage::judge(&facts.storage, &facts.service.answered, &mut checks);
     pushes::judge(&facts.pushes, facts.now, &mut checks);
+    pushes::regions(&facts.regions, &mut checks);
     receivers::judge(&facts.receivers, &facts.tested, &mut checks);
     let awaited = Awaited::of(&facts.service.answered, &facts.here);
     registry::judge(&facts.registry, awaited.as_ref(), &mut checks);
-    webhooks::judge(&facts.registry, awaited.as_ref(), &mut checks);
-    app::judge(&facts.app, &mut checks);
+    webhooks::judge(&facts.registry, awaited.as_ref(), facts.now, &mut checks);
+    app::judge(&facts.app, &facts.hosts, &mut checks);
     Report::new(facts.service.url.clone(), facts.now, checks)
 }
 

@@ -29,16 +29,13 @@ pub struct Pushes {
     pub exhausted: Vec<Item>,
     /// There were more than were read, in some of the lists.
     pub is_cut: bool,
-    /// The regions of the last day; why they are not known.
-    pub regions: Known<Regions>,
 }
 
 pub(super) fn judge(pushes: &Known<Pushes>, now: Instant, checks: &mut Vec<Check>) {
     let pushes = match pushes {
         Ok(pushes) => pushes,
         Err(gap) => {
-            let ids = [Id::TimersDeadlines, Id::TimersNotifications, Id::ReceiversTold, Id::RegionsReport];
-            return skip(checks, gap, &ids);
+            return skip(checks, gap, &[Id::TimersDeadlines, Id::TimersNotifications, Id::ReceiversTold]);
         }
     };
     let late = |text: &str| text.parse::<Instant>().map_or(0, |at| (now - at).num_seconds());
@@ -54,10 +51,6 @@ pub(super) fn judge(pushes: &Known<Pushes>, now: Instant, checks: &mut Vec<Check
         pushes.is_cut,
     ));
     told(pushes, checks);
-    match &pushes.regions {
-        Err(gap) => checks.push(Check::skipped(Id::RegionsReport, gap)),
-        Ok(regions) => report(regions, checks),
-    }
 }
 
 /// How many seconds the notification of a push that is longest overdue has been so.
@@ -126,7 +119,11 @@ fn told(pushes: &Pushes, checks: &mut Vec<Check>) {
     }
 }
 
-fn report(regions: &Regions, checks: &mut Vec<Check>) {
+pub(super) fn regions(regions: &Known<Regions>, checks: &mut Vec<Check>) {
+    let regions = match regions {
+        Ok(regions) => regions,
+        Err(gap) => return skip(checks, gap, &[Id::RegionsReport]),
+    };
     let before = checks.len();
     for region in &regions.regions {
         let what = match region.condition {

@@ -43,7 +43,7 @@ impl Awaited {
         let (names, is_of_here) = match (answered, here) {
             (Answered::Health(health), _) => (&health.regions, false),
             (_, Ok(Here::Good { described, .. })) => (&described.regions, true),
-            (Answered::Misconfigured(_) | Answered::Otherwise(_), _) => return None,
+            (Answered::Misconfigured(_) | Answered::Refused(_) | Answered::Otherwise(_), _) => return None,
         };
         let regions = names.iter().filter_map(|name| Region::parse(name).ok()).collect();
         Some(Self { regions, is_of_here })

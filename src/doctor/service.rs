@@ -15,6 +15,8 @@ pub enum Answered {
     Health(Box<Health>),
     /// The service is up, and its settings cannot be used: what it says of them.
     Misconfigured(String),
+    /// It did not let the caller in: a sentence that says so.
+    Refused(String),
     /// Something else, or nothing: a sentence that says what to do.
     Otherwise(String),
 }
@@ -23,7 +25,7 @@ impl Answered {
     pub(super) fn health(&self) -> Option<&Health> {
         match self {
             Self::Health(health) => Some(health),
-            Self::Misconfigured(_) | Self::Otherwise(_) => None,
+            Self::Misconfigured(_) | Self::Refused(_) | Self::Otherwise(_) => None,
         }
     }
 
@@ -48,7 +50,11 @@ pub struct Service {
     pub ahead_ms: Known<i64>,
 }
 
-pub(super) fn judge(service: &Service, checks: &mut Vec<Check>) {
+/// What to do where a key does not open every door that was knocked at.
+pub const HOST_KEY: &str = "Give a host key, which opens everything: `az functionapp keys set -g <group> -n <app> --key-type functionKeys --key-name operators --query value -o tsv` makes one; with `serve` it is WebhookOperatorKey.";
+
+/// Judges with `opened`, the other functions that let the caller in.
+pub(super) fn judge(service: &Service, opened: &[&str], checks: &mut Vec<Check>) {
     let url = &service.url;
     let health = match &service.answered {
         Answered::Health(health) => health,
@@ -58,11 +64,23 @@ pub(super) fn judge(service: &Service, checks: &mut Vec<Check>) {
                 "Every call is answered with 503, and the registry's webhooks are lost.",
                 "Correct each setting that is named, then restart the service.",
             ));
-            return nothing_known(service, checks);
+            return nothing_known(service, "See service.answers.", checks);
+        }
+        Answered::Refused(why) => {
+            let check = if opened.is_empty() {
+                Check::fault(Id::ServiceAnswers, why.clone())
+            } else {
+                let opened = opened.join(" and ");
+                Check::warning(Id::ServiceAnswers, format!("The key opens {opened}, and not ImagePush: {why}"))
+            };
+            let meaning =
+                "What ImagePush tells of the service is not known. It says nothing of the key that the registry uses.";
+            checks.push(check.because(meaning, HOST_KEY));
+            return nothing_known(service, HOST_KEY, checks);
         }
         Answered::Otherwise(why) => {
             checks.push(Check::fault(Id::ServiceAnswers, why.clone()));
-            return nothing_known(service, checks);
+            return nothing_known(service, "See service.answers.", checks);
         }
     };
     checks.push(Check::ok(
@@ -97,8 +115,8 @@ pub(super) fn judge(service: &Service, checks: &mut Vec<Check>) {
     });
 }
 
-fn nothing_known(service: &Service, checks: &mut Vec<Check>) {
-    let gap = Gap::unasked("The service did not tell its settings and its health.", "See service.answers.");
+fn nothing_known(service: &Service, action: &str, checks: &mut Vec<Check>) {
+    let gap = Gap::unasked("The service did not tell its settings and its health.", action);
     let ids = [Id::ServiceVersion, Id::SettingsTargets, Id::StorageRows, Id::StorageQueue, Id::StorageApps];
     skip(checks, &gap, &ids);
     clock(Id::ServiceClock, "The service's host", &service.ahead_ms, checks);

@@ -9,6 +9,7 @@ use super::{Gap, Known};
 use crate::arm::deliveries::Delivery;
 use crate::arm::plan::{self, Change, Difference, Kind, Template};
 use crate::arm::webhooks::{Callback, Webhook};
+use crate::clock::Instant;
 use crate::http::query;
 
 /// Deliveries that are looked at, the newest.
@@ -50,7 +51,7 @@ const EACH: [Id; 8] = [
     Id::WebhooksExtra,
 ];
 
-pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, checks: &mut Vec<Check>) {
+pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, now: Instant, checks: &mut Vec<Check>) {
     let registered = match registered {
         Ok(registered) => registered,
         Err(gap) => return skip(checks, gap, &EACH),
@@ -61,7 +62,8 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
     };
     let mut found = Vec::new();
     let actual: Vec<Webhook> = senders.iter().map(|sender| sender.webhook.clone()).collect();
-    for change in changes(registered, &actual) {
+    let scope = common_scope(registered, &actual);
+    for change in changes(registered, &actual, &scope) {
         let sender = senders.iter().find(|sender| sender.webhook.name.eq_ignore_ascii_case(&change.name));
         existence(&change, &actual, awaited, &mut found);
         if let (Kind::Update(_) | Kind::Unchanged | Kind::Replace { .. }, Some(sender)) = (&change.kind, sender) {
@@ -69,16 +71,17 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
             properties(&sender.webhook.name, differences, &mut found);
             address(&sender.webhook, &registered.expected, &mut found);
             key(sender, &mut found);
-            deliveries(sender, &mut found);
+            deliveries(sender, now, &mut found);
             ping(sender, &mut found);
         }
     }
+    let scope = if scope.is_empty() { "All are for all images.".into() } else { format!("All are for {scope} only.") };
     // What nothing was found about is well.
     for (id, what) in [
         (Id::WebhooksThere, "Every region has its own."),
         (Id::WebhooksEnabled, "All are enabled."),
         (Id::WebhooksUrl, "All send to this service, each as its region."),
-        (Id::WebhooksScope, "All are for all images."),
+        (Id::WebhooksScope, scope.as_str()),
         (Id::WebhooksKey, "The service lets all of them in."),
         (Id::WebhooksDeliveries, "What they sent lately was taken."),
         (Id::WebhooksPing, "Every ping was answered with 200."),
@@ -98,13 +101,23 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
     checks.extend(found);
 }
 
+/// The scope that all webhooks have which should be there; that of all images where they differ.
+fn common_scope(registered: &Registered, actual: &[Webhook]) -> String {
+    let Registered { registry, set, .. } = registered;
+    let is_wanted =
+        |one: &&Webhook| set.has(one, registry) && registry.regions().any(|name| name.as_str() == one.location);
+    let mut scopes = actual.iter().filter(is_wanted).map(|webhook| webhook.scope.as_str());
+    let first = scopes.next().unwrap_or_default();
+    if scopes.all(|scope| scope == first) { first.to_owned() } else { String::new() }
+}
+
 /// What `webhooks plan` would say, but for URL and key, which are judged here: the key in another place than a header of its
 /// own is no fault.
-fn changes(registered: &Registered, actual: &[Webhook]) -> Vec<Change> {
+fn changes(registered: &Registered, actual: &[Webhook], scope: &str) -> Vec<Change> {
     let registry = &registered.registry;
     let nowhere = || Url::parse("https://service.invalid/api/ImagePush");
     let Ok(url) = registered.expected.clone().or_else(|_| nowhere()) else { return Vec::new() };
-    let template = Template { url, key: None, scope: String::new(), actions: ["push".to_owned()].into() };
+    let template = Template { url, key: None, scope: scope.to_owned(), actions: ["push".to_owned()].into() };
     let wanted = plan::wanted(&template, &registered.set, registry);
     plan::plan(&wanted, actual, &registered.set, registry, false)
 }
@@ -229,7 +242,7 @@ fn key(sender: &Sender, found: &mut Vec<Check>) {
     found.push(check.about(&sender.webhook.name));
 }
 
-fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
+fn deliveries(sender: &Sender, now: Instant, found: &mut Vec<Check>) {
     let id = Id::WebhooksDeliveries;
     let check = match &sender.deliveries {
         Err(gap) => Check::skipped(id, gap),
@@ -240,8 +253,13 @@ fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
             let taken = |one: &Delivery| one.status.is_some_and(|status| (200..300).contains(&status));
             let failed: Vec<&Delivery> = latest.iter().copied().filter(|one| !taken(one)).collect();
             let Some(last) = failed.first() else { return };
-            let at =
-                last.at.map_or_else(|| "at an unknown time".to_owned(), |at| format!("at {}", crate::api::time(at)));
+            let days = last.at.map_or(0, |at| (now - at).num_days());
+            let at = match (last.at.map(crate::api::time), days) {
+                (None, _) => "at an unknown time".to_owned(),
+                (Some(at), ..1) => format!("at {at}"),
+                (Some(at), 1) => format!("at {at}, a day ago"),
+                (Some(at), _) => format!("at {at}, {days} days ago"),
+            };
             let (meaning, action) = status_means(last.status);
             let status = last.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             let image = if last.repository.is_empty() {
@@ -256,7 +274,8 @@ fn deliveries(sender: &Sender, found: &mut Vec<Check>) {
                 last.action
             );
             let is_last = latest.first().is_some_and(|newest| !taken(newest));
-            let check = if is_last { Check::fault(id, what) } else { Check::warning(id, what) };
+            // What was mended since shows only once the registry sends again.
+            let check = if is_last && days < 1 { Check::fault(id, what) } else { Check::warning(id, what) };
             check.because(&format!("{meaning} {}", id.entry().meaning), action)
         }
     };

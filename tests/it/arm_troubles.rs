@@ -231,7 +231,7 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
         ("plan --registry a/b".into(), "--registry is no name"),
         ("plan --registry /subscriptions/x".into(), "--registry is no id"),
         ("plan --subscription x".into(), "--registry is an id"),
-        ("plan --actions pull".into(), "invalid value 'pull'"),
+        ("plan --actions pull".into(), "invalid value '…' for '--actions"),
         ("apply".into(), "give --yes"),
         ("remove".into(), "give --yes"),
         ("apply --json".into(), "give --yes"),

@@ -271,6 +271,10 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
         (vec!["list", "--key", "\"operators-k3y\""], vec![], 2, "holds blanks, quotes"),
         (vec!["list", "--url", "ftp://x/?code=wrong-k3y"], vec![], 2, "neither http nor https"),
         (vec!["send", "--key", "a k3y"], vec![], 2, "holds blanks, quotes"),
+        (vec!["list", "--key", "--json"], vec![], 2, "that is an option, not a key"),
+        (vec!["serve", "--key", "--print"], vec![], 2, "that is an option, not a key"),
+        (vec!["list", "--key", at_file.trim_start_matches('@')], vec![], 2, "write @ before it"),
+        (vec!["list", "--key", "-s3cR3t_kZ0fXk2bq8Hc1mYy7v"], vec![], 1, "refused the function key"),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_KEY", "a k3y")], 2, "GLOBAL_WEBHOOK_KEY of the environment"),
         (vec!["list"], vec![("GLOBAL_WEBHOOK_URL", "x?code=k3y")], 2, "GLOBAL_WEBHOOK_URL of the environment"),
     ] {
@@ -280,6 +284,9 @@ async fn keys_come_by_argument_file_address_and_environment_and_are_never_told()
         assert!(ended.code == code && ended.err.contains(words), "{args:?}: {ended:?}");
         assert!(!ended.err.contains("k3y") && !ended.out.contains("k3y"), "{args:?}: {ended:?}");
     }
+    // Somebody listens, and speaks no TLS.
+    let ended = run(&base.replace("http:", "https:"), &["list"]).await;
+    assert!(ended.code == 1 && ended.err.contains("No TLS with https://127.0.0.1"), "{ended:?}");
     serve.terminate();
     let gone = Serve::start(&[REGIONS], &[]).await;
     let base = format!("{}/?code=wrong-k3y", gone.base_url());

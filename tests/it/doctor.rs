@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::arm_troubles::fault;
 use crate::stand_in_arm::{Arm, GROUP, SUBSCRIPTION, Webhook, id};
 use crate::support::command::{Ended, Running, program, run};
-use crate::support::eventually;
 use crate::support::recorder::Recorder;
 use crate::support::refusing::Refusing;
 use crate::support::service::{Image, LIMIT, Serve};
+use crate::support::{eventually, now};
 
 const URL: &str = "https://app.example/api/ImagePush";
 const KEY: &str = "k3y-of-the-registry-0123456789";
@@ -48,7 +48,7 @@ pub fn found(report: &Value) -> BTreeSet<String> {
 }
 
 /// What was not looked at.
-fn skipped(report: &Value) -> BTreeSet<String> {
+pub fn skipped(report: &Value) -> BTreeSet<String> {
     let checks = report["checks"].as_array().unwrap().iter();
     checks.filter(|check| check["state"] == "skipped").map(|check| check["id"].as_str().unwrap().to_owned()).collect()
 }
@@ -111,6 +111,11 @@ fn logged(id: &str, action: &str, at: &str, status: &str) -> Value {
         "eventResponseMessage": { "content": "0ld-secret", "statusCode": status } })
 }
 
+/// An instant so many hours ago, as documents have it.
+fn ago(hours: i64) -> String {
+    (now() - chrono::Duration::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
 /// `doctor` for that service and that Azure.
 fn command(serve: &Serve, arm: &Arm, line: &str) -> Command {
     let mut args = vec!["doctor"];
@@ -134,7 +139,8 @@ async fn nothing_is_said_against_what_is_well() {
     assert_eq!((code, found(&report), &report["state"]), (0, set(&[]), &json!("ok")), "{report:#}");
     let not =
         ["settings.here", "settings.deployed", "storage.read", "storage.encoding", "storage.poison", "storage.clock"];
-    assert_eq!(skipped(&report), set(&[&not[..], &["receivers.test"]].concat()));
+    // The webhooks send elsewhere than to the service here, which is shown none of their keys.
+    assert_eq!(skipped(&report), set(&[&not[..], &["receivers.test", "webhooks.key"]].concat()));
     assert_eq!(arm.state().writes(), 0, "nothing is changed");
     assert_eq!(arm.state().count("POST", "/ping"), 2);
     // The receiver was asked for the head of `/`, and told nothing.
@@ -142,17 +148,19 @@ async fn nothing_is_said_against_what_is_well() {
     assert_eq!(heard.iter().map(|(head, _)| head.start.as_str()).collect::<Vec<_>>(), ["HEAD / HTTP/1.1"]);
     let ended = doctor(command(&serve, &arm, "--test-notification")).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(
-        ended.out.contains("no call that sends a test notification") && ended.out.contains("--ping was not given.")
-    );
-    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 9 not looked at, 26 ok."), "{}", ended.out);
+    assert!(ended.out.contains("receivers.test (default): It took it with 200, within"), "{}", ended.out);
+    assert!(ended.out.contains("--ping was not given."), "{}", ended.out);
+    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 10 not looked at, 27 ok."), "{}", ended.out);
+    let heard = receiver.take();
+    let test = heard.iter().find(|(head, _)| head.start.starts_with("POST ")).expect("a test");
+    assert!(String::from_utf8_lossy(&test.1).contains(r#""action":"ping""#), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_trouble_of_the_registry_and_the_app_is_found() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
     type Change = fn(&Arm);
-    let cases: [(Change, &[&str]); 13] = [
+    let cases: [(Change, &[&str]); 12] = [
         (
             |arm| webhook(arm, "acrgwwesteurope", |w| w.properties["status"] = json!("disabled")),
             &["fault webhooks.enabled acrgwwesteurope"],
@@ -164,14 +172,6 @@ async fn each_trouble_of_the_registry_and_the_app_is_found() {
         (
             |arm| webhook(arm, "acrgwwesteurope", |w| w.properties["scope"] = json!("shop:*")),
             &["warning webhooks.scope acrgwwesteurope"],
-        ),
-        (
-            |arm| {
-                webhook(arm, "acrgwwesteurope", |w| {
-                    w.properties["customHeaders"] = json!({ "x-functions-key": "0ld-secret" })
-                })
-            },
-            &["fault webhooks.key acrgwwesteurope"],
         ),
         (
             |arm| {
@@ -202,7 +202,7 @@ async fn each_trouble_of_the_registry_and_the_app_is_found() {
         (
             |arm| {
                 arm.state().log = json!({ "value": [
-                    logged("1", "push", "2026-11-27T10:00:00Z", "202"), logged("2", "push", "2026-11-27T11:00:00Z", "504"),
+                    logged("1", "push", &ago(2), "202"), logged("2", "push", &ago(1), "504"),
                 ] });
             },
             &["fault webhooks.deliveries acrgwnortheurope", "fault webhooks.deliveries acrgwwesteurope"],
@@ -232,6 +232,41 @@ async fn each_trouble_of_the_registry_and_the_app_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_webhook_is_shown_only_where_that_webhook_sends() {
+    let ((serve, _receiver), arm) = (service().await, azure().await);
+    let here = format!("{}/api/ImagePush?region=", serve.base_url());
+    for (region, key) in [("westeurope", "0ld-secret"), ("northeurope", KEY)] {
+        webhook(&arm, &format!("acrgw{region}"), |w| {
+            w.properties["serviceUri"] = json!(format!("{here}{region}"));
+            w.properties["customHeaders"] = json!({ "x-functions-key": key });
+        });
+    }
+    let (_, report) = report(&serve, &arm, "").await;
+    assert!(found(&report).contains("fault webhooks.key acrgwwesteurope"), "{report:#}");
+    assert!(!found(&report).contains("fault webhooks.key acrgwnortheurope"), "{report:#}");
+    // Another host is asked than that which the webhooks send to.
+    let (other, arm) = (Recorder::default(), azure().await);
+    let mut command = command(&serve, &arm, "--json");
+    command.env("GLOBAL_WEBHOOK_URL", format!("http://127.0.0.1:{}", other.listen().await));
+    let report = doctor(command).await.document();
+    assert!(skipped(&report).contains("webhooks.key"), "{report:#}");
+    let heard = other.take();
+    assert!(!heard.is_empty() && !format!("{heard:?}").contains(KEY), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_of_another_address_is_told() {
+    let ((serve, _receiver), arm) = (service().await, azure().await);
+    arm.state().others.get_mut(&app()).unwrap()["properties"]["defaultHostName"] = json!("app.azurewebsites.net");
+    let (code, report) = report(&serve, &arm, "").await;
+    assert_eq!((code, found(&report)), (0, set(&["warning app.host"])), "{report:#}");
+    arm.state().others.get_mut(&app()).unwrap()["properties"]["hostNames"] =
+        json!(["app.azurewebsites.net", "app.example"]);
+    assert_eq!(self::report(&serve, &arm, "").await.0, 0);
+    assert_eq!(found(&self::report(&serve, &arm, "").await.1), set(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ping_that_is_refused_says_why() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
     arm.state().log =
@@ -250,14 +285,16 @@ async fn a_ping_that_is_refused_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_what_is_printed() {
     let ((serve, _receiver), arm) = (service().await, azure().await);
-    webhook(&arm, "acrgwwesteurope", |w| w.properties["customHeaders"] = json!({ "x-functions-key": "0ld-secret" }));
-    let pushes = [("2", "2026-11-27T11:00:00Z", "504"), ("1", "2026-11-27T10:00:00Z", "202")];
+    webhook(&arm, "acrgwwesteurope", |w| w.properties["status"] = json!("disabled"));
+    let failed = ago(1);
+    let pushes = [("2", failed.as_str(), "504"), ("1", &ago(2), "202")];
     arm.state().log = json!({ "value": pushes.map(|(id, at, status)| logged(id, "push", at, status)) });
     arm.state().replicas[0].status = "Syncing";
     let ended = doctor(command(&serve, &arm, "")).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctor.md")).unwrap();
     let (shown, _) = ended.out.split_once("NOT LOOKED AT").unwrap();
+    let shown = shown.replace(&failed, "2026-11-27T11:00:00.000Z");
     assert!(page.contains(shown.trim_end()), "docs/doctor.md does not show:\n{shown}");
 }
 
@@ -337,6 +374,24 @@ async fn receivers_and_regions_that_fail_are_named() {
     ]);
     assert_eq!((ended.code, found(&ended.document())), (0, expected), "{ended:?}");
     assert_eq!(doctor(program(&serve.base_url(), &["doctor", "--strict"])).await.code, 1);
+    let ended = doctor(program(&serve.base_url(), &["doctor", "--json", "--test-notification"])).await;
+    let found = found(&ended.document());
+    assert!(ended.code == 1 && found.contains("fault receivers.test default"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_that_cannot_be_made_is_a_warning() {
+    let ((serve, receiver), arm) = (service().await, azure().await);
+    let mut command = command(&serve, &arm, "--json --test-notification");
+    command.env("GLOBAL_WEBHOOK_KEY", KEY);
+    let report = doctor(command).await.document();
+    assert!(found(&report).contains("warning receivers.test"), "{report:#}");
+    assert!(receiver.take().iter().all(|(head, _)| head.start.starts_with("HEAD ")));
+    // Nor is it a fault that nobody is to be told.
+    let serve = Serve::start(&[REGIONS], &[]).await;
+    let report = doctor(program(&serve.base_url(), &["doctor", "--json", "--test-notification"])).await.document();
+    let test = report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "receivers.test").unwrap();
+    assert_eq!((&test["state"], &test["what"]), (&json!("ok"), &json!("There is none.")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

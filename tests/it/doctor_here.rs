@@ -10,7 +10,7 @@ use global_webhook::store::azure::table::Table;
 use global_webhook::store::azure::{Names, TABLE};
 use serde_json::{Value, json};
 
-use crate::doctor::{doctor, found, set};
+use crate::doctor::{doctor, found, set, skipped};
 use crate::raw::Raw;
 use crate::samples::{id, open, row};
 use crate::support::azurite::azurite;
@@ -66,12 +66,25 @@ async fn settings_beside_it_are_checked_and_compared() {
     assert!(code == 1 && found(&report).contains("fault settings.here"), "{report:#}");
     for (text, words) in [
         (r#"{"IsEncrypted":true,"Values":{"WebhookRegions":"s3cret"}}"#, "is encrypted"),
-        (r#"{"Values":{"WebhookKey":["s3cret"]}}"#, "is not JSON"),
+        (r#"{"Values":{"WebhookKey":["s3cret"]}}"#, "has a list or an object for WebhookKey"),
+        (r#"{"Values":["s3cret"]}"#, "has `Values` that are no object"),
+        ("{\n  \"Values\": s3cret}", "is no JSON object: line 2, column 13"),
     ] {
         let (code, report) = beside(&base, text).await;
         assert!(code == 0 && says(&report, "settings.here", words), "{report:#}");
         assert!(found(&report).contains("warning settings.here"), "{report:#}");
     }
+    // As the host reads it.
+    let lenient = r#"{
+        // Of "whoever".
+        "isencrypted": "false",
+        "values": { "WebhookRegions": "westeurope,northeurope", /* a slash: */ "WebhookTimeout": "0:10:0", "Other": true, "More": 5, },
+    }"#;
+    let (code, report) = beside(&base, lenient).await;
+    assert_eq!((code, found(&report)), (0, set(&[alone, "warning settings.deployed"])), "{report:#}");
+    // What has no end.
+    let endless = doctor(program(&base, &["doctor", "--settings", "/dev/zero"])).await;
+    assert!(endless.out.contains("/dev/zero cannot be read: it has more than 1 MiB"), "{endless:?}");
     let mut elsewhere = program(&base, &["doctor", "--settings", "/no/such/file", "--strict"]);
     elsewhere.env("WebhookRegions", "westeurope");
     let ended = doctor(elsewhere).await;
@@ -164,6 +177,43 @@ async fn timers_that_do_not_fire_are_a_fault() {
     })
     .await;
     assert!(says(&last, "timers.deadlines", &push.id.to_string()), "{last:#}");
+}
+
+/// Under the Functions host each function has a key of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_one_function_shows_what_that_function_shows() {
+    let account = account().await;
+    let settings = [REGIONS, ("AzureWebJobsStorage", account.as_str()), ("WebhookApp", "doctor")];
+    let host = Host::start(HostOptions::spawned(&settings).only(Serves::Http).key("s3cret-host-key")).await;
+    let with = async |key: &str| {
+        let ended = doctor(program(&host.base_url(), &["doctor", "--json", "--key", key])).await;
+        (ended.code, ended.document())
+    };
+    let advised = |report: &Value| report.to_string().contains("--key-name operators");
+    let alone = "warning settings.targets";
+    let of_pushes = ["timers.deadlines", "timers.notifications", "receivers.told"];
+    eventually("all is well with the host key", LIMIT, async || {
+        let (code, report) = with("s3cret-host-key").await;
+        (code, found(&report)) == (0, set(&[alone]))
+    })
+    .await;
+    let (code, report) = with("s3cret-host-key.ImagePush").await;
+    assert_eq!((code, found(&report)), (0, set(&[alone])), "{report:#}");
+    assert!(set(&of_pushes).is_subset(&skipped(&report)) && skipped(&report).contains("regions.report"), "{report:#}");
+    assert!(says(&report, "timers.deadlines", "/api/pushes: ") && advised(&report), "{report:#}");
+    let (code, report) = with("s3cret-host-key.pushes").await;
+    assert_eq!((code, found(&report)), (0, set(&["warning service.answers"])), "{report:#}");
+    assert!(
+        says(&report, "service.answers", "The key opens Pushes, and not ImagePush") && advised(&report),
+        "{report:#}"
+    );
+    assert!(
+        set(&of_pushes).is_disjoint(&skipped(&report)) && skipped(&report).contains("regions.report"),
+        "{report:#}"
+    );
+    let (code, report) = with("0ld-secret").await;
+    assert_eq!((code, found(&report)), (1, set(&["fault service.answers"])), "{report:#}");
+    assert!(says(&report, "regions.report", "/api/regions: ") && advised(&report), "{report:#}");
 }
 
 #[test]

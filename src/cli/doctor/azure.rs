@@ -120,23 +120,21 @@ impl Azure {
 
     /// Whether the service lets the webhook's own key in: asked with it, and only where the webhook sends it anyway.
     async fn opens(&self, service: &Client, webhook: &Webhook, until: Instant) -> Known<bool> {
-        let expected = self.expected.as_ref().map_err(Clone::clone)?;
-        if !doctor::sends_to(webhook, expected) {
+        let url = service.url(&["ImagePush"], &[]);
+        if !doctor::sends_to(webhook, &url) {
             return Err(Gap::unasked(
-                "It is not known to send to this service, which was not shown its key.",
-                "See webhooks.url.",
+                "It is not known to send to the address of --url, which was not shown its key.",
+                "See webhooks.url; give --url the address that the webhooks send to.",
             ));
         }
-        let base = service.url(&[], &[]);
-        if base.scheme() != "https" && !is_loopback(&base) {
+        if url.scheme() != "https" && !is_loopback(&url) {
             return Err(Gap::unasked("Its key is not sent in the clear.", "Give --url with https."));
         }
         let unknown = |why: String| Gap::unasked(&why, "See service.answers.");
         let mut connection = Connection { key: doctor::key_of(webhook), ..self.connection.clone() };
         // A key in the service's own address would count in its place.
-        connection.url = Some(base);
+        connection.url = Some(url.clone());
         let caller = Client::new(&connection).map_err(unknown)?;
-        let url = caller.url(&["ImagePush"], &[]);
         let left = clock::until(SystemClock.now(), until);
         let asked = clock::within(&SystemClock, left, caller.call(Method::GET, &url, None)).await;
         match asked.ok_or_else(|| unknown("The service was too slow.".into()))? {

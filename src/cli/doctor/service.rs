@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Health, Item, List, State, Tested, Tests};
-use crate::cli::client::{Answer, Client, Trouble, said};
+use crate::api::{Health, Item, List, Regions, State, Tested, Tests};
+use crate::cli::client::{Answer, Client, Kind, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::doctor::{self, Answered, Connected, Gap, Known, Pushes, Service};
 use crate::outgoing;
@@ -49,22 +49,31 @@ fn answered(client: &Client, answer: &Answer) -> Answered {
             "{} answers, and is not this service; its address is all that stands before /api/.",
             client.shown()
         )),
-        _ => Answered::Otherwise(client.refusal(answer).text),
+        _ => match client.refusal(answer) {
+            Trouble { kind: Kind::Refused, text } => Answered::Refused(text),
+            Trouble { text, .. } => Answered::Otherwise(text),
+        },
     }
 }
 
-/// Asks for pushes and regions.
-pub(super) async fn pushes(client: &Client, answered: &Answered) -> Known<Pushes> {
-    if !matches!(answered, Answered::Health(_)) {
-        return Err(Gap::unasked("The service does not answer.", "See service.answers."));
+/// Asks for pushes and for regions: under the Functions host each function has keys of its own.
+pub(super) async fn operators(client: &Client, answered: &Answered) -> (Known<Pushes>, Known<Regions>) {
+    match answered {
+        Answered::Health(_) | Answered::Refused(_) => join(pushes(client), get(client, "regions", &[])).await,
+        Answered::Misconfigured(_) | Answered::Otherwise(_) => {
+            let gap = Gap::unasked("The service does not answer.", "See service.answers.");
+            (Err(gap.clone()), Err(gap))
+        }
     }
+}
+
+async fn pushes(client: &Client) -> Known<Pushes> {
     let mut is_cut = false;
     // Together they go back by days; those that wait alone only by little more than the time-out.
     let open = list(client, &[("status", "waiting,owing")], &mut is_cut).await?;
     let (waiting, owing) = open.into_iter().partition(|item| item.status.state == State::Waiting);
     let exhausted = list(client, &[("status", "exhausted"), ("since", "24h")], &mut is_cut).await?;
-    let regions = get(client, "regions", &[]).await;
-    Ok(Pushes { waiting, owing, exhausted, is_cut, regions })
+    Ok(Pushes { waiting, owing, exhausted, is_cut })
 }
 
 async fn list(client: &Client, what: &[(&str, &str)], is_cut: &mut bool) -> Known<Vec<Item>> {
@@ -86,10 +95,8 @@ async fn list(client: &Client, what: &[(&str, &str)], is_cut: &mut bool) -> Know
 
 async fn get<T: DeserializeOwned>(client: &Client, what: &str, query: &[(&str, &str)]) -> Known<T> {
     let gap = |trouble: Trouble| {
-        Gap::unasked(
-            &trouble.text,
-            "Give a key that opens /api/pushes and /api/regions too: with `serve`, WebhookOperatorKey.",
-        )
+        let action = if trouble.kind == Kind::Passing { "Run it again." } else { doctor::HOST_KEY };
+        Gap::unasked(&format!("/api/{what}: {}", trouble.text), action)
     };
     client.get(&[what], query).await.map_err(gap)?.document().map_err(gap)
 }
@@ -100,25 +107,22 @@ pub(super) async fn test(client: &Client, answered: &Answered, is_wanted: bool) 
         let action = "Give it: the service then sends every receiver a test, which names no image.";
         return Err(Gap::unasked("--test-notification was not given.", action));
     }
-    let Answered::Health(health) = answered else {
-        return Err(Gap::unasked("The receivers are not known.", "See service.answers."));
-    };
-    if health.targets.is_empty() {
-        return Ok(Vec::new());
+    if !matches!(answered, Answered::Health(_) | Answered::Refused(_)) {
+        return Err(Gap::unasked("The service does not answer.", "See service.answers."));
     }
-    let gap = |trouble: Trouble| {
-        Gap::refused(
-            trouble.text,
-            "Give a key that opens /api/pushes; a service older than this command has no such call.",
-        )
-    };
+    let again = "Run it again.";
     let url = client.url(&["pushes", "test"], &[]);
-    let answer = client.call(Method::POST, &url, None).await.map_err(gap)?;
-    // 502 is also that of a service one of whose receivers did not take it.
-    match answer.document::<Tests>() {
-        Ok(tests) if matches!(answer.status.as_u16(), 200 | 502) => Ok(tests.targets),
-        _ => Err(gap(client.refusal(&answer))),
-    }
+    let answer = client.call(Method::POST, &url, None).await;
+    let answer = answer.map_err(|trouble| Gap::refused(trouble.text, again))?;
+    let action = match (answer.status.as_u16(), answer.document::<Tests>()) {
+        // 502 is also that of a service one of whose receivers did not take it.
+        (200 | 502, Ok(tests)) => return Ok(tests.targets),
+        (409, _) if said(&answer.body).0.as_deref() == Some("no_targets") => return Ok(Vec::new()),
+        (401 | 403, _) => doctor::HOST_KEY,
+        (404 | 405, _) => "Deploy the release that this command is of: a service that is older has no such call.",
+        _ => again,
+    };
+    Err(Gap::refused(client.refusal(&answer).text, action))
 }
 
 /// Knocks at the doors of the receivers that the service names.

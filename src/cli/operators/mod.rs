@@ -152,7 +152,7 @@ impl Kind {
     /// The exit code.
     fn code(self) -> ExitCode {
         match self {
-            Self::Passing | Self::Elsewhere | Self::Final => ExitCode::FAILURE,
+            Self::Passing | Self::Elsewhere | Self::Refused | Self::Final => ExitCode::FAILURE,
             Self::Asked => ExitCode::from(2),
             Self::Unknown => ExitCode::from(4),
         }

@@ -178,7 +178,7 @@ impl Wait<'_> {
             Kind::Passing => {}
             // An address that has answered is right; a proxy says so while the service behind it starts.
             Kind::Elsewhere if self.is_reached => {}
-            Kind::Elsewhere | Kind::Asked | Kind::Unknown | Kind::Final => return Err(trouble),
+            Kind::Elsewhere | Kind::Asked | Kind::Unknown | Kind::Refused | Kind::Final => return Err(trouble),
         }
         let left = until(self.context.clock.now(), self.ends.0);
         if left.is_zero() {

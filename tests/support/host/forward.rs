@@ -94,7 +94,8 @@ impl Route {
 pub struct Front {
     /// Its HTTP functions; the first that matches takes the request.
     pub routes: Vec<Route>,
-    /// The function key; `None` lets everybody in, as `func start` does.
+    /// The host key; a function's own has `.` and the first segment of its route behind it. `None` lets everybody in, as `func start`
+    /// does.
     pub key: Option<String>,
     /// The way to the handler.
     pub pool: Arc<Pool>,
@@ -157,7 +158,8 @@ impl Front {
         let Some(route) = self.routes.iter().find(|r| r.matches(method, &path)) else { return Some(404) };
         if let Some(key) = self.key.as_ref().filter(|_| !route.anonymous) {
             let given = head.get("x-functions-key").map(str::to_owned).or_else(|| url::query_value(query, "code"));
-            if given.as_ref() != Some(key) {
+            let own = format!("{key}.{}", route.segments[0]);
+            if ![Some(key), Some(&own)].contains(&given.as_ref()) {
                 return Some(401);
             }
         }

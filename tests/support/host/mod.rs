@@ -75,7 +75,7 @@ pub struct HostOptions {
     pub serves: Serves,
     /// HTTP functions.
     pub routes: Vec<Route>,
-    /// Function key; `None` lets everybody in.
+    /// Host key; see [`forward::Front::key`].
     pub key: Option<String>,
     /// The queue of the trigger; needed when it is served.
     pub queue: Option<QueueAccess>,
