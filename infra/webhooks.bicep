@@ -38,7 +38,7 @@ resource webhooks 'Microsoft.ContainerRegistry/registries/webhooks@2023-07-01' =
     parent: registry
     name: 'acrgw${region}'
     location: region
-    tags: { 'managed-by': 'acr-global-webhook' }
+    tags: { 'managed-by': 'acr-global-webhook/acrgw' }
     properties: {
       serviceUri: 'https://${site.properties.defaultHostName}/api/ImagePush?region=${region}'
       // The key of this one function. In a header it stays out of URLs and access logs; who may read the registry's webhooks sees it.

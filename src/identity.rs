@@ -37,7 +37,8 @@ pub(crate) enum Trouble {
     Odd,
 }
 
-/// The token in what an issuer says, be it the endpoint or the Azure CLI, and its end where the issuer tells it.
+/// The token in what an issuer says, be it the endpoint or the Azure CLI, and its end where the issuer tells it. What no header
+/// can hold is no token.
 pub(crate) fn issued(said: &[u8]) -> Option<(String, Option<Instant>)> {
     #[derive(Deserialize)]
     struct Issued {
@@ -49,6 +50,9 @@ pub(crate) fn issued(said: &[u8]) -> Option<(String, Option<Instant>)> {
         expires_on: serde_json::Value,
     }
     let Issued { access_token, expires_on } = serde_json::from_slice(said).ok()?;
+    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
     let seconds = expires_on.as_str().map_or_else(|| expires_on.as_i64(), |text| text.parse().ok());
     Some((access_token, seconds.and_then(|seconds| Instant::from_timestamp(seconds, 0))))
 }

@@ -1,5 +1,6 @@
 //! Calls to ARM: the address, the token, what is tried again, and the reading of answers.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::credential::{Credential, Tokens};
 use super::error::{Error, code_and_message};
+use super::secret;
 use crate::clock::Clock;
 use crate::notify::guard::is_loopback;
 use crate::outgoing::{self, Outgoing};
@@ -29,7 +31,7 @@ const THROTTLED_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait that ARM may ask for; a call that should wait longer fails.
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Largest answer that is read, in bytes; a page of a list is far below 1 MiB.
+/// Largest answer that is read, in bytes, and all pages of a list together; a page is far below 1 MiB.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Most pages of a list. A registry has at most 500 webhooks.
@@ -68,7 +70,8 @@ pub struct Client {
     http: Outgoing,
     clock: Arc<dyn Clock>,
     notice: Box<dyn Fn(&str) + Send + Sync>,
-    hidden: Mutex<Vec<String>>,
+    /// See [`secret::core`].
+    hidden: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -83,6 +86,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// `null` for an empty one.
     pub(super) body: Value,
+    /// Length of the body as it came.
+    bytes: usize,
     /// Where to ask how the operation goes on; may have changed since the last answer.
     pub(super) operation: Option<String>,
     pub(super) location: Option<String>,
@@ -124,16 +129,12 @@ impl Client {
         })
     }
 
-    /// Keeps `secret` out of every error: ARM repeats in some what it was sent. What is shorter than 4 bytes
-    /// is no key, and would take words apart.
+    /// Keeps `secret` out of every error: ARM repeats in some what it was sent, in a spelling of its own. What has fewer than
+    /// 4 letters and digits is no key, and would stand in every sentence.
     pub fn hide(&self, secret: &str) {
-        if secret.len() >= HIDDEN_BYTES_MIN {
-            let encoded: String = reqwest::Url::parse_with_params("x:", [("", secret)]).map_or_else(
-                |_| String::new(),
-                |url| url.query().unwrap_or_default().trim_start_matches('=').to_owned(),
-            );
-            let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
-            hidden.extend([secret.to_owned(), encoded].into_iter().filter(|text| !text.is_empty()));
+        let core = secret::core(secret);
+        if core.len() >= HIDDEN_BYTES_MIN {
+            self.hidden.lock().unwrap_or_else(PoisonError::into_inner).insert(core);
         }
     }
 
@@ -173,16 +174,21 @@ impl Client {
 
     /// All entries of a list, over all its pages.
     pub(super) async fn list(&self, call: &str, mut url: Url) -> Result<Vec<Value>, Error> {
-        let mut all = Vec::new();
+        let (mut all, mut bytes) = (Vec::new(), 0);
         for _ in 0..PAGES_MAX {
-            let mut body = self.get(call, url).await?.body;
-            let Some(Value::Array(page)) = body.get_mut("value").map(Value::take) else {
-                return Err(Error::Odd(format!("To {call}, Azure answered with something that is no list.")));
+            let mut answer = self.get(call, url).await?;
+            bytes += answer.bytes;
+            let page = answer.body.get_mut("value").map(Value::take);
+            let (Some(Value::Array(page)), true) = (page, bytes <= ANSWER_BYTES_MAX) else {
+                return Err(Error::Odd(format!(
+                    "To {call}, Azure answered with something that is no list, or too long."
+                )));
             };
             all.extend(page);
-            match body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty()) {
-                Some(next) => url = self.link(next, call)?,
-                None => return Ok(all),
+            match answer.body.get("nextLink") {
+                None | Some(Value::Null) => return Ok(all),
+                Some(Value::String(none)) if none.is_empty() => return Ok(all),
+                Some(next) => url = self.link(next.as_str().unwrap_or_default(), call)?,
             }
         }
         Err(Error::Odd(format!("To {call}, Azure answered with more than {PAGES_MAX} pages.")))
@@ -269,7 +275,7 @@ impl Client {
                 )))
             })?;
             let (operation, location) = (said("azure-asyncoperation"), said("location"));
-            return Ok(Answer { status, body, operation, location, retry_after });
+            return Ok(Answer { status, body, bytes: bytes.len(), operation, location, retry_after });
         }
         if status.is_redirection() {
             let words =
@@ -287,12 +293,13 @@ impl Client {
         Err((refused, retry_after))
     }
 
-    /// `text` of ARM without what must not be shown.
-    pub(super) fn without_secrets(&self, mut text: String) -> String {
-        for hidden in self.hidden.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            text = text.replace(hidden.as_str(), "…");
-        }
-        text
+    /// `text` of ARM, or that it was left out: where something that must not be shown stands in it, in whatever spelling, the
+    /// place of its last byte is not known.
+    pub(super) fn without_secrets(&self, text: String) -> String {
+        let core = secret::core(&text);
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows = |hidden: &Vec<u8>| core.windows(hidden.len()).any(|part| part == hidden);
+        if hidden.iter().any(shows) { "(left out, since it repeats a key)".to_owned() } else { text }
     }
 
     fn lost(&self, call: &str, error: &reqwest::Error) -> Error {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
-use super::Error;
+use super::error::{Error, one_line};
 use crate::clock::{self, Clock, Instant};
 use crate::config::storage::Identity;
 use crate::identity::{self, Trouble};
@@ -135,12 +135,12 @@ impl Tokens {
         };
         if !ended.is_ok_and(|status| status.success()) {
             let complaint = String::from_utf8_lossy(&complained);
-            let complaint: String = complaint.trim().chars().take(super::error::MESSAGE_CHARS_MAX).collect();
+            let complaint = one_line(complaint.trim());
             return Err(Error::Credential(format!("The Azure CLI (`az`) gave no token. It says: {complaint}")));
         }
         let (secret, ends) = identity::issued(&said).ok_or_else(|| {
             Error::Credential(
-                "The Azure CLI (`az account get-access-token`) did not print a token: is `az` the Azure CLI?".into(),
+                "The Azure CLI (`az account get-access-token`) did not print a token that can be used: is `az` the Azure CLI?".into(),
             )
         })?;
         Ok(Kept { secret, ends })

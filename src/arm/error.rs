@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 /// Most characters of a stranger's message that are kept.
-pub(super) const MESSAGE_CHARS_MAX: usize = 2000;
+const MESSAGE_CHARS_MAX: usize = 2000;
 
 /// See the module. The texts hold words of strangers, control characters included, and no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(super) fn code_and_message(body: &Value, hide: impl Fn(String) -> String) ->
 }
 
 /// A stranger's sentence, cut, and on one line, so that no part of it can pass for one of ours.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().take(MESSAGE_CHARS_MAX).map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect()
 }
 

@@ -9,9 +9,9 @@
 //!
 //! Accepted races: ARM has no versions for webhooks, so whoever writes last wins; a plan is as old as its reading.
 //!
-//! In reading order: [`plan`] decides, [`webhooks`] and [`registry`] are ARM's words for it, `operation` waits for what takes
-//! long, `client` calls. [`deliveries`] tells what the registry sent and what it was answered, [`app`] on
-//! what the service runs.
+//! In reading order: [`plan`] decides, `set` says whose a webhook is, [`webhooks`] and [`registry`] are ARM's words for it,
+//! `operation` waits for what takes long, `client` calls. [`deliveries`] tells what the registry sent and what it was answered,
+//! [`app`] on what the service runs.
 
 pub mod plan;
 
@@ -23,6 +23,7 @@ mod error;
 mod operation;
 pub mod registry;
 mod secret;
+mod set;
 pub mod webhooks;
 
 pub use client::{Client, Place};

@@ -47,8 +47,7 @@ pub(super) async fn wait(client: &Client, call: &str, answer: Answer, resource: 
         (None, _) => None,
     };
     let by_location = answer.operation.is_none();
-    if asked.is_none() && end == End::There && state(&answer.body).is_some_and(|s| s.eq_ignore_ascii_case("Succeeded"))
-    {
+    if asked.is_none() && end == End::There && state(&answer.body).is_some_and(is_done) {
         return Ok(());
     }
     let mut pace = answer.retry_after;
@@ -78,11 +77,11 @@ pub(super) async fn wait(client: &Client, call: &str, answer: Answer, resource: 
             let ended = if by_location {
                 got.status != StatusCode::ACCEPTED
             } else {
-                match got.body.get("status").and_then(Value::as_str).unwrap_or_default() {
-                    "Succeeded" => true,
-                    "Failed" | "Canceled" => return Err(failed(client, call, &got.body)),
-                    _ => false,
+                let status = got.body.get("status").and_then(Value::as_str).unwrap_or_default();
+                if is_failed(status) {
+                    return Err(failed(client, call, &got.body));
                 }
+                is_done(status)
             };
             if ended {
                 (asked, first) = (None, true);
@@ -94,9 +93,9 @@ pub(super) async fn wait(client: &Client, call: &str, answer: Answer, resource: 
         match client.get(call, resource.clone()).await {
             Ok(got) => {
                 pace = got.retry_after;
-                match state(&got.body).unwrap_or("Succeeded") {
+                match state(&got.body).unwrap_or_default() {
                     _ if end == End::Gone => {}
-                    "Failed" | "Canceled" => return Err(failed(client, call, &got.body)),
+                    text if is_failed(text) => return Err(failed(client, call, &got.body)),
                     text if is_passing(text) => {}
                     _ => return Ok(()),
                 }
@@ -118,6 +117,18 @@ pub(super) fn state(body: &Value) -> Option<&str> {
 #[must_use]
 pub(super) fn is_passing(state: &str) -> bool {
     ["Creating", "Updating", "Deleting", "Accepted", "Running", "Pending"].iter().any(|s| s.eq_ignore_ascii_case(state))
+}
+
+/// Whether what is in this state is complete.
+#[must_use]
+pub(super) fn is_done(state: &str) -> bool {
+    state.eq_ignore_ascii_case("Succeeded")
+}
+
+/// Whether what is in this state will not go on by itself.
+#[must_use]
+pub(super) fn is_failed(state: &str) -> bool {
+    ["Failed", "Canceled", "Cancelled"].iter().any(|s| s.eq_ignore_ascii_case(state))
 }
 
 fn failed(client: &Client, call: &str, body: &Value) -> Error {

@@ -1,79 +1,22 @@
 //! What has to be done so that each region of the registry has the webhook that is wanted: pure, without a call.
 //!
-//! Guarantees: a webhook that does not carry our tag is never changed or deleted, whatever its name; nor is one of another set.
+//! Guarantees: a webhook that does not carry the tag of its set is never changed or deleted, whatever its name.
 //! No secret is part of a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Url;
 
-use super::registry::Registry;
+use super::operation::is_done;
+use super::registry::{Registry, Stage};
 use super::secret::Secret;
+pub use super::set::Set;
+use super::set::is_tagged;
 use super::webhooks::{Callback, Webhook};
 use crate::push::Region;
 
-/// Name and value of the tag that our webhooks carry.
-pub const TAG: (&str, &str) = ("managed-by", "acr-global-webhook");
-
 /// Header of a webhook that the Functions host takes its key from.
 pub const KEY_HEADER: &str = "x-functions-key";
-
-/// Longest name of a webhook, in bytes.
-const NAME_BYTES_MAX: usize = 50;
-
-/// The webhooks of one service: those with our tag that are called by its prefix and a region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set(String);
-
-impl Set {
-    /// The set whose names begin with `prefix`.
-    ///
-    /// # Errors
-    /// Names cannot begin like that.
-    pub fn of(prefix: &str) -> Result<Self, String> {
-        let plain = prefix.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !plain || !(3..=20).contains(&prefix.len()) {
-            return Err("a webhook's name begins with 3 to 20 letters and digits".into());
-        }
-        Ok(Self(prefix.to_owned()))
-    }
-
-    /// How the names begin.
-    #[must_use]
-    pub fn prefix(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of the webhook for `region`.
-    #[must_use]
-    pub fn name(&self, region: &Region) -> String {
-        let mut name = format!("{}{region}", self.0);
-        name.truncate(NAME_BYTES_MAX);
-        name
-    }
-
-    /// Whether the webhook is one of this set: it has our tag, and its name ends in its own region or in one of the registry's.
-    /// Names of sets whose prefixes begin alike are told apart by that.
-    #[must_use]
-    pub fn has(&self, webhook: &Webhook, registry: &Registry) -> bool {
-        let own = Region::parse(&webhook.location).ok();
-        let mut regions = registry.regions().chain(&own);
-        is_tagged(webhook) && regions.any(|region| self.name(region).eq_ignore_ascii_case(&webhook.name))
-    }
-}
-
-fn is_tagged(webhook: &Webhook) -> bool {
-    webhook.tags.iter().any(|(name, value)| name.eq_ignore_ascii_case(TAG.0) && value == TAG.1)
-}
-
-/// The tags of a webhook that is made, beside those that somebody else gave to the one before it.
-#[must_use]
-pub fn tags(before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut tags = before.clone();
-    tags.retain(|name, _| !name.eq_ignore_ascii_case(TAG.0));
-    tags.insert(TAG.0.to_owned(), TAG.1.to_owned());
-    tags
-}
 
 /// What is wanted of all webhooks alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +35,7 @@ impl Template {
     /// What must not be shown: the key, and what may be one in the URL.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
         let key = self.key.iter().map(|key| key.reveal().to_owned());
-        key.chain(self.url.query_pairs().map(|(_, value)| value.into_owned()))
+        key.chain(secrets(self.url.as_str()))
     }
 }
 
@@ -111,8 +54,8 @@ pub struct Wanted {
     pub scope: String,
     /// On what.
     pub actions: BTreeSet<String>,
-    /// Its replica is still being made.
-    pub waits: bool,
+    /// How far its replica is.
+    pub stage: Stage,
 }
 
 /// One webhook for each region of the registry.
@@ -128,7 +71,7 @@ pub fn wanted(template: &Template, set: &Set, registry: &Registry) -> Vec<Wanted
             headers: template.key.iter().map(|key| (KEY_HEADER.to_owned(), key.clone())).collect(),
             scope: template.scope.clone(),
             actions: template.actions.clone(),
-            waits: replica.is_new,
+            stage: replica.stage,
         }
     });
     each.collect()
@@ -168,20 +111,48 @@ pub enum Kind {
     Unchanged,
     /// Its name is wanted, and it is not ours. Nothing can be done.
     Taken,
-    /// It is not of this set.
+    /// It is not there, or in another region, and its replica failed or is offline: nothing is done with it until that works.
+    Broken,
+    /// It is left alone.
     Foreign {
-        /// It has our tag: another set's.
-        is_tagged: bool,
+        /// As far as that can be told.
+        whose: Whose,
     },
 }
 
+/// To whom a webhook belongs that is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This command did not make it.
+    Strangers,
+    /// Another service's: its tag names another set, or it sends to another address.
+    AnotherService,
+    /// It is of this set; whether it sends to the address that was named may not be read.
+    Unknown,
+}
+
 impl Kind {
+    /// Whether something stands in the way of what was asked for, so that it is not all done in the end.
+    #[must_use]
+    pub fn is_obstacle(&self) -> bool {
+        match self {
+            Self::Taken | Self::Broken | Self::Foreign { whose: Whose::Unknown } => true,
+            Self::Create { .. }
+            | Self::Update(_)
+            | Self::Replace { .. }
+            | Self::Delete
+            | Self::Orphan
+            | Self::Unchanged
+            | Self::Foreign { whose: Whose::Strangers | Whose::AnotherService } => false,
+        }
+    }
+
     /// Whether something is done.
     #[must_use]
     pub fn is_change(&self) -> bool {
         match self {
             Self::Create { .. } | Self::Update(_) | Self::Replace { .. } | Self::Delete => true,
-            Self::Orphan | Self::Unchanged | Self::Taken | Self::Foreign { .. } => false,
+            Self::Orphan | Self::Unchanged | Self::Taken | Self::Broken | Self::Foreign { .. } => false,
         }
     }
 }
@@ -258,15 +229,14 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
     let wants = |webhook: &Webhook| wanted.iter().any(|one| one.name.eq_ignore_ascii_case(&webhook.name));
     let each = wanted.iter().map(|one| {
         let kind = match named(&one.name) {
-            None => Kind::Create { waits: one.waits },
-            Some(webhook) if !is_tagged(webhook) => Kind::Taken,
-            Some(webhook) if webhook.location != one.region.as_str() => {
-                Kind::Replace { location: webhook.location.clone() }
-            }
-            Some(webhook) => match differences(one, webhook) {
+            Some(webhook) if !set.has(webhook, registry) => Kind::Taken,
+            Some(webhook) if webhook.location == one.region.as_str() => match differences(one, webhook) {
                 none if none.is_empty() => Kind::Unchanged,
                 some => Kind::Update(some),
             },
+            None | Some(_) if one.stage == Stage::Broken => Kind::Broken,
+            None => Kind::Create { waits: one.stage == Stage::New },
+            Some(webhook) => Kind::Replace { location: webhook.location.clone() },
         };
         Change { name: one.name.clone(), region: one.region.to_string(), kind }
     });
@@ -274,7 +244,7 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
         let kind = match (set.has(webhook, registry), prune) {
             (true, true) => Kind::Delete,
             (true, false) => Kind::Orphan,
-            (false, _) => Kind::Foreign { is_tagged: is_tagged(webhook) },
+            (false, _) => Kind::Foreign { whose: of_others(webhook) },
         };
         Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
     });
@@ -284,23 +254,24 @@ pub fn plan(wanted: &[Wanted], actual: &[Webhook], set: &Set, registry: &Registr
 /// Deletes the webhooks of the set; with `url` only those that send to it, whatever their query, as far as that may be read.
 #[must_use]
 pub fn removal(actual: &[Webhook], set: &Set, registry: &Registry, url: Option<&Url>) -> Vec<Change> {
-    let sends_there = |webhook: &Webhook| match (&webhook.callback, url) {
-        (_, None) => true,
-        (Callback::Read { uri, .. }, Some(url)) => {
-            let there = Url::parse(uri.reveal()).ok();
-            there.is_some_and(|there| there.origin() == url.origin() && there.path() == url.path())
-        }
-        (Callback::NotRead | Callback::Unreadable, Some(_)) => false,
-    };
     let each = actual.iter().map(|webhook| {
-        let kind = match set.has(webhook, registry) {
-            true if sends_there(webhook) => Kind::Delete,
-            true => Kind::Foreign { is_tagged: true },
-            false => Kind::Foreign { is_tagged: is_tagged(webhook) },
+        let kind = match (&webhook.callback, url) {
+            _ if !set.has(webhook, registry) => Kind::Foreign { whose: of_others(webhook) },
+            (_, None) => Kind::Delete,
+            (Callback::NotRead | Callback::Unreadable, Some(_)) => Kind::Foreign { whose: Whose::Unknown },
+            (Callback::Read { uri, .. }, Some(url)) => match Url::parse(uri.reveal()) {
+                Ok(there) if there.origin() == url.origin() && there.path() == url.path() => Kind::Delete,
+                Ok(_) | Err(_) => Kind::Foreign { whose: Whose::AnotherService },
+            },
         };
         Change { name: webhook.name.clone(), region: webhook.location.clone(), kind }
     });
     each.collect()
+}
+
+/// Whose a webhook is that is not of the set.
+fn of_others(webhook: &Webhook) -> Whose {
+    if is_tagged(webhook) { Whose::AnotherService } else { Whose::Strangers }
 }
 
 fn differences(wanted: &Wanted, webhook: &Webhook) -> Vec<Difference> {
@@ -335,7 +306,7 @@ fn differences(wanted: &Wanted, webhook: &Webhook) -> Vec<Difference> {
     if webhook.status != "enabled" {
         all.push(Difference::Status(webhook.status.clone()));
     }
-    if !webhook.state.is_empty() && !webhook.state.eq_ignore_ascii_case("Succeeded") {
+    if !webhook.state.is_empty() && !is_done(&webhook.state) {
         all.push(Difference::State(webhook.state.clone()));
     }
     all
@@ -346,13 +317,30 @@ fn full_scope(scope: &str) -> String {
     if scope.is_empty() || scope.contains(':') { scope.to_owned() } else { format!("{scope}:latest") }
 }
 
-/// A URL as it may be shown: every value of its query but the region's may be a key.
+/// What may be a key in a URL: all of its query's values but the region's, a name that has no value, and what stands before
+/// the host and behind `#`; a text that is no URL as a whole.
+#[must_use]
+pub fn secrets(uri: &str) -> Vec<String> {
+    let Ok(url) = Url::parse(uri) else { return vec![uri.to_owned()] };
+    let pairs = url.query_pairs().filter(|(name, _)| name != "region");
+    let around = [url.username(), url.password().unwrap_or_default(), url.fragment().unwrap_or_default()];
+    pairs
+        .map(|(name, value)| if value.is_empty() { name } else { value }.into_owned())
+        .chain(around.map(str::to_owned))
+        .collect()
+}
+
+/// A URL as it may be shown: without [`secrets`].
 #[must_use]
 pub fn shown(uri: &str) -> String {
     let Ok(mut url) = Url::parse(uri) else { return "(no URL)".to_owned() };
     let pairs: Vec<String> = url
         .query_pairs()
-        .map(|(name, value)| if name == "region" { format!("region={value}") } else { format!("{name}=…") })
+        .map(|(name, value)| match (name.as_ref(), value.as_ref()) {
+            ("region", value) => format!("region={value}"),
+            (_, "") => "…".to_owned(),
+            (name, _) => format!("{name}=…"),
+        })
         .collect();
     url.set_query(None);
     url.set_fragment(None);

@@ -1,10 +1,10 @@
-use super::super::registry::{Id, Replica};
+use super::super::registry::{Id, Replica, Stage};
 use super::*;
 
 const KEY: &str = "s3cret-key";
 
 fn registry(regions: &[&str]) -> Registry {
-    let replica = |region: &&str| Replica { region: Region::parse(region).unwrap(), is_new: false, is_syncing: false };
+    let replica = |region: &&str| Replica { region: Region::parse(region).unwrap(), stage: Stage::Complete };
     Registry {
         id: Id { subscription: "s".into(), group: "g".into(), name: "contoso".into() },
         sku: "Premium".into(),
@@ -33,7 +33,7 @@ fn good(region: &str) -> Webhook {
     Webhook {
         name: wanted.name,
         location: region.into(),
-        tags: tags(&BTreeMap::new()),
+        tags: set().tags(&BTreeMap::new()),
         status: "enabled".into(),
         scope: wanted.scope,
         actions: wanted.actions,
@@ -84,10 +84,22 @@ fn each_region_gets_one_and_what_is_good_stays() {
 #[test]
 fn a_region_that_is_still_made_is_waited_for() {
     let mut registry = registry(&["e", "w"]);
-    registry.replicas[1].is_new = true;
+    registry.replicas[1].stage = Stage::New;
     let changes = plan(&wanted(&template(), &set(), &registry), &[], &set(), &registry, false);
     let kinds: Vec<&Kind> = changes.iter().map(|change| &change.kind).collect();
     assert_eq!(kinds, [&Kind::Create { waits: false }, &Kind::Create { waits: true }]);
+}
+
+#[test]
+fn nothing_is_made_or_deleted_where_the_replica_does_not_work() {
+    let mut registry = registry(&["e", "w"]);
+    registry.replicas[1].stage = Stage::Broken;
+    let wanted = wanted(&template(), &set(), &registry);
+    let kind = |actual: &[Webhook]| plan(&wanted, actual, &set(), &registry, true).remove(1).kind;
+    assert_eq!(kind(&[]), Kind::Broken);
+    assert_eq!(kind(&[good("w")]), Kind::Unchanged);
+    assert_eq!(kind(&[but("w", |w| w.location = "e".into())]), Kind::Broken);
+    assert!(matches!(kind(&[but("w", |w| w.status = "disabled".into())]), Kind::Update(_)));
 }
 
 #[test]
@@ -170,8 +182,10 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
         (but("e", untagged), Kind::Taken),
         (but("e", |w| w.tags = [("managed-by".to_owned(), "terraform".to_owned())].into()), Kind::Taken),
         // Tag names have no case, values do.
-        (but("e", |w| w.tags = [("Managed-By".to_owned(), TAG.1.to_owned())].into()), Kind::Unchanged),
-        (but("e", |w| w.tags = [(TAG.0.to_owned(), TAG.1.to_uppercase())].into()), Kind::Taken),
+        (but("e", |w| w.tags = [("Managed-By".to_owned(), set().tag().1)].into()), Kind::Unchanged),
+        (but("e", |w| w.tags = [(set().tag().0.to_owned(), set().tag().1.to_uppercase())].into()), Kind::Taken),
+        // Another set's, by another prefix and another region.
+        (but("e", |w| w.tags = Set::of("acrgwx").unwrap().tags(&w.tags)), Kind::Taken),
         // Ours, and where it cannot stay.
         (but("e", |w| w.location = "w".into()), Kind::Replace { location: "w".into() }),
     ];
@@ -181,14 +195,18 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
     let others = [
         // No replica there any more.
         (good("n"), Kind::Orphan, Kind::Delete),
-        (but("n", untagged), Kind::Foreign { is_tagged: false }, Kind::Foreign { is_tagged: false }),
+        (but("n", untagged), Kind::Foreign { whose: Whose::Strangers }, Kind::Foreign { whose: Whose::Strangers }),
         // A set whose prefix begins like ours.
         (
             but("n", |w| w.name = "acrgwstagingn".into()),
-            Kind::Foreign { is_tagged: true },
-            Kind::Foreign { is_tagged: true },
+            Kind::Foreign { whose: Whose::AnotherService },
+            Kind::Foreign { whose: Whose::AnotherService },
         ),
-        (but("n", |w| w.name = "other".into()), Kind::Foreign { is_tagged: true }, Kind::Foreign { is_tagged: true }),
+        (
+            but("n", |w| w.name = "other".into()),
+            Kind::Foreign { whose: Whose::AnotherService },
+            Kind::Foreign { whose: Whose::AnotherService },
+        ),
     ];
     for (webhook, kept, pruned) in others {
         for (prune, kind) in [(false, &kept), (true, &pruned)] {
@@ -202,14 +220,21 @@ fn whose_a_webhook_is_follows_from_tag_and_name() {
 fn removal_takes_the_sets_own_only() {
     let registry = registry(&["e", "w"]);
     let other = but("e", |w| w.callback = sends("https://other.example/api/ImagePush?region=e", &[]));
-    let actual = [other, good("w"), good("gone"), but("x", |w| w.tags.clear()), but("y", |w| w.name = "zy".into())];
+    let hidden = but("hidden", |w| w.callback = Callback::Unreadable);
+    let (stranger, others) = (but("x", |w| w.tags.clear()), but("y", |w| w.name = "zy".into()));
+    let actual = [other, good("w"), good("gone"), hidden, stranger, others];
     let kinds = |url: Option<&str>| {
         let url = url.map(|url| Url::parse(url).unwrap());
         let all = removal(&actual, &set(), &registry, url.as_ref());
-        all.iter().map(|change| change.kind == Kind::Delete).collect::<Vec<_>>()
+        all.into_iter().map(|change| change.kind).collect::<Vec<_>>()
     };
-    assert_eq!(kinds(None), [true, true, true, false, false]);
-    assert_eq!(kinds(Some("https://app.example/api/ImagePush")), [false, true, true, false, false]);
+    let foreign = |whose| Kind::Foreign { whose };
+    let elsewhere = foreign(Whose::AnotherService);
+    let rest = [foreign(Whose::Strangers), foreign(Whose::AnotherService)];
+    let all = [Kind::Delete, Kind::Delete, Kind::Delete, Kind::Delete];
+    assert_eq!(kinds(None), [&all[..], &rest].concat());
+    let some = [elsewhere, Kind::Delete, Kind::Delete, foreign(Whose::Unknown)];
+    assert_eq!(kinds(Some("https://app.example/api/ImagePush")), [&some[..], &rest].concat());
 }
 
 #[test]
@@ -217,13 +242,17 @@ fn names_fit_the_registrys_rules() {
     for not in ["", "ab", "a-b-c", "acr gw", "acrgw\u{e9}", &"x".repeat(21)] {
         assert!(Set::of(not).is_err(), "{not:?}");
     }
-    let long = Set::of(&"x".repeat(20)).unwrap().name(&Region::parse(&"y".repeat(64)).unwrap());
-    assert_eq!(long.len(), 50);
+    let set = Set::of(&"x".repeat(20)).unwrap();
+    assert_eq!(set.fits(&registry(&[&"y".repeat(30)])), Ok(()));
+    // Cut, they would have one name.
+    let twins = ["y".repeat(30) + "1", "y".repeat(30) + "2"];
+    assert_ne!(set.name(&Region::parse(&twins[0]).unwrap()), set.name(&Region::parse(&twins[1]).unwrap()));
+    assert!(set.fits(&registry(&["e", &twins[0], &twins[1]])).unwrap_err().contains("51 characters"));
 }
 
 #[test]
 fn somebody_elses_tags_stay_when_a_webhook_is_made_anew() {
-    let before = [("cost".to_owned(), "7".to_owned()), ("Managed-By".to_owned(), TAG.1.to_owned())].into();
-    let after: BTreeMap<_, _> = [("cost".into(), "7".into()), (TAG.0.into(), TAG.1.into())].into();
-    assert_eq!(tags(&before), after);
+    let before = [("cost".to_owned(), "7".to_owned()), ("Managed-By".to_owned(), "x".to_owned())].into();
+    let ours = ("managed-by".into(), "acr-global-webhook/acrgw".into());
+    assert_eq!(set().tags(&before), [("cost".into(), "7".into()), ours].into());
 }

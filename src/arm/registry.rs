@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::error::Error;
-use super::operation::{OPERATION_MAX, is_passing, state};
+use super::operation::{OPERATION_MAX, is_failed, is_passing, state};
 use crate::clock;
 use crate::push::Region;
 
@@ -25,6 +25,12 @@ const SUBSCRIPTIONS_MAX: usize = 300;
 
 /// Time between two looks at a replica that is being made, which takes some ten seconds.
 const MADE_EVERY: Duration = Duration::from_secs(3);
+
+/// The only tier whose registries have replicas.
+const PREMIUM: &str = "Premium";
+
+/// All tiers that there are, or were.
+const SKUS: [&str; 4] = [PREMIUM, "Standard", "Basic", "Classic"];
 
 const PROVIDER: [&str; 2] = ["Microsoft.ContainerRegistry", "registries"];
 
@@ -210,10 +216,36 @@ pub struct Registry {
 pub struct Replica {
     /// The region.
     pub region: Region,
-    /// It is still being made, and takes no webhook yet.
-    pub is_new: bool,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It has all images, and reports pushes.
+    Complete,
     /// It still copies what was there before, and reports pushes late.
-    pub is_syncing: bool,
+    Syncing,
+    /// It is still being made, and takes no webhook yet.
+    New,
+    /// Making it failed or was canceled, or it is offline: it reports nothing.
+    Broken,
+}
+
+impl Stage {
+    /// By ARM's words for what is being done with the replica, and for how it fares.
+    fn of(state: &str, displayed: &str) -> Self {
+        if is_passing(state) && !state.eq_ignore_ascii_case("Updating") {
+            Self::New
+        } else if is_failed(state) || displayed.eq_ignore_ascii_case("Offline") {
+            Self::Broken
+        } else if displayed.eq_ignore_ascii_case("Syncing") {
+            Self::Syncing
+        } else {
+            Self::Complete
+        }
+    }
 }
 
 impl Registry {
@@ -226,11 +258,16 @@ impl Registry {
 /// Reads a registry and its replicas.
 ///
 /// # Errors
-/// ARM cannot be asked, or names no region. An error is never "no replicas".
+/// ARM cannot be asked, or names no region or no known tier. An error is never "no replicas".
 pub async fn read(client: &Client, id: &Id) -> Result<Registry, Error> {
     let body = client.get("read the registry", id.url(client, &[])).await?.body;
     let home = region(&body)?;
     let sku = body.pointer("/sku/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !SKUS.iter().any(|known| sku.eq_ignore_ascii_case(known)) {
+        let why =
+            "Azure's answer about the registry names no tier that is known, so its replicas are not known either.";
+        return Err(Error::Odd(why.into()));
+    }
     let mut registry = Registry { id: id.clone(), sku, home, replicas: Vec::new() };
     registry.replicas = replicas(client, &registry).await?;
     Ok(registry)
@@ -239,19 +276,22 @@ pub async fn read(client: &Client, id: &Id) -> Result<Registry, Error> {
 /// The home region, and those of the replications, by their locations: their names may be anything. Once there is a second
 /// region, the home region is among them. One that is being deleted does not count.
 async fn replicas(client: &Client, registry: &Registry) -> Result<Vec<Replica>, Error> {
-    let home = Replica { region: registry.home.clone(), is_new: false, is_syncing: false };
+    let mut home = Replica { region: registry.home.clone(), stage: Stage::Complete };
     let mut others = BTreeMap::new();
-    if registry.sku.eq_ignore_ascii_case("premium") {
+    if registry.sku.eq_ignore_ascii_case(PREMIUM) {
         for one in client.list("list the replicas", registry.id.url(client, &["replications"])).await? {
             let state = state(&one).unwrap_or_default();
             let region = region(&one)?;
-            if state.eq_ignore_ascii_case("Deleting") || region == registry.home {
+            if state.eq_ignore_ascii_case("Deleting") {
                 continue;
             }
             let displayed = one.pointer("/properties/status/displayStatus").and_then(Value::as_str).unwrap_or_default();
-            let is_new = is_passing(state) && !state.eq_ignore_ascii_case("Updating");
-            let is_syncing = displayed.eq_ignore_ascii_case("Syncing");
-            others.insert(region.clone(), Replica { region, is_new, is_syncing });
+            let stage = Stage::of(state, displayed);
+            if region == home.region {
+                home.stage = stage;
+            } else {
+                others.insert(region.clone(), Replica { region, stage });
+            }
         }
     }
     Ok(std::iter::once(home).chain(others.into_values()).collect())
@@ -263,9 +303,14 @@ pub(super) async fn wait_for(client: &Client, registry: &Registry, region: &Regi
     let mut told = false;
     loop {
         let replicas = replicas(client, registry).await?;
-        match replicas.iter().find(|replica| replica.region == *region) {
-            Some(replica) if replica.is_new => {}
-            Some(_) => return Ok(()),
+        match replicas.iter().find(|replica| replica.region == *region).map(|replica| replica.stage) {
+            Some(Stage::New) => {}
+            Some(Stage::Complete | Stage::Syncing) => return Ok(()),
+            Some(Stage::Broken) => {
+                return Err(Error::Failed(format!(
+                    "The replica in {region} failed or is offline: see it in the portal."
+                )));
+            }
             None => return Err(Error::Failed(format!("The replica in {region} is gone; run the command again."))),
         }
         if clock::until(begun, client.clock().now()) > OPERATION_MAX {
@@ -312,6 +357,23 @@ mod tests {
             &format!("{text}/webhooks"),
         ] {
             assert!(not.parse::<Id>().is_err(), "{not}");
+        }
+    }
+
+    #[test]
+    fn a_replica_is_as_far_as_both_words_say() {
+        for (state, displayed, stage) in [
+            ("Succeeded", "Ready", Stage::Complete),
+            ("Succeeded", "", Stage::Complete),
+            ("Updating", "Ready", Stage::Complete),
+            ("Succeeded", "syncing", Stage::Syncing),
+            ("Creating", "", Stage::New),
+            ("Failed", "", Stage::Broken),
+            ("canceled", "Ready", Stage::Broken),
+            ("Cancelled", "Syncing", Stage::Broken),
+            ("Succeeded", "Offline", Stage::Broken),
+        ] {
+            assert_eq!(Stage::of(state, displayed), stage, "{state} {displayed}");
         }
     }
 

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use reqwest::{Method, Url};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::error::Error;
 use super::operation::{self, End, is_passing};
-use super::plan::{Set, Wanted};
-use super::registry::{self, Registry};
+use super::plan::{self, Set, Wanted};
+use super::registry::{self, Registry, Stage};
 use super::secret::Secret;
 use crate::clock;
 
@@ -125,17 +125,10 @@ async fn callback(client: &Client, registry: &Registry, name: &str) -> Result<Ca
     let headers: BTreeMap<_, _> = headers
         .map(|(name, value)| (name.clone(), Secret::new(value.as_str().unwrap_or_default().to_owned())))
         .collect();
-    for secret in headers.values().map(Secret::reveal).chain(codes(uri).iter().map(String::as_str)) {
+    for secret in headers.values().map(Secret::reveal).chain(plan::secrets(uri).iter().map(String::as_str)) {
         client.hide(secret);
     }
     Ok(Callback::Read { uri: Secret::new(uri.to_owned()), headers })
-}
-
-/// Values of a URL's query that may be keys.
-fn codes(uri: &str) -> Vec<String> {
-    let url = Url::parse(uri).ok();
-    let pairs = url.iter().flat_map(Url::query_pairs);
-    pairs.filter(|(name, _)| name != "region").map(|(_, value)| value.into_owned()).collect()
 }
 
 /// Makes the webhook, or makes the one that is there just what is wanted, with these tags. Where its replica is new, waits for it.
@@ -149,7 +142,7 @@ pub async fn create(
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
     let call = format!("write the webhook {}", wanted.name);
-    if wanted.waits {
+    if wanted.stage == Stage::New {
         registry::wait_for(client, registry, &wanted.region).await?;
     }
     let url = registry.id.url(client, &["webhooks", &wanted.name]);

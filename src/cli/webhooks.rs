@@ -8,6 +8,7 @@ mod args;
 mod carry_out;
 mod show;
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,14 +16,15 @@ use std::time::Duration;
 use reqwest::Url;
 
 use self::args::{ApplyArgs, Command, PlanArgs, RemoveArgs, WantedArgs};
+use self::carry_out::Work;
 use super::azure::RegistryName;
 use super::screen::Screen;
 use super::{complain, ended};
-use crate::arm::plan::{self, Change, Kind, Set, Template};
+use crate::arm::plan::{self, Change, Set, Template};
 use crate::arm::registry::Registry;
 use crate::arm::webhooks::{self, KEY_VARIABLE, Webhook};
 use crate::arm::{Client, Error, Secret};
-use crate::clock::{self, SystemClock};
+use crate::clock::{self, Clock as _, SystemClock};
 use crate::config::Source;
 
 /// The code of `plan --check` when something would be done.
@@ -43,8 +45,31 @@ struct Task {
     registry: RegistryName,
     set: Set,
     aim: Aim,
-    timeout: Duration,
+    time: Time,
     json: bool,
+}
+
+/// What is left of `--timeout`. It passes during calls only, not while a person thinks.
+struct Time(Cell<Duration>);
+
+impl Time {
+    /// What `call` returns, if it does so in time.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let (begun, left) = (SystemClock.now(), self.0.get());
+        let end = clock::within(&SystemClock, left, call).await;
+        let spent = if end.is_some() { clock::until(begun, SystemClock.now()) } else { left };
+        self.0.set(left.saturating_sub(spent));
+        end.unwrap_or_else(|| {
+            Err(Error::Slow(
+                "The time of --timeout is over. What was begun may still be done by Azure; run the command again to see."
+                    .into(),
+            ))
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.get().is_zero()
+    }
 }
 
 enum Aim {
@@ -88,16 +113,19 @@ impl Task {
         if let Aim::Plan { template, .. } | Aim::Apply { template, .. } = &aim {
             template.secrets().for_each(|secret| client.hide(&secret));
         }
-        Ok(Self { client, registry, set, aim, timeout: place.timeout, json: place.json })
+        Ok(Self { client, registry, set, aim, time: Time(Cell::new(place.timeout)), json: place.json })
     }
 
     async fn run(&self) -> Result<ExitCode, Error> {
-        let (registry, actual, changes) = self.in_time(self.look()).await?;
+        let (registry, actual, changes) = self.time.within(self.look()).await?;
+        if let (Aim::Plan { .. } | Aim::Apply { .. }, Err(why)) = (&self.aim, self.set.fits(&registry)) {
+            return Ok(ended(2, &format!("--prefix: {why}")));
+        }
         let shown = show::Shown { registry: &registry, set: &self.set, changes: &changes };
         let (template, yes) = match &self.aim {
             Aim::Plan { template, check, .. } => {
                 shown.print(Some(template), self.json, None);
-                let differs = changes.iter().any(|change| change.kind.is_change() || change.kind == Kind::Taken);
+                let differs = changes.iter().any(|change| change.kind.is_change() || change.kind.is_obstacle());
                 return Ok(if *check && differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
             }
             Aim::Apply { template, yes, .. } => (Some(template), *yes),
@@ -106,37 +134,25 @@ impl Task {
         if !self.json {
             shown.print(template, false, None);
         }
-        let taken = changes.iter().any(|change| change.kind == Kind::Taken);
-        if taken || !changes.iter().any(|change| change.kind.is_change()) {
+        if shown.is_taken() || !changes.iter().any(|change| change.kind.is_change()) {
             if self.json {
                 shown.print(template, true, Some(&[]));
             }
-            if taken {
-                complain(
-                    "error: Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with \
-                     --prefix.",
-                );
-                return Ok(ExitCode::FAILURE);
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(shown.ending(&[]));
         }
         if !yes && !show::confirmed() {
             complain("Nothing was done.");
             return Ok(ExitCode::FAILURE);
         }
         let (wanted, is_json) = (self.wanted(&registry), self.json);
-        let results = self
-            .in_time(async {
-                Ok(carry_out::all(&self.client, &registry, &wanted, &actual, &changes, |line| {
-                    if is_json { complain(line) } else { Screen::of_the_process().line(line) }
-                })
-                .await)
-            })
-            .await?;
+        let said = |line: &str| if is_json { complain(line) } else { Screen::of_the_process().line(line) };
+        let Self { client, set, time, .. } = self;
+        let work = Work { client, registry: &registry, set, wanted: &wanted, actual: &actual, time };
+        let results = work.all(&changes, said).await;
         if self.json {
             shown.print(template, true, Some(&results));
         }
-        Ok(show::ending(&results))
+        Ok(shown.ending(&results))
     }
 
     fn wanted(&self, registry: &Registry) -> Vec<plan::Wanted> {
@@ -161,14 +177,6 @@ impl Task {
             Aim::Remove { url, .. } => plan::removal(&actual, set, &registry, url.as_ref()),
         };
         Ok((registry, actual, changes))
-    }
-
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        clock::within(&SystemClock, self.timeout, call).await.unwrap_or_else(|| {
-            Err(Error::Slow(
-                "The time of --timeout is over. What was begun may still be done by Azure; run the command again to see.".into(),
-            ))
-        })
     }
 }
 
@@ -211,11 +219,13 @@ pub(super) fn address(text: &str) -> Result<Url, String> {
     if url.scheme() != "https" {
         return Err(wrong("does not begin with https://, and the registry would send the key in the clear"));
     }
-    if url.path() == "/" {
-        return Err(wrong("has no path"));
-    }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(wrong("holds more than host, path and query"));
+    }
+    // The host's route prefix may be any, and its paths have no case.
+    let path = url.path().to_ascii_lowercase();
+    if !path.strip_suffix('/').unwrap_or(&path).ends_with("/imagepush") {
+        return Err(wrong("does not end in /ImagePush"));
     }
     if url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("region")) {
         return Err(wrong("has a region already, which is added for each webhook"));

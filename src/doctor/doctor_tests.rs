@@ -7,7 +7,7 @@ use crate::api::{Health, Item, Part, Regions};
 use crate::arm::Secret;
 use crate::arm::deliveries::Delivery;
 use crate::arm::plan::Set;
-use crate::arm::registry::{Registry, Replica};
+use crate::arm::registry::{Registry, Replica, Stage};
 use crate::arm::webhooks::{Callback, Webhook};
 use crate::config::Described;
 use crate::push::Region;
@@ -51,7 +51,7 @@ fn sender(location: &str) -> Sender {
     let webhook = Webhook {
         name: format!("acrgw{location}"),
         location: location.into(),
-        tags: BTreeMap::from([("managed-by".into(), "acr-global-webhook".into())]),
+        tags: BTreeMap::from([("managed-by".into(), "acr-global-webhook/acrgw".into())]),
         status: "enabled".into(),
         scope: String::new(),
         actions: ["push".to_owned()].into(),
@@ -118,7 +118,7 @@ fn tested(format: &str, reason: Option<&str>) -> Tested {
 
 /// Facts of a deployment that is well.
 fn well() -> Facts {
-    let replica = |name| Replica { region: region(name), is_new: false, is_syncing: false };
+    let replica = |name| Replica { region: region(name), stage: Stage::Complete };
     let id = "/subscriptions/0a/resourceGroups/rg/providers/Microsoft.ContainerRegistry/registries/contoso";
     let registry = Registry {
         id: id.parse().unwrap(),
@@ -313,7 +313,8 @@ fn each_trouble_is_found_and_nothing_beside_it() {
         (Box::new(|f| f.tested = Err(Gap::refused("429", "wait"))), &["warning receivers.test "]),
         (Box::new(|f| f.registry = Err(Gap::refused("403", "ask"))), &["warning registry.read "]),
         (in_registry(|r| r.registry.sku = "Standard".into()), &["warning registry.sku "]),
-        (in_registry(|r| r.registry.replicas[1].is_syncing = true), &["warning registry.replicas northeurope"]),
+        (in_registry(|r| r.registry.replicas[1].stage = Stage::Syncing), &["warning registry.replicas northeurope"]),
+        (in_registry(|r| r.registry.replicas[1].stage = Stage::Broken), &["fault registry.replicas northeurope"]),
         (
             in_health(|h| h.regions.push("eastus".into())),
             &["fault registry.regions eastus", "warning settings.deployed "],

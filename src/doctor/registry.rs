@@ -11,7 +11,7 @@ use super::settings::Here;
 use super::webhooks::Sender;
 use super::{Gap, Known};
 use crate::arm::plan::Set;
-use crate::arm::registry::Registry;
+use crate::arm::registry::{Registry, Stage};
 use crate::push::Region;
 
 /// A registry and its webhooks.
@@ -73,11 +73,18 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, c
         }
         Some(awaited) => compare(registry, awaited, checks),
     }
-    let unready = registry.replicas.iter().filter(|replica| replica.is_new || replica.is_syncing);
     let before = checks.len();
-    checks.extend(unready.map(|replica| {
-        let what = if replica.is_new { "It is still being made." } else { "It still copies what was there before." };
-        Check::warning(Id::RegistryReplicas, what).about(replica.region.as_str())
+    checks.extend(registry.replicas.iter().filter_map(|replica| {
+        let check = match replica.stage {
+            Stage::Complete => return None,
+            Stage::Syncing => Check::warning(Id::RegistryReplicas, "It still copies what was there before."),
+            Stage::New => Check::warning(Id::RegistryReplicas, "It is still being made."),
+            Stage::Broken => Check::fault(Id::RegistryReplicas, "It failed, or is offline.").because(
+                "The region reports nothing, so every push that waits for it times out.",
+                "See the registry's geo-replications in the portal; make the replica anew if it failed.",
+            ),
+        };
+        Some(check.about(replica.region.as_str()))
     }));
     if checks.len() == before {
         checks.push(Check::ok(Id::RegistryReplicas, "All are complete."));

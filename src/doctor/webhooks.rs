@@ -145,6 +145,8 @@ fn existence(change: &Change, actual: &[Webhook], awaited: Option<&Awaited>, fou
                     .because("Nobody learns when an image is there.", "See registry.regions.")
             }
         }
+        Kind::Broken => Check::fault(Id::WebhooksThere, "It has none, and its replica failed or is offline.")
+            .because("The region never reports.", "See registry.replicas, then run `global-webhook webhooks apply`."),
         Kind::Taken => Check::warning(Id::WebhooksThere, format!("{name} does not carry our tag, and was not read.")).because(
             "It may send to this service or elsewhere.",
             "Look with `az acr webhook get-config`; or delete it, and let `global-webhook webhooks apply` make one.",

@@ -54,7 +54,7 @@ impl Engine {
             image = row.map(|r| r.subject.image()),
             missing,
             trace.id = row.filter(|_| self.traces.is_some()).map(Traces::id),
-            duration_ms = clock::until(began, self.clock.now()).as_millis(),
+            duration_ms = clock::until(began, self.clock.now()).as_millis() as u64,
         );
         let Some(row) = row else { return };
         if let Did::Settled(Outcome::TimedOut) = did {

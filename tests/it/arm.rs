@@ -76,7 +76,7 @@ fn is_good(webhook: &Webhook, region: &str) {
         "status": "enabled", "scope": "", "actions": ["push"] });
     assert_eq!((webhook.location.as_str(), webhook.state), (region, "Succeeded"));
     assert_eq!(webhook.properties, properties);
-    assert_eq!(webhook.tags["managed-by"], "acr-global-webhook");
+    assert_eq!(webhook.tags["managed-by"], "acr-global-webhook/acrgw");
 }
 
 /// Both regions have what is wanted, and a further `apply` does nothing.
@@ -188,9 +188,8 @@ async fn what_is_wanted_may_change() {
 #[tokio::test]
 async fn a_new_replica_is_waited_for() {
     let arm = applied().await;
-    let new =
-        crate::stand_in_arm::Replica { name: "eastus".into(), location: "eastus".into(), looks: 3, status: "Syncing" };
-    arm.state().replicas.push(new);
+    arm.state().replicate("eastus");
+    (arm.state().replicas[1].looks, arm.state().replicas[1].status) = (3, "Syncing");
     // Complete for the replicas, and still unknown to the webhooks.
     arm.state().unknown = 1;
     run(&arm, "plan")
@@ -202,6 +201,29 @@ async fn a_new_replica_is_waited_for() {
         run(&arm, "apply --yes").await.must_be(0).says("The replica in eastus is still being made: waiting for it.");
     ran.says("The registry does not know eastus yet: waiting.").says("eastus: acrgweastus created.");
     all_is_good(&arm, &["westeurope", "northeurope", "eastus"]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_work_gets_no_webhook_and_loses_none() {
+    let arm = Arm::start().await;
+    for (state, status) in [("Failed", ""), ("Canceled", ""), ("Succeeded", "Offline")] {
+        (arm.state().replicas[0].state, arm.state().replicas[0].status) = (state, status);
+        let ran = run(&arm, "plan --check").await.must_be(3).says("northeurope (failed or offline)");
+        ran.says("NOT POSSIBLE until the replica there works");
+        run(&arm, "apply --prune --yes").await.must_be(1).says("its replica failed or is offline");
+        assert_eq!(arm.state().webhooks.keys().collect::<Vec<_>>(), ["acrgwwesteurope"]);
+    }
+    (arm.state().replicas[0].state, arm.state().replicas[0].status) = ("Succeeded", "Ready");
+    run(&arm, "apply --yes").await.must_be(0).says("northeurope: acrgwnortheurope created.");
+    arm.state().replicas[0].state = "Failed";
+    run(&arm, "apply --prune --yes").await.must_be(0).says("northeurope (failed or offline)").says("Nothing to do.");
+    let json = run(&arm, "plan --json").await.must_be(0).json();
+    assert_eq!(json["regions"][1], json!({ "region": "northeurope", "state": "broken" }));
+    assert_eq!(arm.state().webhooks.len(), 2);
+    // It fails while it is waited for.
+    arm.state().webhooks.remove("acrgwnortheurope");
+    arm.state().replicas[0].looks = 2;
+    run(&arm, "apply --yes").await.must_be(1).says("The replica in northeurope failed or is offline");
 }
 
 #[tokio::test]
@@ -290,7 +312,7 @@ async fn what_is_not_ours_is_never_touched() {
     arm.state().add(
         "x\u{1b}[2J\u{202e}\nacrgwfake",
         "westeurope",
-        json!({ "managed-by": "acr-global-webhook" }),
+        json!({ "managed-by": "acr-global-webhook/fake" }),
         theirs,
     );
     run(&arm, "plan --check").await.must_be(3).says("NOT POSSIBLE").says("of another service");
@@ -310,6 +332,33 @@ async fn what_is_not_ours_is_never_touched() {
     assert!(arm.state().webhooks.keys().all(|name| !name.starts_with("stagw") && !name.starts_with("stagn")));
     assert_eq!(arm.state().webhooks["acrgwnortheurope"].properties["serviceUri"], theirs);
     assert_eq!(arm.state().webhooks.len(), 4);
+}
+
+#[tokio::test]
+async fn a_prefix_too_long_for_a_region_is_refused() {
+    let arm = Arm::start().await;
+    arm.state().replicate(&"y".repeat(31));
+    let prefix = "x".repeat(20);
+    for command in ["plan", "apply --yes"] {
+        run(&arm, &format!("{command} --prefix {prefix}")).await.must_be(2).says("--prefix: xxx").says("51 characters");
+    }
+    assert_eq!(arm.state().writes(), 0);
+}
+
+/// Prefix and region of two services make one name.
+#[tokio::test]
+async fn services_whose_names_meet_stay_apart() {
+    let arm = Arm::start().await;
+    arm.state().home = "centralus";
+    arm.state().replicas[0].location = "northcentralus".into();
+    run(&arm, "apply --yes --prefix acrgwnorth").await.must_be(0).says("2 to create.");
+    let plan = run(&arm, "plan --check").await.must_be(3).says("not have the tag managed-by=acr-global-webhook/acrgw;");
+    assert!(!plan.out.contains("replace"), "{}", plan.out);
+    run(&arm, "apply --yes").await.must_be(1).says("a name that is wanted is taken");
+    run(&arm, "remove --yes").await.must_be(0).says("of another service").says("Nothing to do.");
+    assert_eq!(arm.state().webhooks.len(), 2);
+    // Names have no case, and prefixes neither.
+    run(&arm, "remove --yes --prefix AcrGwNorth").await.must_be(0).says("2 to delete.");
 }
 
 #[tokio::test]

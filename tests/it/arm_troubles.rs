@@ -64,6 +64,13 @@ async fn missing_rights_are_told_with_the_role_to_ask_for() {
     arm.state().faults = vec![fault("POST", "getCallbackConfig", 99, 403, denied)];
     run(&arm, "plan --check").await.must_be(3).says("URL and key: may differ; you may not read them");
     run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
+    // Whose they are may not be read: nothing is deleted, and that is no success.
+    let ran = run(&arm, &format!("remove --yes --url {URL}")).await.must_be(1).says("Nothing can be done.");
+    let ran = ran.says("since you may not read where they send to: acrgwnortheurope, acrgwwesteurope.");
+    assert!(!ran.says("3bc748fc-213d-45c1-8d91-9da5725539b9").out.contains("of another service"));
+    let json = run(&arm, &format!("remove --yes --json --url {URL}")).await.must_be(1).json();
+    assert_eq!(json["counts"], json!({ "unknown": 2 }));
+    assert_eq!(arm.state().webhooks.len(), 2);
     // A role without `operationStatuses/read`: the webhook itself is looked at.
     arm.state().faults = vec![fault("GET", "/operationStatuses/", 99, 403, Value::Null)];
     arm.state().slow = 1;
@@ -74,13 +81,16 @@ async fn missing_rights_are_told_with_the_role_to_ask_for() {
 #[tokio::test]
 async fn an_operation_that_fails_is_told_and_done_again() {
     let arm = Arm::start().await;
-    (arm.state().slow, arm.state().operation_fails) = (2, true);
-    let ran = run(&arm, "apply --yes").await.must_be(1).says("The name did not resolve.");
-    ran.says("2 of 2 changes were not made");
-    arm.state().operation_fails = false;
-    run(&arm, "plan").await.must_be(0).says("state: from Failed to complete");
-    run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
-    run(&arm, "apply --yes").await.must_be(0).says("Nothing to do.");
+    for words in [["Succeeded", "Failed"], ["succeeded", "Cancelled"], ["SUCCEEDED", "canceled"]] {
+        (arm.state().slow, arm.state().operation_fails, arm.state().operation_words) = (2, true, words);
+        let ran = run(&arm, "apply --yes").await.must_be(1).says("The name did not resolve.");
+        ran.says("2 of 2 changes were not made");
+        arm.state().operation_fails = false;
+        run(&arm, "plan").await.must_be(0).says(&format!("state: from {} to complete", words[1]));
+        run(&arm, "apply --yes").await.must_be(0).says("2 to change.");
+        run(&arm, "apply --yes").await.must_be(0).says("Nothing to do.");
+        arm.state().webhooks.clear();
+    }
 }
 
 #[tokio::test]
@@ -126,7 +136,7 @@ async fn no_token_goes_anywhere_else() {
     let elsewhere = Recorder::default();
     let port = elsewhere.listen().await;
     let link = format!("http://127.0.0.1:{port}/next?api-version=1");
-    arm.state().next_link = Some(link.clone());
+    arm.state().next_link = Some(json!(link));
     run(&arm, "plan").await.must_be(1).says("points away from 127.0.0.1; no token is sent there");
     arm.state().next_link = None;
     let headers: &'static str = format!("Azure-AsyncOperation: {link}\r\n").leak();
@@ -157,10 +167,34 @@ async fn what_is_no_answer_is_told() {
         arm.state().faults = vec![fault("GET", part, 1, 200, body)];
         run(&arm, "plan").await.must_be(1).says(words);
     }
-    // With what it was sent, key included: the runner checks that no output has it.
-    arm.state().faults =
-        vec![fault("PUT", "", 2, 400, json!({ "code": "Invalid", "message": format!("bad value {KEY}\u{1b}[2J") }))];
-    run(&arm, "apply --yes").await.must_be(1).says("(400 Invalid): bad value …\u{fffd}[2J");
+    // A list that goes on without an end, and one that does not say whether it goes on.
+    let again = format!("http://127.0.0.1:{}{}/webhooks?api-version=1", arm.port, id("contoso"));
+    arm.state().next_link = Some(json!(again));
+    run(&arm, "plan").await.must_be(1).says("more than 100 pages");
+    arm.state().add("long", "westeurope", json!({ "x": "x".repeat(1 << 20) }), "https://x.example");
+    let calls = arm.state().count("GET", "/webhooks?");
+    run(&arm, "plan").await.must_be(1).says("no list, or too long");
+    assert_eq!(arm.state().count("GET", "/webhooks?"), calls + 8, "at 8 MiB in all");
+    arm.state().webhooks.clear();
+    arm.state().next_link = Some(json!(7));
+    run(&arm, "plan").await.must_be(1).says("points away");
+    for end in [json!(null), json!("")] {
+        arm.state().next_link = Some(end);
+        run(&arm, "plan").await.must_be(0).says("2 to create.");
+    }
+    arm.state().next_link = None;
+    // Without its tier a registry may have replicas: nothing is an orphan.
+    run(&arm, "apply --yes").await.must_be(0);
+    for sku in [json!(null), json!({ "name": null }), json!({ "name": "Platinum" })] {
+        let body = json!({ "location": "westeurope", "sku": sku });
+        arm.state().faults = vec![fault("GET", "/registries/contoso?", 1, 200, body)];
+        run(&arm, "apply --prune --yes").await.must_be(1).says("names no tier that is known");
+        assert_eq!(arm.state().webhooks.len(), 2);
+    }
+    arm.state().webhooks.clear();
+    let words = json!({ "code": "Invalid", "message": "bad value\u{1b}[2J" });
+    arm.state().faults = vec![fault("PUT", "", 2, 400, words)];
+    run(&arm, "apply --yes").await.must_be(1).says("(400 Invalid): bad value\u{fffd}[2J");
     // A name that is free in no region of ours, told without the outer `error`.
     arm.state().add("acrgwwesteurope", "northeurope", json!({}), "https://x.example");
     let webhook = arm.state().webhooks.remove("acrgwwesteurope").unwrap();
@@ -168,6 +202,52 @@ async fn what_is_no_answer_is_told() {
     arm.state().webhooks.insert("acrgwwesteurope".into(), webhook);
     arm.state().faults = vec![fault("GET", "/webhooks?", 1, 200, plan)];
     run(&arm, "apply --yes").await.must_be(1).says("409 InvalidResourceLocation").says("1 of 2 changes were not made");
+}
+
+/// One time for looking and doing; what was done before its end is told.
+#[tokio::test]
+async fn the_time_ends_in_the_middle() {
+    let arm = Arm::start().await;
+    arm.state().replicate("eastus");
+    let wait = |method, part, times, headers| Fault { headers, ..fault(method, part, times, 429, Value::Null) };
+    arm.state().faults = vec![
+        wait("GET", "/replications", 2, "Retry-After: 1\r\n"),
+        wait("PUT", "acrgweastus", 9, "Retry-After: 60\r\n"),
+    ];
+    let begun = std::time::Instant::now();
+    let json =
+        run(&arm, "apply --yes --json --timeout 4s").await.must_be(1).says("The time of --timeout is over.").json();
+    assert!(begun.elapsed().as_secs() < 6, "{:?}", begun.elapsed());
+    let done: Vec<_> = json["results"].as_array().unwrap().iter().map(|one| one["done"].as_bool().unwrap()).collect();
+    assert_eq!(done, [true, false, false]);
+    assert!(json["results"][2]["error"].as_str().unwrap().contains("not tried"), "{json}");
+}
+
+/// ARM repeats what it was sent, in a spelling of its own: the runner checks that no output has a key.
+#[tokio::test]
+async fn a_key_is_hidden_in_every_spelling() {
+    let arm = Arm::start().await;
+    let coded = "https://app.example/api/ImagePush?code=k3y%2fcode%3d%3d";
+    let bare = "https://app.example/api/ImagePush?k3y-bare-word";
+    for (line, said) in [
+        ("apply --yes", format!("bad value {KEY}")),
+        ("apply --yes", r#"bad: {"x-functions-key":"k3y\u002BOf\/ImagePush\u003D="}"#.into()),
+        ("apply --yes", "bad: k3y%2bOf%252FImagePush%3D%3d".into()),
+        (&format!("apply --yes --url {coded}"), format!("bad serviceUri {coded}&region=westeurope")),
+        (&format!("apply --yes --url {coded}"), "bad code k3y/code==".into()),
+        (&format!("apply --yes --no-key --url {bare}"), format!("bad serviceUri {bare}&region=westeurope")),
+    ] {
+        arm.state().faults = vec![fault("PUT", "", 2, 400, json!({ "code": "Invalid", "message": said }))];
+        let ran = run(&arm, line).await.must_be(1).says("(400 Invalid): (left out, since it repeats a key)");
+        assert!(!ran.out.contains("k3y") && !ran.err.contains("k3y"), "{}{}", ran.out, ran.err);
+    }
+    // One that only ARM knew.
+    run(&arm, "apply --yes").await.must_be(0);
+    let old = "https://app.example/api/ImagePush?code=k3y%2dold&region=westeurope";
+    arm.state().webhooks.get_mut("acrgwwesteurope").unwrap().properties["serviceUri"] = json!(old);
+    arm.state().faults = vec![fault("PATCH", "", 1, 400, json!({ "message": format!("was {old}") }))];
+    let ran = run(&arm, "apply --yes").await.must_be(1).says("(left out, since it repeats a key)");
+    assert!(!ran.out.contains("old") && !ran.err.contains("old"), "{}{}", ran.out, ran.err);
 }
 
 #[tokio::test]
@@ -187,7 +267,13 @@ async fn who_is_not_signed_in_is_told_so() {
     arm.install("#!/bin/sh\necho \"ERROR: Please run 'az login' to setup account.\u{1b}[2J\" >&2\nexit 1\n");
     run(&arm, "plan").await.must_be(1).says("ERROR: Please run 'az login' to setup account.");
     arm.install("#!/bin/sh\necho hello\n");
-    run(&arm, "plan").await.must_be(1).says("did not print a token");
+    run(&arm, "plan").await.must_be(1).says("did not print a token that can be used");
+    let begun = std::time::Instant::now();
+    arm.install("#!/bin/sh\necho '{\"accessToken\":\"t0ken-\\n1\",\"expires_on\":4102444800}'\n");
+    run(&arm, "plan").await.must_be(1).says("did not print a token that can be used");
+    assert!(begun.elapsed().as_secs() < 10, "nothing is tried again");
+    arm.install("#!/bin/sh\nprintf 'ERROR: x\\r\\nerror: y\\n' >&2\nexit 1\n");
+    run(&arm, "plan").await.must_be(1).says("It says: ERROR: x  error: y");
     std::fs::remove_file(arm.folder().join("az")).unwrap();
     run(&arm, "plan").await.must_be(1).says("The Azure CLI (`az`) is not installed");
     assert!(arm.state().calls.is_empty());
@@ -222,7 +308,10 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
         ("plan --key @/no/such/k3y-file".into(), "cannot be read"),
         (format!("plan --url http://app.example/?code={KEY}"), "--url does not begin with https://"),
         ("plan --url https://u:k3y-7@app.example/x".into(), "more than host, path and query"),
-        ("plan --url https://app.example".into(), "has no path"),
+        ("plan --url https://app.example".into(), "--url does not end in /ImagePush; it is the address of ImagePush"),
+        ("plan --url https://app.example/api/".into(), "does not end in /ImagePush"),
+        ("plan --url https://app.example/api/xImagePush".into(), "does not end in /ImagePush"),
+        ("remove --url https://app.example/api/Pushes?x=/ImagePush".into(), "does not end in /ImagePush"),
         (format!("plan --url {URL}?region=x"), "has a region already"),
         (format!("plan --url {URL}?code=k3y-9 --key k3y-8"), "the URL has a key already"),
         (format!("plan --url :{KEY}"), "is no URL"),
@@ -242,6 +331,11 @@ async fn wrong_arguments_are_told_and_never_repeat_a_key() {
     plan.env_remove("WebhookKey");
     finished(plan).await.must_be(2).says("which key opens the service?");
     assert!(arm.state().calls.is_empty() && arm.asked().is_empty());
+    for url in
+        ["https://app.example/api/imagepush", "https://app.example/ImagePush/", "https://app.example/x/y/ImagePush"]
+    {
+        run(&arm, &format!("plan --url {url}")).await.must_be(0).says("2 to create.");
+    }
     for (line, words) in [("plan --help", "Examples:"), ("apply --help", "--prune"), ("remove --help", "Exit codes:")] {
         run(&arm, line).await.must_be(0).says(words);
     }

@@ -11,7 +11,7 @@ use global_webhook::config::storage::Identity;
 use crate::arm::URL;
 use crate::arm_troubles::fault;
 use crate::send::Fast;
-use crate::stand_in_arm::{Arm, Replica, id};
+use crate::stand_in_arm::{Arm, id};
 use crate::support::recorder::Recorder;
 
 pub struct Caller {
@@ -46,7 +46,7 @@ impl Caller {
         };
         let all = plan::wanted(&template, &self.set, &self.registry);
         let wanted = all.iter().find(|wanted| wanted.region.as_str() == region).unwrap();
-        let tags = plan::tags(&std::collections::BTreeMap::new());
+        let tags = self.set.tags(&std::collections::BTreeMap::new());
         let begun = self.clock.now();
         let made = webhooks::create(&self.client, &self.registry, wanted, &tags).await;
         (made, (self.clock.now() - begun).num_seconds())
@@ -93,8 +93,8 @@ async fn a_replica_that_never_gets_ready_is_given_up() {
     let error = made.unwrap_err();
     assert_eq!((error.status(), (60..=66).contains(&seconds)), (Some(404), true), "{seconds} s");
     assert!(error.to_string().contains("run the command again in some minutes"), "{error}");
-    let new = Replica { name: "eastus".into(), location: "eastus".into(), looks: u32::MAX, status: "Syncing" };
-    arm.state().replicas.push(new);
+    arm.state().replicate("eastus");
+    arm.state().replicas[1].looks = u32::MAX;
     let (made, seconds) = Caller::of(&arm).await.create("eastus").await;
     assert!(matches!(made, Err(Error::Slow(_))) && (600..=606).contains(&seconds), "{made:?} after {seconds} s");
     // It goes away while it is waited for.

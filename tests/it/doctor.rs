@@ -82,7 +82,7 @@ async fn azure() -> Arm {
         arm.state().add(
             &name,
             region,
-            json!({ "managed-by": "acr-global-webhook" }),
+            json!({ "managed-by": "acr-global-webhook/acrgw" }),
             &format!("{URL}?region={region}"),
         );
         webhook(&arm, &name, |webhook| webhook.properties["customHeaders"] = json!({ "x-functions-key": KEY }));

@@ -218,6 +218,8 @@ fn queue_and_path_are_those_of_the_functions() {
         WEBHOOKS.contains("/functions/ImagePush'") && Path::new(env!("CARGO_MANIFEST_DIR")).join("ImagePush").is_dir()
     );
     assert!(WEBHOOKS.contains("location: region") && WEBHOOKS.contains("actions: ['push']"));
+    // `webhooks plan` takes for its own what has this name and this tag.
+    assert!(WEBHOOKS.contains("tags: { 'managed-by': 'acr-global-webhook/acrgw' }") && WEBHOOKS.contains("acrgw${"));
 }
 
 /// All source text of the service, with texts that go on in the next line put together.

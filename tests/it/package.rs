@@ -168,7 +168,8 @@ async fn rehearse(app: &Path, root: Option<&str>) {
         let mut command = Command::new(app.join(PROGRAM));
         command.args(line).args(["--registry", &id("contoso")]);
         command.args(["--arm-endpoint", &format!("http://127.0.0.1:{}", arm.port)]);
-        command.env_clear().env("PATH", arm.folder()).env("WebhookKey", KEY).stdin(Stdio::null());
+        // Not in a folder with somebody's settings.
+        command.current_dir(app).env_clear().env("PATH", arm.folder()).env("WebhookKey", KEY).stdin(Stdio::null());
         Running::start(command).ended()
     };
     let ended = command(&["webhooks", "plan", "--check", "--url", URL]).await;

@@ -38,6 +38,8 @@ pub struct Replica {
     pub location: String,
     pub looks: u32,
     pub status: &'static str,
+    /// What becomes of it once it is looked at no more.
+    pub state: &'static str,
 }
 
 pub struct Webhook {
@@ -65,6 +67,8 @@ pub struct State {
     /// Looks that an operation takes; none: everything is done at once.
     pub slow: u32,
     pub operation_fails: bool,
+    /// How an operation says that it is done, and that it failed.
+    pub operation_words: [&'static str; 2],
     /// What answers say of when to look again.
     pub pace: &'static str,
     /// PUTs of a complete replica's region that are answered as if it were unknown.
@@ -76,8 +80,8 @@ pub struct State {
     pub token: String,
     pub token_ends_after: Option<usize>,
     pub registries: Vec<String>,
-    /// Where the first page of webhooks says that the next one is.
-    pub next_link: Option<String>,
+    /// Where each page of webhooks says that the next one is.
+    pub next_link: Option<Value>,
     /// What else is answered to a GET, by its path.
     pub others: BTreeMap<String, Value>,
     /// What `listEvents` answers.
@@ -110,6 +114,7 @@ impl Arm {
             faults: Vec::new(),
             slow: 0,
             operation_fails: false,
+            operation_words: ["Succeeded", "Failed"],
             pace: "Retry-After: 0\r\n",
             unknown: 0,
             hangs: None,
@@ -218,7 +223,8 @@ fn folded(location: &str) -> String {
 impl State {
     /// Adds a complete replica.
     pub fn replicate(&mut self, region: &str) {
-        self.replicas.push(Replica { name: region.into(), location: region.into(), looks: 0, status: "Ready" });
+        let (name, location) = (region.into(), region.into());
+        self.replicas.push(Replica { name, location, looks: 0, status: "Ready", state: "Succeeded" });
     }
 
     /// Makes another token the good one; the CLI knows it at once.
@@ -349,7 +355,7 @@ impl State {
             body["nextLink"] = json!(format!("http://127.0.0.1:{port}{path}?{filter}{version}&skip={to}"));
         }
         if let Some(next) = self.next_link.as_ref().filter(|_| path.ends_with("/webhooks")) {
-            body["nextLink"] = json!(next);
+            body["nextLink"] = next.clone();
         }
         Some((200, String::new(), body))
     }
@@ -368,7 +374,7 @@ impl State {
 
 impl Replica {
     fn look(&mut self) -> Value {
-        let state = if self.looks > 0 { "Creating" } else { "Succeeded" };
+        let state = if self.looks > 0 { "Creating" } else { self.state };
         self.looks = self.looks.saturating_sub(1);
         json!({ "name": self.name, "location": self.location,
             "properties": { "provisioningState": state, "status": { "displayStatus": self.status } } })

@@ -15,11 +15,12 @@ use global_webhook::push::policy::{Policy, Repeats};
 use global_webhook::push::{Arrival, AttemptResult, Claim, Did, Input, Key, Outcome, PushId, Region, Row, Subject};
 use global_webhook::store::azure::AzureStore;
 use global_webhook::store::azure::apply::Looked;
+use global_webhook::store::azure::fired::Core;
 use global_webhook::store::azure::message::{Message, Timer};
 use global_webhook::store::azure::parts::{
     Entry, Expected, Failure, Handle, Opening, Put, Queue, Record, Rows, Span, Version, Versioned,
 };
-use global_webhook::store::{Store as _, Which};
+use global_webhook::store::{Applied, Decide, Store as _, Which};
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
@@ -34,6 +35,7 @@ struct Desk {
     /// The same, before a row is written.
     writing: Mutex<Option<Meanwhile>>,
     index: Mutex<Vec<Entry>>,
+    spilled: Mutex<Option<Instant>>,
     /// Whoever wants to put more than so many times is as good as dead.
     last: Mutex<Option<u64>>,
 }
@@ -168,16 +170,41 @@ impl Queue for Desk {
         Ok(())
     }
 
-    async fn note_spill(&self, _: Instant) -> Result<(), Failure> {
+    async fn note_spill(&self, now: Instant) -> Result<(), Failure> {
+        *self.spilled.lock().unwrap() = Some(now);
         Ok(())
     }
 
     async fn last_spill(&self) -> Result<Option<Instant>, Failure> {
-        Ok(None)
+        Ok(*self.spilled.lock().unwrap())
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// A process that cannot write arrivals.
+struct Stuck;
+
+#[async_trait]
+impl Core for Stuck {
+    fn look(&self) -> Arc<dyn Decide> {
+        unreachable!("no timer fires here")
+    }
+
+    fn looked(&self, _: &PushId, _: Applied) {}
+
+    async fn arrived(&self, _: Arrival) -> Result<(), Failure> {
+        Err(Failure::Unavailable("the table is away".into()))
+    }
+
+    fn old(&self, _: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
+        None
+    }
+
+    fn registry(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -220,15 +247,7 @@ impl Process {
 
     fn arrive_or_die(&self, region: &str, digest: &str, seconds: i64) -> Option<Done> {
         *self.clock.0.lock().unwrap() = seconds * 1000;
-        let subject = Subject {
-            registry: "r".into(),
-            repository: "p".into(),
-            tag: Some("t".into()),
-            digest: digest.into(),
-            action: "push".into(),
-        };
-        let (region, received) = (Region::parse(region).unwrap(), self.clock.now());
-        let arrival = Arrival { region, received, id: seconds.to_string(), subject, payload: "{}".into() };
+        let arrival = arrival(region, digest, self.clock.now());
         match self.engine.arrive(arrival, None).now_or_never()? {
             Ok(Accepted::Done(done)) => Some(*done),
             Ok(Accepted::Spilled(..)) | Err(_) => panic!("not in its row"),
@@ -239,6 +258,12 @@ impl Process {
         let which = Which::Push(timer.push.clone());
         self.azure.look(&which, Some(timer.ticket), &*self.engine.looking()).now_or_never().map(Result::unwrap)
     }
+}
+
+fn arrival(region: &str, digest: &str, received: Instant) -> Arrival {
+    let target = format!(r#"{{"repository":"p","tag":"t","digest":"{digest}"}}"#);
+    let body = format!(r#"{{"id":"{}","action":"push","target":{target}}}"#, received.timestamp());
+    Arrival::read(Region::parse(region).unwrap(), received, body, Some("r")).unwrap()
 }
 
 fn timer(message: &Message) -> Timer {
@@ -267,6 +292,40 @@ fn a_timer_acts_only_for_the_write_that_armed_it() {
     );
     // 4. And then never again.
     assert!(matches!(one.fire(&first), Some(Looked::Older)));
+}
+
+#[test]
+fn a_deadline_that_is_handled_late_waits_for_what_is_on_the_queue() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    one.arrive("a", "d", 0);
+    // 1. The queue is away past the deadline, and with it perhaps the other region's webhook. 2. The timer comes first.
+    let fire = |at_ms: i64| {
+        let armed = timer(desk.armed.lock().unwrap().last().unwrap());
+        *one.clock.0.lock().unwrap() = at_ms;
+        let Some(Looked::Applied(applied)) = one.fire(&armed) else { panic!("in charge") };
+        applied.did
+    };
+    assert_eq!(fire(111_000), Did::Held);
+    // Nothing came: it is in vain once the time is over.
+    assert_eq!(fire(151_000), Did::Settled(Outcome::TimedOut));
+}
+
+#[test]
+fn a_webhook_that_fails_on_the_queue_is_noted_each_time() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    // 1. A region's webhook cannot be written, and goes to the queue. 2. Fifty seconds later another region opens the push.
+    *one.clock.0.lock().unwrap() = -50_000;
+    one.azure.spill(&arrival("b", "d", one.clock.now())).now_or_never().unwrap().unwrap();
+    let spill = desk.armed.lock().unwrap().last().unwrap().text();
+    one.arrive("a", "d", 0);
+    let armed = timer(desk.armed.lock().unwrap().last().unwrap());
+    // 3. The webhook fails again. 4. At the deadline the first note is older than any would be that still counts.
+    *one.clock.0.lock().unwrap() = 90_000;
+    assert!(one.azure.fired(&spill, &Stuck).now_or_never().unwrap().is_err());
+    *one.clock.0.lock().unwrap() = 100_000;
+    assert!(matches!(one.fire(&armed), Some(Looked::Applied(applied)) if applied.did == Did::Held));
 }
 
 #[test]
@@ -431,6 +490,21 @@ fn a_reminder_of_a_write_on_its_way_stays() {
 }
 
 #[test]
+fn a_webhook_that_comes_twice_counts_for_one_round() {
+    let desk = Arc::new(Desk::default());
+    let one = process(&desk, 1);
+    // 1. The tag moves on while a region is missing, which reports all the same. 2. The tag comes back, and with it the next
+    // round, to which belongs what came after the move. 3. The region's webhook comes once more, from the queue.
+    one.arrive("a", "d", 0);
+    one.arrive("a", "e", 2);
+    assert_eq!(one.arrive("b", "d", 3).did, Did::Settled(Outcome::Replicated));
+    let once_more = arrival("b", "d", one.clock.now());
+    assert_eq!(one.arrive("a", "d", 4).did, Did::Opened);
+    assert_eq!(one.engine.arrive_late(once_more).now_or_never().unwrap().unwrap().did, Did::Duplicate);
+    assert_eq!(one.arrive("b", "d", 5).did, Did::Settled(Outcome::Replicated));
+}
+
+#[test]
 fn regions_at_the_same_instant_lose_no_write_to_each_other() {
     let desk = Arc::new(Desk::default());
     let one = process(&desk, 1);
@@ -438,16 +512,7 @@ fn regions_at_the_same_instant_lose_no_write_to_each_other() {
     let (second, waited) = (one.clone(), Arc::new(Mutex::new(false)));
     let note = waited.clone();
     *desk.meanwhile.lock().unwrap() = Some(Box::new(move || {
-        let received = second.clock.now();
-        let subject = Subject {
-            registry: "r".into(),
-            repository: "p".into(),
-            tag: Some("t".into()),
-            digest: "d".into(),
-            action: "push".into(),
-        };
-        let region = Region::parse("b").unwrap();
-        let arrival = Arrival { region, received, id: "b".into(), subject, payload: "{}".into() };
+        let arrival = arrival("b", "d", second.clock.now());
         *note.lock().unwrap() = second.engine.arrive(arrival, None).now_or_never().is_none();
     }));
     one.arrive("a", "d", 0);

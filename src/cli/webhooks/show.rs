@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn};
-use crate::arm::registry::{Registry, Replica};
+use crate::arm::plan::{self, Change, Difference, Kind, Set, Template, Turn, Whose};
+use crate::arm::registry::{Registry, Replica, Stage};
 use crate::cli::printable;
 use crate::cli::screen::Screen;
 use crate::cli::table::{self, Look, cell};
@@ -47,10 +47,12 @@ impl Shown<'_> {
             cell(&id.subscription),
             cell(&id.group)
         );
-        let others: Vec<String> = replicas.iter().filter(|replica| replica.region != *home).map(named).collect();
-        text += &match others.len() {
-            0 => format!("It has one region: {home}.\n"),
-            _ => format!("Its home region is {home}; its replicas are in {}.\n", others.join(", ")),
+        let (homes, others): (Vec<&Replica>, Vec<_>) = replicas.iter().partition(|replica| replica.region == *home);
+        let list = |all: Vec<&Replica>| all.into_iter().map(named).collect::<Vec<_>>().join(", ");
+        text += &if others.is_empty() {
+            format!("It has one region: {}.\n", list(homes))
+        } else {
+            format!("Its home region is {}; its replicas are in {}.\n", list(homes), list(others))
         };
         if let Some(template) = template {
             let regions: Vec<&str> = self.registry.regions().map(crate::push::Region::as_str).collect();
@@ -65,7 +67,7 @@ impl Shown<'_> {
         }
         let ours = self.changes.iter().filter(|change| !matches!(change.kind, Kind::Foreign { .. }));
         let rows: Vec<Vec<String>> = ours
-            .map(|change| vec![cell(&change.region), cell(&change.name), words(change, template.is_none())])
+            .map(|change| vec![cell(&change.region), cell(&change.name), words(change, self.set, template.is_none())])
             .collect();
         if !rows.is_empty() {
             let lines = Look::PLAIN.lines(&["region", "webhook", "what will be done"], rows);
@@ -78,14 +80,15 @@ impl Shown<'_> {
 
     /// The webhooks that nothing is done with.
     fn others(&self) -> String {
-        let of = |tagged: bool| {
-            let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { is_tagged: tagged });
+        let of = |whose: Whose| {
+            let named = self.changes.iter().filter(move |change| change.kind == Kind::Foreign { whose });
             named.map(|change| cell(&change.name)).collect::<Vec<_>>()
         };
         let mut text = String::new();
         for (names, why) in [
-            (of(false), "not made by this command, and left alone"),
-            (of(true), "of another service (--prefix, --url), and left alone"),
+            (of(Whose::Strangers), "not made by this command, and left alone"),
+            (of(Whose::AnotherService), "of another service (--prefix, --url), and left alone"),
+            (of(Whose::Unknown), "left alone, since you may not read where they send to"),
         ] {
             if names.is_empty() {
                 continue;
@@ -100,7 +103,7 @@ impl Shown<'_> {
 
     fn summary(&self) -> String {
         let counts = self.counts();
-        if self.changes.iter().any(|change| change.kind == Kind::Taken) {
+        if self.is_taken() {
             return "Names are taken: nothing will be done.".into();
         }
         let some: Vec<String> =
@@ -108,7 +111,55 @@ impl Shown<'_> {
                 .iter()
                 .filter_map(|(action, words)| counts.get(*action).map(|count| format!("{count} {words}")))
                 .collect();
-        if some.is_empty() { "Nothing to do.".into() } else { format!("{}.", some.join(", ")) }
+        match (some.is_empty(), self.changes.iter().any(|change| change.kind.is_obstacle())) {
+            (true, true) => "Nothing can be done.".into(),
+            (true, false) => "Nothing to do.".into(),
+            (false, _) => format!("{}.", some.join(", ")),
+        }
+    }
+
+    /// A name that is wanted is taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.changes.iter().any(|change| change.kind == Kind::Taken)
+    }
+
+    /// What stands in the way of what was asked for, and who must do what.
+    fn obstacles(&self) -> Vec<&'static str> {
+        let stands = |kind: &Kind| self.changes.iter().any(|change| change.kind == *kind);
+        let words = [
+            (
+                Kind::Taken,
+                "Nothing was done: a name that is wanted is taken. Delete that webhook, or choose other names with --prefix.",
+            ),
+            (
+                Kind::Broken,
+                "A region has no webhook, since its replica failed or is offline: see the registry's geo-replications in the \
+                 portal, and run the command again once it works.",
+            ),
+            (
+                Kind::Foreign { whose: Whose::Unknown },
+                "Which webhooks send to --url could not be told, and those stay: an owner of the registry must give you the role \
+                 \"Container Registry Contributor and Data Access Configuration Administrator\" \
+                 (3bc748fc-213d-45c1-8d91-9da5725539b9), which has webhooks/getCallbackConfig/action.",
+            ),
+        ];
+        words.into_iter().filter(|(kind, _)| stands(kind)).map(|(_, words)| words).collect()
+    }
+
+    /// Says how it went, and what stood in the way; the exit code.
+    pub(super) fn ending(&self, results: &[Result]) -> ExitCode {
+        let (all, failed) = (results.len(), results.iter().filter(|result| result.error.is_some()).count());
+        let obstacles = self.obstacles();
+        for words in &obstacles {
+            super::complain(&format!("error: {words}"));
+        }
+        if failed > 0 {
+            super::complain(&format!(
+                "error: {failed} of {all} changes were not made. Run the command again once the reason is gone: it goes on \
+                 from here."
+            ));
+        }
+        if failed == 0 && obstacles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
@@ -121,7 +172,7 @@ impl Shown<'_> {
 
     fn json(&self, results: Option<&[Result]>) -> Value {
         let changes: Vec<Value> = self.changes.iter().map(change_json).collect();
-        let replica = |replica: &Replica| json!({ "region": replica.region, "ready": !replica.is_new, "syncing": replica.is_syncing });
+        let replica = |replica: &Replica| json!({ "region": replica.region, "state": state(replica.stage) });
         let Registry { id, sku, home, replicas } = self.registry;
         let mut json = json!({
             "registry": { "id": id.to_string(), "name": id.name, "sku": sku, "home": home },
@@ -143,15 +194,26 @@ impl Shown<'_> {
 }
 
 fn named(replica: &Replica) -> String {
-    match (replica.is_new, replica.is_syncing) {
-        (true, _) => format!("{} (still being made)", replica.region),
-        (false, true) => format!("{} (still copying)", replica.region),
-        (false, false) => replica.region.to_string(),
+    let region = &replica.region;
+    match replica.stage {
+        Stage::Complete => region.to_string(),
+        Stage::Syncing => format!("{region} (still copying)"),
+        Stage::New => format!("{region} (still being made)"),
+        Stage::Broken => format!("{region} (failed or offline)"),
+    }
+}
+
+fn state(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Complete => "complete",
+        Stage::Syncing => "syncing",
+        Stage::New => "new",
+        Stage::Broken => "broken",
     }
 }
 
 /// What is done with a webhook, one thing a line.
-fn words(change: &Change, is_removal: bool) -> String {
+fn words(change: &Change, set: &Set, is_removal: bool) -> String {
     match &change.kind {
         Kind::Create { waits: false } => "create".into(),
         Kind::Create { waits: true } => "create, once the replica there is complete".into(),
@@ -168,11 +230,12 @@ fn words(change: &Change, is_removal: bool) -> String {
         Kind::Orphan => "nothing: an orphan, since the registry has no replica there\n(--prune deletes it)".into(),
         Kind::Unchanged => "nothing: it is as it should be".into(),
         Kind::Taken => {
-            let (name, value) = plan::TAG;
+            let (name, value) = set.tag();
             format!(
                 "NOT POSSIBLE: a webhook of this name is there that does\nnot have the tag {name}={value}; it is left alone"
             )
         }
+        Kind::Broken => "NOT POSSIBLE until the replica there works:\nit failed, or is offline".into(),
         Kind::Foreign { .. } => "nothing: left alone".into(),
     }
 }
@@ -215,7 +278,9 @@ fn action(kind: &Kind) -> &'static str {
         Kind::Orphan => "orphan",
         Kind::Unchanged => "unchanged",
         Kind::Taken => "taken",
-        Kind::Foreign { .. } => "foreign",
+        Kind::Broken => "broken",
+        Kind::Foreign { whose: Whose::Strangers | Whose::AnotherService } => "foreign",
+        Kind::Foreign { whose: Whose::Unknown } => "unknown",
     }
 }
 
@@ -224,7 +289,13 @@ fn change_json(change: &Change) -> Value {
     match &change.kind {
         Kind::Update(differences) => json["differences"] = differences.iter().map(difference_json).collect(),
         Kind::Replace { location } => json["location"] = json!(location),
-        Kind::Create { .. } | Kind::Delete | Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. } => {}
+        Kind::Create { .. }
+        | Kind::Delete
+        | Kind::Orphan
+        | Kind::Unchanged
+        | Kind::Taken
+        | Kind::Broken
+        | Kind::Foreign { .. } => {}
     }
     json
 }
@@ -259,24 +330,11 @@ impl Result {
             (None, Kind::Update(_)) => format!("{region}: {name} changed."),
             (None, Kind::Replace { .. }) => format!("{region}: {name} replaced."),
             (None, Kind::Delete) => format!("{region}: {name} deleted."),
-            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Foreign { .. }) => {
+            (None, Kind::Orphan | Kind::Unchanged | Kind::Taken | Kind::Broken | Kind::Foreign { .. }) => {
                 format!("{region}: {name} left.")
             }
         }
     }
-}
-
-/// Says how it went; the exit code.
-pub(super) fn ending(results: &[Result]) -> ExitCode {
-    let failed = results.iter().filter(|result| result.error.is_some()).count();
-    if failed == 0 {
-        return ExitCode::SUCCESS;
-    }
-    let all = results.len();
-    super::complain(&format!(
-        "error: {failed} of {all} changes were not made. Run the command again once the reason is gone: it goes on from here."
-    ));
-    ExitCode::FAILURE
 }
 
 /// Asks whoever sits at the terminal.

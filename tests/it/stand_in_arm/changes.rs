@@ -7,7 +7,9 @@ use super::{Answer, Replica, SUBSCRIPTION, State, Webhook, error, folded};
 impl State {
     pub(super) fn put(&mut self, name: &str, body: Value) -> Option<Answer> {
         let location = folded(body["location"].as_str().unwrap_or_default());
-        let complete = |replica: &Replica| folded(&replica.location) == location && replica.looks == 0;
+        let complete = |replica: &Replica| {
+            folded(&replica.location) == location && replica.looks == 0 && replica.state == "Succeeded"
+        };
         if location != folded(self.home) && (!self.replicas.iter().any(complete) || self.unknown > 0) {
             self.unknown = self.unknown.saturating_sub(1);
             return Some(error(404, "RegistryResourceNotFound", "The registry could not be found in this location."));
@@ -112,9 +114,9 @@ impl State {
         self.look();
         let left = left - 1;
         if left == 0 {
-            let ended = if self.operation_fails { "Failed" } else { "Succeeded" };
+            let ended = self.operation_words[usize::from(self.operation_fails)];
             if let Some(webhook) = self.webhooks.get_mut(&name).filter(|_| self.operation_fails) {
-                (webhook.state, webhook.looks) = ("Failed", 0);
+                (webhook.state, webhook.looks) = (ended, 0);
             }
             let why = self
                 .operation_fails
