@@ -104,14 +104,14 @@ pub fn service(settings: Settings, storage: &Storage, runtime: Handle) -> Servic
     let (otlp, traces) = settings.otlp.map(|options| Otlp::new(options, Arc::clone(&clock))).unzip();
     let traces = traces.flatten();
     let options = Options { public_url: settings.public_url, traces: traces.clone(), ..Options::default() };
-    let notifier = HttpNotifier::new(settings.targets, Arc::clone(&clock), options);
+    let receivers = Arc::new(HttpNotifier::new(settings.targets, Arc::clone(&clock), options));
     let (store, azure): (Arc<dyn Store>, _) = match &storage.kind {
         Kind::Azure { store, .. } => (Arc::clone(store) as _, Some(Arc::clone(store))),
         Kind::Own(store) => (Arc::clone(store) as _, None),
     };
-    let engine = Engine::new(settings.policy, store, Arc::new(notifier), Arc::clone(&clock));
+    let engine = Engine::new(settings.policy, store, Arc::clone(&receivers) as _, Arc::clone(&clock));
     let engine = Arc::new(engine.observed(metrics, traces).keeping(settings.retention));
-    let service = Service::new(engine, azure, settings.registry.map(Into::into), clock, runtime);
+    let service = Service::new(engine, azure, settings.registry.map(Into::into), receivers, clock, runtime);
     match otlp {
         Some(otlp) => service.exporting(otlp),
         None => service,

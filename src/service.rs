@@ -14,10 +14,12 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info, warn};
 
+use crate::api::Tested;
 use crate::clock::{self, Clock, Instant, SystemClock};
 use crate::engine::{Accepted, Done, Engine, Job};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::notify::client::HttpNotifier;
 use crate::otlp::{Exports, Otlp};
 use crate::push::{Arrival, Input, PushId};
 use crate::store::azure::AzureStore;
@@ -33,6 +35,7 @@ pub struct Service {
     azure: Option<Arc<AzureStore>>,
     /// The registry that stands for all webhooks.
     registry: Option<Arc<str>>,
+    receivers: Arc<HttpNotifier>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     tasks: TaskTracker,
@@ -73,12 +76,13 @@ impl Core for Fired<'_> {
 
 impl Service {
     /// A service that runs its calls on `runtime`. `azure` is its store where timers are messages of a queue; `registry` stands
-    /// in place of the one that webhooks name.
+    /// in place of the one that webhooks name; `receivers` are those that the engine tells.
     #[must_use]
     pub fn new(
         engine: Arc<Engine>,
         azure: Option<Arc<AzureStore>>,
         registry: Option<Arc<str>>,
+        receivers: Arc<HttpNotifier>,
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
@@ -86,6 +90,7 @@ impl Service {
             engine,
             azure,
             registry,
+            receivers,
             clock,
             runtime,
             tasks: TaskTracker::new(),
@@ -198,6 +203,27 @@ impl Service {
             let mut done = engine.apply(&id, input).await?;
             this.start(std::mem::take(&mut done.jobs));
             Ok(done)
+        })
+        .await
+    }
+
+    /// Sends a test to the receiver of that name, or to each, and leaves a line in the log for each. It belongs to no push: nothing
+    /// of it is stored, counted, traced or tried again. `None` while another test is under way.
+    ///
+    /// # Errors
+    /// Only when it panicked.
+    pub async fn test(&self, target: Option<String>) -> Result<Option<Vec<Tested>>, Failure> {
+        let receivers = Arc::clone(&self.receivers);
+        self.run(|_| async move {
+            let tested = receivers.test(target.as_deref()).await;
+            for Tested { target, format, id, confirmed, status, reason, duration_ms } in tested.iter().flatten() {
+                if *confirmed {
+                    info!(target, format, id, status, duration_ms, "a test was taken by its receiver");
+                } else {
+                    warn!(target, format, id, reason, duration_ms, "a test was not taken by its receiver");
+                }
+            }
+            Ok(tested)
         })
         .await
     }

@@ -28,7 +28,7 @@ public class Receiver {
         if (!genuine(call.getRequestHeaders(), body)) return 401;
         String id = call.getRequestHeaders().getFirst("webhook-id");
         synchronized (done) {
-            if (!done.contains(id)) {
+            if (!done.contains(id) && !id.startsWith("test_")) { // A test of the way here asks for nothing.
                 System.out.println(id + " " + new String(body, UTF_8)); // What you do. If it fails, answer 500.
                 done.add(id);
             }

@@ -43,7 +43,8 @@ func take(answer http.ResponseWriter, request *http.Request) {
 	}
 	lock.Lock()
 	defer lock.Unlock()
-	if id := request.Header.Get("webhook-id"); !done[id] {
+	// A test of the way here, whose id begins with test_, asks for nothing.
+	if id := request.Header.Get("webhook-id"); !done[id] && !strings.HasPrefix(id, "test_") {
 		fmt.Println(id, string(body)) // What you do. If it fails, answer 500.
 		done[id] = true
 	}

@@ -21,7 +21,7 @@ require("node:http").createServer((request, response) => {
     const body = Buffer.concat(parts); // as it came, before anything parses it
     const id = request.headers["webhook-id"];
     if (!genuine(request.headers, body)) return response.writeHead(401).end();
-    if (!done.has(id)) {
+    if (!done.has(id) && !id.startsWith("test_")) { // A test of the way here asks for nothing.
       console.log(id, body.toString()); // What you do. If it fails, answer 500.
       done.add(id);
     }

@@ -23,9 +23,10 @@ class Receiver(BaseHTTPRequestHandler):
         if not genuine(self.headers, body):
             return self.answer(401)
         with lock:
-            if self.headers["webhook-id"] not in done:
-                print(self.headers["webhook-id"], body.decode(), flush=True)  # What you do. If it fails, answer 500.
-                done.add(self.headers["webhook-id"])
+            id = self.headers["webhook-id"]
+            if id not in done and not id.startswith("test_"):  # A test of the way here asks for nothing.
+                print(id, body.decode(), flush=True)  # What you do. If it fails, answer 500.
+                done.add(id)
         self.answer(204)
 
     def answer(self, status):

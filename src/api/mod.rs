@@ -59,6 +59,35 @@ pub struct Purged {
     pub more: bool,
 }
 
+/// What a test notification came to at each receiver that it was sent to, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tests {
+    /// The receivers.
+    pub targets: Vec<Tested>,
+}
+
+/// What a test notification came to at one receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tested {
+    /// Name of the target.
+    pub target: String,
+    /// Shape of what was sent: `acr`, `standard`, `cloudevents`, `slack`, `teams` or `github`.
+    pub format: String,
+    /// The `webhook-id` that it was sent with.
+    pub id: String,
+    /// Whether the receiver took it.
+    pub confirmed: bool,
+    /// Status by which the receiver took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why it did not, as an attempt at a notification has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long that took.
+    pub duration_ms: u64,
+}
+
 /// An answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {

@@ -1,8 +1,8 @@
 //! `doctor`: says what is wrong with a deployment. What it means is decided in [`crate::doctor`]; here facts are gathered, with
 //! whatever the caller was given, and the report is printed.
 //!
-//! Guarantees: nothing is changed, neither in the deployment nor in Azure; with `--ping` the registry is asked to send pings. It
-//! ends, since every call has a time and calls to Azure together have `--timeout`. No key is printed; the key of a webhook is
+//! Guarantees: nothing is changed, neither in the deployment nor in Azure; with `--ping` the registry is asked to send pings, and with
+//! `--test-notification` the service to send tests. It ends, since every call has a time and calls to Azure together have `--timeout`. No key is printed; the key of a webhook is
 //! shown to no other service than the one that the webhook sends it to.
 
 mod azure;
@@ -52,7 +52,7 @@ pub(super) struct Args {
     /// machine, local.settings.json, if there is one]
     #[arg(long)]
     settings: Option<PathBuf>,
-    /// Ask for a test notification to every receiver
+    /// Have the service send every receiver a test, which names no image, and see what it answers
     #[arg(long)]
     test_notification: bool,
     #[command(flatten)]
@@ -145,13 +145,15 @@ impl Task {
         let service = async {
             let service = service::ask(&self.client).await;
             let (pushes, regions) = service::operators(&self.client, &service.answered).await;
-            let receivers = service::receivers(&service.answered).await;
-            (service, pushes, regions, receivers)
+            let tested = service::test(&self.client, &service.answered, self.wants_test);
+            let (receivers, tested) = tokio::join!(service::receivers(&service.answered), tested);
+            (service, pushes, regions, receivers, tested)
         };
         let azure = self.azure.ask(&self.client);
-        let (storage, (service, pushes, regions, receivers), (registry, app)) = tokio::join!(storage, service, azure);
-        let (now, wants_test, hosts) = (SystemClock.now(), self.wants_test, self.hosts.clone());
-        Facts { now, service, pushes, regions, here, storage, receivers, wants_test, registry, app, hosts }
+        let (storage, service, (registry, app)) = tokio::join!(storage, service, azure);
+        let (service, pushes, regions, receivers, tested) = service;
+        let (now, hosts) = (SystemClock.now(), self.hosts.clone());
+        Facts { now, service, pushes, regions, here, storage, receivers, tested, registry, app, hosts }
     }
 }
 

@@ -34,7 +34,7 @@ pub use settings::Here;
 pub use storage::Looked;
 pub use webhooks::{Ping, Sender, key_of, sends_to};
 
-use crate::api::Regions;
+use crate::api::{Regions, Tested};
 use crate::clock::Instant;
 
 /// What was found out, or why not.
@@ -82,8 +82,8 @@ pub struct Facts {
     pub storage: Known<Looked>,
     /// The receivers, seen from here.
     pub receivers: Known<Vec<Connected>>,
-    /// Whether somebody wants a test notification.
-    pub wants_test: bool,
+    /// What came of a test at each receiver.
+    pub tested: Known<Vec<Tested>>,
     /// The registry, over Azure Resource Manager.
     pub registry: Known<Registered>,
     /// The function app, likewise.
@@ -103,7 +103,7 @@ pub fn judge(facts: &Facts) -> Report {
     storage::judge(&facts.storage, &facts.service.answered, &mut checks);
     pushes::judge(&facts.pushes, facts.now, &mut checks);
     pushes::regions(&facts.regions, &mut checks);
-    receivers::judge(&facts.receivers, facts.wants_test, &mut checks);
+    receivers::judge(&facts.receivers, &facts.tested, &mut checks);
     let awaited = Awaited::of(&facts.service.answered, &facts.here);
     registry::judge(&facts.registry, awaited.as_ref(), &mut checks);
     webhooks::judge(&facts.registry, awaited.as_ref(), facts.now, &mut checks);

@@ -2,9 +2,10 @@
 
 use reqwest::Url;
 
+use super::Known;
 use super::catalogue::Id;
 use super::report::{Check, skip};
-use super::{Gap, Known};
+use crate::api::Tested;
 
 /// What came of a connection to a receiver's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn receivers(lines: &[String]) -> Vec<(String, Url)> {
     each.collect()
 }
 
-pub(super) fn judge(connected: &Known<Vec<Connected>>, wants_test: bool, checks: &mut Vec<Check>) {
+pub(super) fn judge(connected: &Known<Vec<Connected>>, tested: &Known<Vec<Tested>>, checks: &mut Vec<Check>) {
     match connected {
         Err(gap) => skip(checks, gap, &[Id::ReceiversReached]),
         Ok(all) if all.is_empty() => checks.push(Check::ok(Id::ReceiversReached, "There is none.")),
@@ -44,12 +45,29 @@ pub(super) fn judge(connected: &Known<Vec<Connected>>, wants_test: bool, checks:
             check.about(&one.target)
         })),
     }
-    let action = Id::ReceiversTest.entry().action;
-    let gap = match wants_test {
-        true => Gap::unasked("The service has no call that sends a test notification.", action),
-        false => Gap::unasked("--test-notification was not given, and the service has no call for it yet.", action),
+    match tested {
+        Err(gap) => {
+            checks.push(Check::unread(Id::ReceiversTest, "Whether receivers take notifications is not known.", gap))
+        }
+        Ok(all) if all.is_empty() => checks.push(Check::ok(Id::ReceiversTest, "There is none.")),
+        Ok(all) => checks.extend(all.iter().map(judge_test)),
+    }
+}
+
+fn judge_test(tested: &Tested) -> Check {
+    let (id, ms) = (Id::ReceiversTest, tested.duration_ms);
+    let reason = tested.reason.as_deref().unwrap_or("It did not take it.");
+    // What looks for an image finds none in a test.
+    let wants_image = matches!(tested.format.as_str(), "acr" | "cloudevents") && reason.starts_with("400");
+    let check = match tested.status {
+        Some(status) if tested.confirmed => Check::ok(id, format!("It took it with {status}, within {ms} ms.")),
+        _ if wants_image => Check::warning(id, format!("{reason}, after {ms} ms.")).because(
+            "Argo CD Image Updater and Keel answer that to every test, since it names no image; any other refuses what it is sent.",
+            "See by the next image whether it is told: `receivers.told`.",
+        ),
+        _ => Check::fault(id, format!("{reason}, after {ms} ms.")),
     };
-    skip(checks, &gap, &[Id::ReceiversTest]);
+    check.about(&tested.target)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl Problem {
 
     pub(super) fn answer(self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             answer.insert_header((header::RETRY_AFTER, "5"));
         }
         if let Some(allow) = self.allow {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use actix_web::HttpResponse;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use crate::api::{List, Operated, Purged, Push, Refusal, Regions};
+use crate::api::{List, Operated, Purged, Push, Refusal, Regions, Tests};
 
 /// The answer to `GET /api/pushes/openapi.json`.
 pub(super) fn answer() -> HttpResponse {
@@ -27,7 +27,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         description = "Pushes to a geo-replicated registry, and which regions have them.",
         license(name = "MIT", identifier = "MIT")
     ),
-    paths(pushes, remove, push, purge, terminate, redeliver, report, regions),
+    paths(pushes, remove, push, purge, terminate, redeliver, report, test, regions),
     components(schemas(Companions, Until, Action, When)),
     security(("header" = []), ("query" = []), ()),
     modifiers(&Keys)
@@ -235,6 +235,23 @@ fn redeliver() {}
     )
 )]
 fn report() {}
+
+/// Sends a test notification to receivers, once, to see whether they take it. It belongs to no push and names no image.
+#[utoipa::path(
+    post,
+    path = "/api/pushes/test",
+    params(("target" = Option<String>, Query, description = "Only this target; all of them when empty")),
+    responses(
+        (status = 200, description = "All took it", body = Tests),
+        (status = 400, description = "The query cannot be used", body = Refusal),
+        (status = 404, description = "The target is not known", body = Refusal),
+        (status = 409, description = "There is no receiver", body = Refusal),
+        (status = 429, description = "Another test is under way", body = Refusal),
+        (status = 502, description = "At least one did not take it", body = Tests),
+        Refused
+    )
+)]
+fn test() {}
 
 /// The regions over a span of time, the one that needs somebody first.
 #[utoipa::path(

@@ -30,24 +30,30 @@ pub(super) fn teams(data: &Data<'_>) -> Value {
         Notice::TimedOut => "Attention",
         Notice::Superseded => "Default",
     };
-    let mut card = json!({
-        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-        "type": "AdaptiveCard",
-        "version": "1.4",
-        "body": [
-            { "type": "TextBlock", "text": headline(data), "wrap": true, "weight": "Bolder", "color": colour },
-            { "type": "FactSet", "facts": facts },
-        ],
-    });
+    let mut message = card(&[
+        json!({ "type": "TextBlock", "text": headline(data), "wrap": true, "weight": "Bolder", "color": colour }),
+        json!({ "type": "FactSet", "facts": facts }),
+    ]);
     if let Some(url) = &data.status_url {
-        card["actions"] = json!([{ "type": "Action.OpenUrl", "title": "Status", "url": url }]);
+        message["attachments"][0]["content"]["actions"] =
+            json!([{ "type": "Action.OpenUrl", "title": "Status", "url": url }]);
     }
+    message
+}
+
+/// A message for a Teams workflow with one card of these elements.
+pub(super) fn card(elements: &[Value]) -> Value {
     json!({
         "type": "message",
         "attachments": [{
             "contentType": "application/vnd.microsoft.card.adaptive",
             "contentUrl": null,
-            "content": card,
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": elements,
+            },
         }],
     })
 }

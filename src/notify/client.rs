@@ -14,14 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Response, redirect};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
 
 use super::payload::{self, Message};
 use super::target::TargetSettings;
-use super::{Notifier, guard, reply, signature};
+use super::{Notifier, guard, reply, signature, test_message};
+use crate::api::Tested;
 use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::outgoing::Outgoing;
@@ -54,6 +56,8 @@ pub struct HttpNotifier {
     public: Outgoing,
     /// What all those who wait for a place have in memory, in bytes.
     waiting_bytes: AtomicUsize,
+    /// Room for one test.
+    testing: Semaphore,
     clock: Arc<dyn Clock>,
     options: Options,
 }
@@ -100,6 +104,7 @@ impl HttpNotifier {
             anywhere,
             public,
             waiting_bytes: AtomicUsize::new(0),
+            testing: Semaphore::new(1),
             clock,
             options,
         }
@@ -129,16 +134,26 @@ impl HttpNotifier {
                 reason: format!("not sent: the format `{format}` has no words for `{notice}`"),
             };
         }
-        let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
-        if let Some(why) = refused {
-            return reply::failed(format!("cannot connect: refused: {why}"));
-        }
         let message = match payload::message(settings.format, row, claim.notice, self.options.public_url.as_deref()) {
             Ok(message) => message,
             Err(problem) => return reply::failed(problem),
         };
-        let id = row.notification_id(claim.notice);
-        let mut headers = match headers(settings, &message, &id, self.clock.now().timestamp()) {
+        self.post(settings, message, &row.notification_id(claim.notice), traced).await
+    }
+
+    /// Sends `message` to a receiver under this `webhook-id`, once.
+    async fn post(
+        &self,
+        settings: &TargetSettings,
+        message: Message,
+        id: &str,
+        traced: Option<&Attempt>,
+    ) -> AttemptResult {
+        let refused = guard::literal(&settings.url).and_then(|ip| guard::refusal(ip, settings.allow_private));
+        if let Some(why) = refused {
+            return reply::failed(format!("cannot connect: refused: {why}"));
+        }
+        let mut headers = match headers(settings, &message, id, self.clock.now().timestamp()) {
             Ok(headers) => headers,
             Err(problem) => return reply::failed(problem),
         };
@@ -158,6 +173,43 @@ impl HttpNotifier {
                 reply::result(settings.format, status, headers, &text, self.clock.now())
             }
             Err(error) => reply::broken(&error, self.options.attempt_timeout),
+        }
+    }
+
+    /// Sends a test to the receiver of this name, or to each, all at the same time, and says by name what came of it: no entry where
+    /// there is no such receiver. A test is one attempt like any other, but for its place: it waits for no other attempt, and none
+    /// waits for it. `None` while another test is under way.
+    pub async fn test(&self, target: Option<&str>) -> Option<Vec<Tested>> {
+        let _one = self.testing.try_acquire().ok()?;
+        let chosen = |receiver: &&Receiver| target.is_none_or(|name| receiver.settings.policy.name == name);
+        let each = self.targets.values().filter(chosen).map(|receiver| self.test_of(&receiver.settings));
+        let mut tested = join_all(each).await;
+        tested.sort_by(|a, b| a.target.cmp(&b.target));
+        Some(tested)
+    }
+
+    async fn test_of(&self, settings: &TargetSettings) -> Tested {
+        let (test, began) = (Uuid::new_v4(), self.clock.now());
+        let id = test_message::webhook_id(test);
+        let result = match test_message::message(settings.format, test, began) {
+            Ok(message) => self.post(settings, message, &id, None).await,
+            Err(problem) => reply::failed(problem.to_string()),
+        };
+        let (status, reason) = match result {
+            AttemptResult::Confirmed { status } => (Some(status), None),
+            AttemptResult::Failed { reason, .. }
+            | AttemptResult::Refused { reason }
+            | AttemptResult::NotBegun { reason } => (None, Some(reason)),
+        };
+        let took = clock::until(began, self.clock.now()).as_millis();
+        Tested {
+            target: settings.policy.name.clone(),
+            format: settings.format.word().to_owned(),
+            id,
+            confirmed: status.is_some(),
+            status,
+            reason,
+            duration_ms: u64::try_from(took).unwrap_or(u64::MAX),
         }
     }
 

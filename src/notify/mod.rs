@@ -6,6 +6,7 @@ pub mod payload;
 pub mod reply;
 pub mod signature;
 pub mod target;
+pub mod test_message;
 
 mod chat;
 

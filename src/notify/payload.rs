@@ -39,7 +39,9 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [Self; 6] = [Self::Acr, Self::Standard, Self::CloudEvents, Self::Slack, Self::Teams, Self::Github];
+    /// Every format.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Acr, Self::Standard, Self::CloudEvents, Self::Slack, Self::Teams, Self::Github];
 
     /// Reads the word of the settings, in any case.
     ///
@@ -85,6 +87,18 @@ pub struct Message {
     pub body: String,
 }
 
+impl Message {
+    /// This body, with the headers of its format.
+    pub(super) fn new(format: Format, body: String) -> Self {
+        let (content_type, user_agent) = match format {
+            Format::Acr => ("application/json; charset=utf-8", "AzureContainerRegistry/1.0"),
+            Format::CloudEvents => ("application/cloudevents+json; charset=UTF-8", OWN_AGENT),
+            Format::Standard | Format::Slack | Format::Teams | Format::Github => ("application/json", OWN_AGENT),
+        };
+        Self { content_type, user_agent, body }
+    }
+}
+
 const OWN_AGENT: &str = concat!("acr-global-webhook/", env!("CARGO_PKG_VERSION"));
 
 /// What `notice` says of `row`, in `format`. `public_url` is where this service is reached, without a slash at the end.
@@ -109,12 +123,7 @@ pub fn message(format: Format, row: &Row, notice: Notice, public_url: Option<&st
     if format == Format::Github && body.len() > limits::GITHUB_BYTES_MAX {
         return Err(format!("the body has {} bytes, and GitHub takes {}", body.len(), limits::GITHUB_BYTES_MAX));
     }
-    let (content_type, user_agent) = match format {
-        Format::Acr => ("application/json; charset=utf-8", "AzureContainerRegistry/1.0"),
-        Format::CloudEvents => ("application/cloudevents+json; charset=UTF-8", OWN_AGENT),
-        Format::Standard | Format::Slack | Format::Teams | Format::Github => ("application/json", OWN_AGENT),
-    };
-    Ok(Message { content_type, user_agent, body })
+    Ok(Message::new(format, body))
 }
 
 /// What every format but the registry's own says; its JSON is the `data` of `standard`, `cloudevents` and `github`.

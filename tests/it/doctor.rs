@@ -148,10 +148,12 @@ async fn nothing_is_said_against_what_is_well() {
     assert_eq!(heard.iter().map(|(head, _)| head.start.as_str()).collect::<Vec<_>>(), ["HEAD / HTTP/1.1"]);
     let ended = doctor(command(&serve, &arm, "--test-notification")).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(
-        ended.out.contains("no call that sends a test notification") && ended.out.contains("--ping was not given.")
-    );
-    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 11 not looked at, 26 ok."), "{}", ended.out);
+    assert!(ended.out.contains("receivers.test (default): It took it with 200, within"), "{}", ended.out);
+    assert!(ended.out.contains("--ping was not given."), "{}", ended.out);
+    assert!(ended.out.trim_end().ends_with("0 faults, 0 warnings, 10 not looked at, 27 ok."), "{}", ended.out);
+    let heard = receiver.take();
+    let test = heard.iter().find(|(head, _)| head.start.starts_with("POST ")).expect("a test");
+    assert!(String::from_utf8_lossy(&test.1).contains(r#""action":"ping""#), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,6 +374,24 @@ async fn receivers_and_regions_that_fail_are_named() {
     ]);
     assert_eq!((ended.code, found(&ended.document())), (0, expected), "{ended:?}");
     assert_eq!(doctor(program(&serve.base_url(), &["doctor", "--strict"])).await.code, 1);
+    let ended = doctor(program(&serve.base_url(), &["doctor", "--json", "--test-notification"])).await;
+    let found = found(&ended.document());
+    assert!(ended.code == 1 && found.contains("fault receivers.test default"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_that_cannot_be_made_is_a_warning() {
+    let ((serve, receiver), arm) = (service().await, azure().await);
+    let mut command = command(&serve, &arm, "--json --test-notification");
+    command.env("GLOBAL_WEBHOOK_KEY", KEY);
+    let report = doctor(command).await.document();
+    assert!(found(&report).contains("warning receivers.test"), "{report:#}");
+    assert!(receiver.take().iter().all(|(head, _)| head.start.starts_with("HEAD ")));
+    // Nor is it a fault that nobody is to be told.
+    let serve = Serve::start(&[REGIONS], &[]).await;
+    let report = doctor(program(&serve.base_url(), &["doctor", "--json", "--test-notification"])).await.document();
+    let test = report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "receivers.test").unwrap();
+    assert_eq!((&test["state"], &test["what"]), (&json!("ok"), &json!("There is none.")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

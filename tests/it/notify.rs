@@ -298,6 +298,8 @@ async fn private_addresses_are_refused_where_the_target_says_so() {
         let guarded = HttpNotifier::new(targets, Arc::new(SystemClock), Options::default());
         let reason = reason(guarded.attempt(&row(), &claim("t")).await);
         assert!(reason.contains(why) && reason.contains("private"), "{reason}");
+        let tested = guarded.test(None).await.unwrap().pop().unwrap();
+        assert_eq!(tested.reason, Some(reason), "nor is a test let through");
     }
     assert!(seen.try_recv().is_err());
     assert_eq!(attempt(&named).await, AttemptResult::Confirmed { status: 200 });
@@ -331,13 +333,40 @@ async fn a_target_that_is_no_longer_configured_is_a_failure() {
     assert_eq!(reason, "target `old` is not configured here");
 }
 
-#[tokio::test]
-async fn a_target_that_hangs_delays_no_other_and_overruns_no_lease() {
-    let (slow, _seen) = receiver(|stream| async move {
+/// A receiver that takes every request and never answers.
+async fn silent() -> (String, mpsc::UnboundedReceiver<Seen>) {
+    receiver(|stream| async move {
         std::future::pending::<()>().await;
         drop(stream);
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_test_waits_for_no_attempt_but_for_another_test() {
+    let (url, mut seen) = silent().await;
+    let options = Options { attempt_timeout: Duration::from_secs(2), public_url: None, traces: None };
+    let targets = settings(&format!(r#"[{{"name":"t","url":"{url}"}}]"#));
+    let notifier = Arc::new(HttpNotifier::new(targets, Arc::new(SystemClock), options));
+    for _ in 0..limits::DELIVERIES_PER_TARGET_MAX {
+        let notifier = Arc::clone(&notifier);
+        tokio::spawn(async move { notifier.attempt(&row(), &claim("t")).await });
+    }
+    for _ in 0..limits::DELIVERIES_PER_TARGET_MAX {
+        seen.recv().await.unwrap();
+    }
+    let (first, second) = tokio::join!(notifier.test(None), notifier.test(None));
+    assert_eq!(second, None);
+    let first = first.unwrap().pop().unwrap();
+    assert_eq!(first.reason.as_deref(), Some("no complete answer within 2 s"), "{first:?}");
+    let request = seen.recv().await.unwrap();
+    assert_eq!(request.headers["webhook-id"], first.id);
+    assert_eq!(notifier.test(Some("other")).await, Some(vec![]));
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_delays_no_other_and_overruns_no_lease() {
+    let (slow, _seen) = silent().await;
     let (quick, _seen) = saying("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let json = format!(r#"[{{"name":"slow","url":"{slow}"}},{{"name":"quick","url":"{quick}"}}]"#);
     let options = Options { attempt_timeout: Duration::from_secs(1), public_url: None, traces: None };

@@ -1,14 +1,18 @@
 //! What operators ask, by the interface of all deployments: lists, the newest push of an image, a call that waits, a region
-//! reported by hand, the regions.
+//! reported by hand, the regions, a test of the receivers.
 
 use std::time::{Duration, Instant};
 
-use global_webhook::api::{List, Purged, Push, Refusal, Regions, State};
+use global_webhook::api::{List, Purged, Push, Refusal, Regions, State, Tests};
+use reqwest::header::{HeaderMap, HeaderName};
 use serde::de::DeserializeOwned;
+use serde_json::json;
+use standardwebhooks::Webhook;
 
 use crate::cases::Stage;
+use crate::support::recorder::Recorder;
 use crate::support::service::{Deployment, Image, LIMIT};
-use crate::support::{eventually, pause};
+use crate::support::{eventually, free_port, pause};
 
 /// Registry of all images.
 const REGISTRY: &str = "contoso.azurecr.io";
@@ -41,6 +45,14 @@ impl<'s> Operator<'s> {
 
     async fn post(&self, path: &str) -> u16 {
         self.client.post(self.url(path, &[])).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// Sends a test to the receivers.
+    async fn test<T: DeserializeOwned>(&self, query: &[(&str, &str)]) -> (u16, T) {
+        let answer = self.client.post(self.url("pushes/test", query)).send().await.expect("an answer");
+        let (code, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+        assert!(!text.contains("s3cret"), "{text}");
+        (code, serde_json::from_str(&text).unwrap_or_else(|why| panic!("{query:?}: {code} {text}: {why}")))
     }
 
     /// Tags of the pushes that a list finds, newest first.
@@ -228,6 +240,74 @@ async fn reports_by_hand(deployment: Deployment) {
     assert_eq!(gone, Purged { instances_deleted: 1, more: false });
 }
 
+async fn tests_receivers(deployment: Deployment) {
+    const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let (takes, refuses, hangs) = (Recorder::default(), Recorder::default(), Recorder::slow(LIMIT));
+    let refusal = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 6\r\n\r\ns3cret";
+    refuses.script(&[refusal]);
+    let at = |port: u16| format!("http://127.0.0.1:{port}/s3cret");
+    let targets = json!([
+        { "name": "takes", "url": at(takes.listen().await), "format": "standard", "secrets": [SECRET], "headers": { "X-Own": "s3cret" } },
+        { "name": "refuses", "url": at(refuses.listen().await), "format": "acr" },
+        { "name": "absent", "url": at(free_port()), "format": "slack" },
+        { "name": "hangs", "url": at(hangs.listen().await), "format": "github" },
+    ]);
+    let stage = Stage::new(deployment, "e,w", "0:0:9", &[("WebhookTargets", &targets.to_string())]).await;
+    let operator = Operator::of(&stage);
+
+    // All at once, and no other test while the slowest is awaited.
+    let meanwhile = async {
+        let mut seen = Vec::new();
+        eventually("one hangs", LIMIT, async || {
+            seen.extend(hangs.take());
+            !seen.is_empty()
+        })
+        .await;
+        operator.test::<Refusal>(&[("target", "takes")]).await
+    };
+    let ((code, tests), (refused, second)) = tokio::join!(operator.test::<Tests>(&[]), meanwhile);
+    assert_eq!((refused, second.error.code.as_str()), (429, "test_under_way"));
+    assert_eq!(code, 502, "{tests:?}");
+    let all: Vec<_> = tests.targets.iter().map(|t| (&*t.target, &*t.format, t.status, t.reason.as_deref())).collect();
+    assert_eq!(
+        all,
+        [
+            ("absent", "slack", None, Some("cannot connect: Connection refused")),
+            ("hangs", "github", None, Some("no complete answer within 10 s")),
+            ("refuses", "acr", None, Some("500 Internal Server Error")),
+            ("takes", "standard", Some(200), None),
+        ]
+    );
+    let hung = &tests.targets[1];
+    assert!((10_000..15_000).contains(&hung.duration_ms), "{hung:?}");
+    assert!(tests.targets.iter().all(|tested| tested.confirmed == tested.status.is_some()));
+
+    // Signed, and with the target's own headers, like every notification.
+    let (head, body) = takes.take().pop().expect("a test");
+    let of = |name: &str| head.get(name).expect("a header");
+    assert_eq!((of("webhook-id"), of("x-own")), (&*tests.targets[3].id, "s3cret"));
+    let signed = ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        .map(|name| (HeaderName::from_static(name), of(name).parse().expect("a header's value")));
+    Webhook::new(SECRET).expect("a secret").verify(&body, &HeaderMap::from_iter(signed)).expect("a signature");
+
+    // One of them, for which there is nothing more to wait.
+    let (code, tests): (_, Tests) = operator.test(&[("target", "takes")]).await;
+    assert_eq!((code, tests.targets.len(), tests.targets[0].confirmed), (200, 1, true));
+    assert_eq!(takes.take().len(), 1);
+    let (code, refusal): (_, Refusal) = operator.test(&[("target", "nobody")]).await;
+    assert_eq!((code, refusal.error.code.as_str()), (404, "unknown_target"));
+    let (code, refusal): (_, Refusal) = operator.test(&[("to", "takes")]).await;
+    assert_eq!(code, 400, "{refusal:?}");
+    let (code, refusal): (_, Refusal) = operator.get("pushes/test", &[]).await;
+    assert_eq!(code, 405, "{refusal:?}");
+
+    // Nothing of it is stored or tried again, and the log has it.
+    assert_eq!(operator.tags(&[]).await, Vec::<String>::new());
+    assert!(refuses.take().len() == 1 && hangs.take().is_empty());
+    eventually("the log has it", LIMIT, async || stage.service.output().contains("a test was taken")).await;
+    assert_eq!(stage.service.output().matches("a test was not taken by its receiver").count(), 3);
+}
+
 macro_rules! in_every_deployment {
     ($($case:ident)*) => { $(mod $case {
         use super::Deployment;
@@ -246,7 +326,7 @@ macro_rules! in_every_deployment {
     })* };
 }
 
-in_every_deployment! { lists waits reports_by_hand }
+in_every_deployment! { lists waits reports_by_hand tests_receivers }
 
 #[tokio::test]
 async fn an_image_of_another_registry_is_refused_where_one_stands_for_all() {
@@ -262,6 +342,13 @@ async fn an_image_of_another_registry_is_refused_where_one_stands_for_all() {
 }
 
 #[tokio::test]
+async fn there_may_be_no_receiver_to_test() {
+    let stage = Stage::new(Deployment::ServeEmbedded, "e", "0:0:9", &[("WebhookTargets", "")]).await;
+    let (code, refusal): (_, Refusal) = Operator::of(&stage).test(&[]).await;
+    assert_eq!((code, refusal.error.code.as_str()), (409, "no_targets"));
+}
+
+#[tokio::test]
 async fn the_description_names_every_path() {
     let stage = Stage::new(Deployment::ServeEmbedded, "e", "0:0:9", &[]).await;
     let (code, served): (_, serde_json::Value) = Operator::of(&stage).get("pushes/openapi.json", &[]).await;
@@ -271,6 +358,7 @@ async fn the_description_names_every_path() {
         paths,
         [
             "/api/pushes",
+            "/api/pushes/test",
             "/api/pushes/{id}",
             "/api/pushes/{id}/redeliver",
             "/api/pushes/{id}/regions/{region}",

@@ -1,11 +1,13 @@
 //! The receivers of `docs/receiver/`, each as the program that its readers start, told by the real binary.
 //!
 //! What these tests are for: whoever copies one of them has a check that lets in what this service sends, whichever of two
-//! secrets it knows, and nothing that is old, changed, or signed by others; and acts once on what is sent twice.
+//! secrets it knows, and nothing that is old, changed, or signed by others; and acts once on what is sent twice, and not on a
+//! test.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use global_webhook::api::Tests;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::net::TcpStream;
@@ -135,6 +137,17 @@ async fn each_takes_what_is_sent_and_refuses_what_is_not() {
     let targets = Value::from(targets).to_string();
     let settings = [("WebhookRegions", "westus"), ("WebhookTargets", &targets), ("WebhookRetrySchedule", "PT1S")];
     let serve = Serve::start(&settings, &[]).await;
+    let url = format!("{}/api/pushes/test", serve.base_url());
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.post(url).send().await.expect("an answer");
+    let tests: Tests = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("a document");
+    for program in &programs {
+        let of = |name: &str| tests.targets.iter().find(|tested| tested.target == name).expect("a target");
+        assert!(of(&program.name).confirmed, "{tests:?}");
+        assert_eq!(of(&format!("foreign-{}", program.name)).reason.as_deref(), Some("401 Unauthorized"));
+        assert_eq!(program.process.out(), "", "{} acted on a test", program.name);
+    }
+    recorder.take();
     let (code, answer) =
         serve.caller().post("westus", Image::new("shop/cart", "v1").notification()).await.expect("an answer");
     assert_eq!(code, 202, "{answer}");

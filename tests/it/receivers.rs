@@ -3,7 +3,7 @@
 //!
 //! What these tests are for: an `acr` target makes each of them act on the right image once that is everywhere; nothing that
 //! is no success makes any of them act, whatever format somebody has chosen by mistake; and nothing is refused that they
-//! should take.
+//! should take. Nor does a test on request make any of them act.
 
 mod checks;
 
@@ -17,6 +17,7 @@ use global_webhook::config::targets::targets;
 use global_webhook::limits;
 use global_webhook::notify::Notifier;
 use global_webhook::notify::client::{HttpNotifier, Options};
+use global_webhook::notify::test_message::ID_PREFIX;
 use global_webhook::push::{AttemptResult, Claim, Notice, Phase, Region, Row, Seen};
 use serde_json::{Value, json};
 
@@ -86,8 +87,8 @@ fn row(notice: Notice, change: impl FnOnce(&mut Value)) -> Row {
     row
 }
 
-/// What a receiver there gets in this format, or why nothing is sent.
-async fn sent(receiver: &Receiver, format: &str, row: &Row, notice: Notice) -> Result<Request, String> {
+/// A notifier whose one target, of this format, is this receiver.
+async fn notifier(receiver: &Receiver, format: &str) -> (HttpNotifier, Recorder) {
     let recorder = Recorder::default();
     let url = format!("http://127.0.0.1:{}{}", recorder.listen().await, receiver.path);
     let headers: BTreeMap<_, _> = receiver.headers.iter().copied().collect();
@@ -100,7 +101,12 @@ async fn sent(receiver: &Receiver, format: &str, row: &Row, notice: Notice) -> R
         public_url: Some("https://hooks.example".to_owned()),
         traces: None,
     };
-    let notifier = HttpNotifier::new(targets, Arc::new(SystemClock), options);
+    (HttpNotifier::new(targets, Arc::new(SystemClock), options), recorder)
+}
+
+/// What a receiver there gets in this format, or why nothing is sent.
+async fn sent(receiver: &Receiver, format: &str, row: &Row, notice: Notice) -> Result<Request, String> {
+    let (notifier, recorder) = notifier(receiver, format).await;
     let lease_until = after(SystemClock.now(), limits::LEASE);
     match notifier.attempt(row, &Claim { target: "t".into(), notice, claim: 1, lease_until }).await {
         AttemptResult::Confirmed { .. } => {
@@ -211,6 +217,40 @@ async fn a_job_of_the_generic_trigger_finds_the_image_in_each_format_for_program
             assert_eq!((receiver.does)(&told.expect("a request")), right, "{format}");
         }
     }
+}
+
+/// What a receiver does with a test.
+async fn tested(receiver: &Receiver, format: &str) -> Does {
+    let (notifier, recorder) = notifier(receiver, format).await;
+    let tested = notifier.test(None).await.expect("no other test").pop().expect("the receiver");
+    assert!(tested.confirmed, "{tested:?}");
+    let (head, body) = recorder.take().pop().expect("a request");
+    assert!(tested.id.starts_with(ID_PREFIX) && head.get("webhook-id") == Some(&*tested.id));
+    (receiver.does)(&Request { head, body })
+}
+
+#[tokio::test]
+async fn a_test_deploys_nothing() {
+    // Flux reconciles for any object, which is no more than what it does by itself; the others know a ping, or miss a tag.
+    let none = |repository: &str| Does::Acts { repository: repository.into(), tag: None };
+    for receiver in CONSUMERS_OF_ACR {
+        let right = match receiver.name {
+            "Flux" => none(""),
+            "Kargo" | "Jenkins" => Does::Nothing,
+            _ => Does::Refuses(400),
+        };
+        assert_eq!(tested(&receiver, "acr").await, right, "{}", receiver.name);
+    }
+    assert_eq!(tested(&EVENTS, "cloudevents").await, Does::Refuses(400));
+    assert_eq!(tested(&GITHUB, "github").await, Does::Nothing);
+    for (format, does) in [("slack", slack as fn(&Request) -> Does), ("teams", teams)] {
+        let people = Receiver { name: "people", path: "/services/T0/B0/x", headers: &[], does };
+        assert_eq!(tested(&people, format).await, Does::Nothing, "{format}");
+    }
+    // The token starts the job, which finds no image.
+    let path = "/generic-webhook-trigger/invoke?token=of-the-job";
+    let job = Receiver { name: "generic", path, headers: &[], does: jenkins_generic };
+    assert_eq!(tested(&job, "standard").await, none(""));
 }
 
 #[tokio::test]

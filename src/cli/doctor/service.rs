@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Health, Item, List, Regions, State};
+use crate::api::{Health, Item, List, Regions, State, Tested, Tests};
 use crate::cli::client::{Answer, Client, Kind, Trouble, said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::doctor::{self, Answered, Connected, Gap, Known, Pushes, Service};
@@ -99,6 +99,30 @@ async fn get<T: DeserializeOwned>(client: &Client, what: &str, query: &[(&str, &
         Gap::unasked(&format!("/api/{what}: {}", trouble.text), action)
     };
     client.get(&[what], query).await.map_err(gap)?.document().map_err(gap)
+}
+
+/// Has the service send a test to each receiver that it names, if that is wanted.
+pub(super) async fn test(client: &Client, answered: &Answered, is_wanted: bool) -> Known<Vec<Tested>> {
+    if !is_wanted {
+        let action = "Give it: the service then sends every receiver a test, which names no image.";
+        return Err(Gap::unasked("--test-notification was not given.", action));
+    }
+    if !matches!(answered, Answered::Health(_) | Answered::Refused(_)) {
+        return Err(Gap::unasked("The service does not answer.", "See service.answers."));
+    }
+    let again = "Run it again.";
+    let url = client.url(&["pushes", "test"], &[]);
+    let answer = client.call(Method::POST, &url, None).await;
+    let answer = answer.map_err(|trouble| Gap::refused(trouble.text, again))?;
+    let action = match (answer.status.as_u16(), answer.document::<Tests>()) {
+        // 502 is also that of a service one of whose receivers did not take it.
+        (200 | 502, Ok(tests)) => return Ok(tests.targets),
+        (409, _) if said(&answer.body).0.as_deref() == Some("no_targets") => return Ok(Vec::new()),
+        (401 | 403, _) => doctor::HOST_KEY,
+        (404 | 405, _) => "Deploy the release that this command is of: a service that is older has no such call.",
+        _ => again,
+    };
+    Err(Gap::refused(client.refusal(&answer).text, action))
 }
 
 /// Knocks at the doors of the receivers that the service names.

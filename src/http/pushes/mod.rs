@@ -14,7 +14,7 @@ use self::filter::Members;
 use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, openapi, push_url, query};
-use crate::api::{Item, List, Operated, Purged, Push, Regions};
+use crate::api::{Item, List, Operated, Purged, Push, Regions, Tests};
 use crate::clock::{self, Clock};
 use crate::engine::Done;
 use crate::limits;
@@ -38,6 +38,8 @@ pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> R
         ([], &Method::GET) => list(request, service, web).await,
         ([], &Method::DELETE) => remove(request, service, web).await,
         ([], _) => Err(Problem::method("GET, DELETE")),
+        (["test"], &Method::POST) => test(request, service).await,
+        (["test"], _) => Err(Problem::method("POST")),
         ([id], &Method::GET | &Method::HEAD) => {
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(shown(request, &row, row.settled().is_some()))
@@ -141,6 +143,28 @@ async fn operate(request: &HttpRequest, id: &str, input: Input, service: &Servic
     let row = row.ok_or_else(Problem::unknown_push)?;
     let address = push_url(request, &row.id.to_string());
     Ok(HttpResponse::Accepted().json(Operated { did: did.word().to_owned(), status_query_get_uri: address }))
+}
+
+/// Sends a test to one receiver, or to each.
+async fn test(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
+    let members = Members::read(request.query_string(), &["target"])?;
+    let target = members.get("target").map(str::to_owned);
+    let is_named = target.is_some();
+    let Some(targets) = service.test(target).await? else {
+        let message = "Another test is under way; try again once it has ended, after 10 s at most.";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "test_under_way", message));
+    };
+    if targets.is_empty() && is_named {
+        let message = "The settings have no target of that name; `GET /api/ImagePush` lists those there are.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_target", message));
+    }
+    if targets.is_empty() {
+        let message = "There is no receiver to test: the setting WebhookTargets names none.";
+        return Err(Problem::new(StatusCode::CONFLICT, "no_targets", message));
+    }
+    let all = targets.iter().all(|tested| tested.confirmed);
+    let status = if all { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+    Ok(HttpResponse::build(status).json(Tests { targets }))
 }
 
 async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
