@@ -9,6 +9,7 @@
 
 mod azure;
 mod checks;
+mod desk;
 mod faults;
 mod hands;
 mod model;

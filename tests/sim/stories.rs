@@ -2,275 +2,16 @@
 //! something that happens just after a timer is armed, or just before a row is written.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::DateTime;
 use futures_util::FutureExt as _;
-use global_webhook::clock::{Clock, Instant};
-use global_webhook::engine::{Accepted, Done, Engine};
-use global_webhook::notify::Notifier;
-use global_webhook::push::arrival::Correlation;
-use global_webhook::push::policy::{Policy, Repeats};
-use global_webhook::push::{Arrival, AttemptResult, Claim, Did, Input, Key, Outcome, PushId, Region, Row, Subject};
-use global_webhook::store::azure::AzureStore;
+use global_webhook::clock::Clock as _;
+use global_webhook::push::policy::{Filter, Target};
+use global_webhook::push::{AttemptResult, Attempted, Did, Input, Notice, Outcome, PushId, Region};
 use global_webhook::store::azure::apply::Looked;
-use global_webhook::store::azure::fired::Core;
-use global_webhook::store::azure::message::{Message, Timer};
-use global_webhook::store::azure::parts::{
-    Entry, Expected, Failure, Handle, Opening, Put, Queue, Record, Rows, Span, Version, Versioned,
-};
-use global_webhook::store::{Applied, Decide, Store as _, Which};
+use global_webhook::store::azure::parts::Entry;
+use global_webhook::store::{Store as _, Which};
 
-type Meanwhile = Box<dyn FnOnce() + Send>;
-
-/// A table and a queue in memory.
-#[derive(Default)]
-struct Desk {
-    records: Mutex<std::collections::BTreeMap<PushId, (Arc<Record>, u64)>>,
-    armed: Mutex<Vec<Message>>,
-    disarmed: Mutex<usize>,
-    puts: Mutex<u64>,
-    meanwhile: Mutex<Option<Meanwhile>>,
-    /// The same, before a row is written.
-    writing: Mutex<Option<Meanwhile>>,
-    index: Mutex<Vec<Entry>>,
-    spilled: Mutex<Option<Instant>>,
-    /// Whoever wants to put more than so many times is as good as dead.
-    last: Mutex<Option<u64>>,
-}
-
-struct Stopped(Mutex<i64>);
-
-#[async_trait]
-impl Clock for Stopped {
-    fn now(&self) -> Instant {
-        DateTime::from_timestamp_millis(1_800_000_000_000 + *self.0.lock().unwrap()).unwrap()
-    }
-
-    /// Short pauses are over at once; a budget never is.
-    async fn sleep(&self, wait: Duration) {
-        if wait > Duration::from_millis(100) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[async_trait]
-impl Rows for Desk {
-    async fn newest(&self, key: &Key) -> Result<Option<Versioned>, Failure> {
-        let records = self.records.lock().unwrap();
-        let newest = records.values().rfind(|(record, _)| record.row.id.key == *key);
-        Ok(newest.map(|(record, v)| Versioned { record: Arc::clone(record), version: Version(v.to_string()) }))
-    }
-
-    async fn get(&self, id: &PushId) -> Result<Option<Versioned>, Failure> {
-        let found = self.records.lock().unwrap().get(id).cloned();
-        Ok(found.map(|(record, version)| Versioned { record, version: Version(version.to_string()) }))
-    }
-
-    async fn moved(&self, row: &Row, (after, before): (Instant, Instant)) -> Result<Option<Instant>, Failure> {
-        let records = self.records.lock().unwrap();
-        let others = records.values().map(|(r, _)| &r.row).filter(|o| o.subject.digest != row.subject.digest);
-        Ok(others.map(|o| o.opened).filter(|opened| after < *opened && *opened < before).max())
-    }
-
-    async fn put(&self, record: &Record, expected: &Expected) -> Result<Put, Failure> {
-        let writing = self.writing.lock().unwrap().take();
-        if let Some(writing) = writing {
-            writing();
-        }
-        let number = *self.puts.lock().unwrap() + 1;
-        if self.last.lock().unwrap().is_some_and(|last| last < number) {
-            std::future::pending::<()>().await;
-        }
-        let mut records = self.records.lock().unwrap();
-        let stored = records.get(&record.row.id).map(|(_, version)| Version(version.to_string()));
-        let fits = match (expected, stored) {
-            (Expected::Absent, None) => true,
-            (Expected::Version(expected), Some(stored)) => *expected == stored,
-            (Expected::Absent, Some(_)) | (Expected::Version(_), None) => false,
-        };
-        let mut puts = self.puts.lock().unwrap();
-        *puts += 1;
-        if !fits {
-            return Ok(Put::Conflict);
-        }
-        records.insert(record.row.id.clone(), (Arc::new(record.clone()), *puts));
-        Ok(Put::Written(Version(puts.to_string())))
-    }
-
-    async fn remove(&self, id: &PushId, version: &Version) -> Result<bool, Failure> {
-        let mut records = self.records.lock().unwrap();
-        let fits = records.get(id).is_some_and(|(_, stored)| stored.to_string() == version.0);
-        Ok(fits && records.remove(id).is_some())
-    }
-
-    async fn index(&self, entry: &Entry, _: Option<&Subject>) -> Result<(), Failure> {
-        self.index.lock().unwrap().insert(0, entry.clone());
-        Ok(())
-    }
-
-    async fn unindex(&self, entries: &[Entry]) -> Result<(), Failure> {
-        self.index.lock().unwrap().retain(|entry| !entries.contains(entry));
-        Ok(())
-    }
-
-    async fn between(&self, (from, to): (Instant, Instant), _: usize) -> Result<Vec<Entry>, Failure> {
-        let within = |entry: &&Entry| from <= entry.at && entry.at < to;
-        Ok(self.index.lock().unwrap().iter().filter(within).cloned().collect())
-    }
-
-    async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
-        Ok((Vec::new(), None))
-    }
-
-    async fn newest_at(&self, _: &str, _: Option<Instant>) -> Result<Option<PushId>, Failure> {
-        unreachable!("nobody looks for images here")
-    }
-
-    async fn openings(&self, _: Span, _: usize, _: Option<&str>) -> Result<(Vec<Opening>, Option<String>), Failure> {
-        unreachable!("nobody lists here")
-    }
-
-    async fn notes(&self, _: &str) -> Result<Vec<(String, String, Version)>, Failure> {
-        Ok(Vec::new())
-    }
-
-    async fn put_note(&self, _: &str, _: &str, _: Option<&Expected>) -> Result<Put, Failure> {
-        Ok(Put::Conflict)
-    }
-
-    async fn prepare(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Queue for Desk {
-    async fn arm(&self, message: &Message, _: Duration) -> Result<Handle, Failure> {
-        self.armed.lock().unwrap().push(message.clone());
-        let meanwhile = self.meanwhile.lock().unwrap().take();
-        if let Some(meanwhile) = meanwhile {
-            meanwhile();
-        }
-        Ok(Handle { id: "m".into(), receipt: "r".into() })
-    }
-
-    async fn shift(&self, _: &Handle, _: &Message, _: Duration) -> Result<Option<Handle>, Failure> {
-        Ok(None)
-    }
-
-    async fn disarm(&self, _: &Handle) -> Result<(), Failure> {
-        *self.disarmed.lock().unwrap() += 1;
-        Ok(())
-    }
-
-    async fn set_aside(&self, _: &str) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn note_spill(&self, now: Instant) -> Result<(), Failure> {
-        *self.spilled.lock().unwrap() = Some(now);
-        Ok(())
-    }
-
-    async fn last_spill(&self) -> Result<Option<Instant>, Failure> {
-        Ok(*self.spilled.lock().unwrap())
-    }
-
-    async fn prepare(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-/// A process that cannot write arrivals.
-struct Stuck;
-
-#[async_trait]
-impl Core for Stuck {
-    fn look(&self) -> Arc<dyn Decide> {
-        unreachable!("no timer fires here")
-    }
-
-    fn looked(&self, _: &PushId, _: Applied) {}
-
-    async fn arrived(&self, _: Arrival) -> Result<(), Failure> {
-        Err(Failure::Unavailable("the table is away".into()))
-    }
-
-    fn old(&self, _: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
-        None
-    }
-
-    fn registry(&self) -> Option<&str> {
-        None
-    }
-}
-
-struct Deaf;
-
-#[async_trait]
-impl Notifier for Deaf {
-    async fn attempt(&self, _: &Row, _: &Claim) -> AttemptResult {
-        std::future::pending().await
-    }
-}
-
-#[derive(Clone)]
-struct Process {
-    engine: Arc<Engine>,
-    azure: Arc<AzureStore>,
-    clock: Arc<Stopped>,
-}
-
-fn process(desk: &Arc<Desk>, seed: u64) -> Process {
-    let clock = Arc::new(Stopped(Mutex::new(0)));
-    let policy = Policy {
-        regions: ["a", "b"].map(|r| Region::parse(r).unwrap()).into(),
-        timeout: Duration::from_secs(100),
-        correlation: Correlation::Content,
-        repeats: Repeats::New,
-        rules: vec![],
-        targets: vec![],
-        schedule: vec![],
-    };
-    let azure = Arc::new(AzureStore::new(desk.clone(), desk.clone(), clock.clone(), "app".into(), seed << 32));
-    let engine = Engine::new(policy, azure.clone(), Arc::new(Deaf), clock.clone());
-    Process { engine: Arc::new(engine), azure, clock }
-}
-
-impl Process {
-    fn arrive(&self, region: &str, digest: &str, seconds: i64) -> Done {
-        self.arrive_or_die(region, digest, seconds).expect("at once")
-    }
-
-    fn arrive_or_die(&self, region: &str, digest: &str, seconds: i64) -> Option<Done> {
-        *self.clock.0.lock().unwrap() = seconds * 1000;
-        let arrival = arrival(region, digest, self.clock.now());
-        match self.engine.arrive(arrival, None).now_or_never()? {
-            Ok(Accepted::Done(done)) => Some(*done),
-            Ok(Accepted::Spilled(..)) | Err(_) => panic!("not in its row"),
-        }
-    }
-
-    fn fire(&self, timer: &Timer) -> Option<Looked> {
-        let which = Which::Push(timer.push.clone());
-        self.azure.look(&which, Some(timer.ticket), &*self.engine.looking()).now_or_never().map(Result::unwrap)
-    }
-}
-
-fn arrival(region: &str, digest: &str, received: Instant) -> Arrival {
-    let target = format!(r#"{{"repository":"p","tag":"t","digest":"{digest}"}}"#);
-    let body = format!(r#"{{"id":"{}","action":"push","target":{target}}}"#, received.timestamp());
-    Arrival::read(Region::parse(region).unwrap(), received, body, Some("r")).unwrap()
-}
-
-fn timer(message: &Message) -> Timer {
-    let Message::Timer(timer) = message else { panic!("a timer") };
-    timer.clone()
-}
-
+use crate::desk::{Desk, Stuck, arrival, process, process_that_tells, timer};
 #[test]
 fn a_timer_acts_only_for_the_write_that_armed_it() {
     let desk = Arc::new(Desk::default());
@@ -353,6 +94,40 @@ fn what_another_process_remembers_is_not_the_newest_round() {
     assert_eq!(two.arrive("a", "d", 2).did, Did::Opened);
     let done = one.arrive("b", "d", 3);
     assert_eq!((done.did, done.row.unwrap().id.round), (Did::Settled(Outcome::Replicated), 2));
+}
+
+#[test]
+fn what_is_remembered_is_no_answer() {
+    let desk = Arc::new(Desk::default());
+    let (one, two) = (process(&desk, 1), process(&desk, 2));
+    let first = arrival("a", "d", one.clock.now());
+    one.arrive("a", "d", 0);
+    assert_eq!(two.arrive("b", "d", 1).did, Did::Settled(Outcome::Replicated));
+    // One remembers a push that waits, for which the webhook that comes once more would change nothing either.
+    let done = one.engine.arrive_late(first).now_or_never().unwrap().unwrap();
+    assert_eq!(done.did, Did::Duplicate);
+    assert!(done.row.unwrap().settled().is_some());
+}
+
+#[test]
+fn the_result_of_an_attempt_that_was_given_up_changes_nothing() {
+    let desk = Arc::new(Desk::default());
+    let (name, notices) = ("t".to_owned(), vec![Notice::Replicated]);
+    let one =
+        process_that_tells(&desk, 1, vec![Target { name, notices, filter: Filter::default(), companions: false }]);
+    one.arrive("a", "d", 0);
+    let id = one.arrive("b", "d", 1).row.unwrap().id.clone();
+    // 1. The first attempt takes longer than its lease. 2. The timer lets another one be made. 3. The first one's result comes.
+    let armed = timer(desk.armed.lock().unwrap().last().unwrap());
+    *one.clock.0.lock().unwrap() = 60_000;
+    assert!(matches!(one.fire(&armed), Some(Looked::Applied(applied)) if applied.did == Did::Claimed));
+    let failed = |claim| {
+        let result = AttemptResult::Failed { reason: "x".into(), retry_after: None };
+        let input = Input::Attempted(Attempted { target: "t".into(), notice: Notice::Replicated, claim, result });
+        one.engine.apply(&id, input).now_or_never().unwrap().unwrap().did
+    };
+    assert_eq!(failed(1), Did::Stale);
+    assert_eq!(failed(2), Did::Retry);
 }
 
 #[test]
