@@ -2,7 +2,7 @@
 """Shows that the simulation bites: breaks the code on purpose, one patch at a time, and runs seeds until one fails, and
 the stories for what seeds meet too seldom.
 
-Needs Python 3 beside what the build needs; takes two to ten minutes on two cores.
+Needs Python 3 beside what the build needs; takes half an hour on two cores.
 
 Usage: tests/sim/mutants.py [name ...]      MUTANT_SEEDS=5000 is the number of seeds each mutant may survive
        tests/sim/mutants.py --check         only looks whether every patch applies
