@@ -325,9 +325,9 @@ impl AzureStore {
             if new {
                 self.rows.index(&Entry { at: opened, push: id.clone() }, Some(&subject)).await?;
             }
-            // Upkeep looks at what was entered since its last walk.
-            let remind = if new { clock::until(opened, now) > super::upkeep::MARGIN / 2 } else { !owed };
-            if remind && record.row.wake().is_some() {
+            // Upkeep looks at what was entered since its last walk, and whoever met the old entry of a new row took it for an orphan's.
+            let old = new && clock::until(opened, now) > super::upkeep::MARGIN / 2;
+            if old || !new && !owed && record.row.wake().is_some() {
                 self.rows.index(&Entry { at: now, push: id.clone() }, None).await?;
             }
             Ok(())
