@@ -18,7 +18,9 @@
 //! | | later | the next round |
 //! | any other region | whenever | refused |
 //!
-//! What an operator reports by hand is a report of that region, received at that moment. //! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
+//! What an operator reports by hand is a report of that region, received at that moment.
+//!
+//! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
 //! purged long after that goes at once; what is reported from then on opens the first round again.
 
 use std::collections::BTreeMap;
