@@ -47,8 +47,8 @@ pub(crate) struct Checks {
     removable: Option<Instant>,
     /// How often the queue was cleared.
     pub(crate) cleared: u64,
-    /// How often a round was taken back: what opened it then begins anew, behind webhooks that came after it.
-    pub(crate) taken_back: u64,
+    /// Rounds that were taken back: what opened them then begins anew, behind webhooks that came after it.
+    pub(crate) taken_back: Vec<Row>,
     /// Most timers that one push had alive at the same time.
     alive: usize,
 }
@@ -78,9 +78,9 @@ impl Checks {
         self.gone.iter().map(|(row, at)| (row, *at))
     }
 
-    /// Every push that there ever was.
+    /// Every push that there ever was, if only until it was taken back.
     pub(crate) fn ever(&self) -> impl Iterator<Item = &Row> {
-        self.all().chain(self.gone.iter().map(|(row, _)| row)).chain(&self.traces)
+        self.all().chain(self.gone.iter().map(|(row, _)| row)).chain(&self.traces).chain(&self.taken_back)
     }
 
     pub(crate) fn may_remove(&mut self, before: Instant) {
@@ -218,7 +218,7 @@ impl State {
         match self.checks.rows.remove(id) {
             Some(seen) if seen.row.is_purged() => self.checks.traces.push(seen.row),
             Some(seen) if self.is_over(&seen.row) => self.checks.gone.push((seen.row, self.now)),
-            Some(seen) if fresh(&seen) => self.checks.taken_back += 1,
+            Some(seen) if fresh(&seen) => self.checks.taken_back.push(seen.row),
             Some(_) | None => self.fail(format!("{id} was removed without being purged")),
         }
         // The next push of this name is another one.

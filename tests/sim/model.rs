@@ -125,7 +125,7 @@ impl Model {
             }
         }
         // Which of two webhooks within a few answers of the storage opens a round cannot be said from when they were received.
-        let in_order = faults.none && checks.taken_back == 0;
+        let in_order = faults.none && checks.taken_back.is_empty();
         if in_order && self.policy.correlation == Correlation::Content { self.agrees(checks) } else { Ok(0) }
     }
 

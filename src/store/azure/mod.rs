@@ -39,6 +39,7 @@
 //! Knowingly accepted: a process killed between the two writes of *the next round*, or one whose round 2 somebody has added to
 //! before it could take it back, leaves B as it was: B's report is in round 1, as if it had come before; and in round 2 as
 //! well, if the same webhook was under way twice at that instant, doubled by its sender or both to its row and over the queue.
+//! Whoever asks meanwhile whether the tag has moved finds round 2, which is taken back: true of the tag, and A opens it anew.
 //! And nobody can tell any more that a tag has moved, or that a region reported before, by a push that was removed.
 
 pub mod apply;
