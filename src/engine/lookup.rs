@@ -103,8 +103,8 @@ impl Engine {
         }
     }
 
-    /// A page of pushes, newest first. Of those that owe something, `since` is no earlier than such a push can be old; older
-    /// ones are those that the store remembers.
+    /// A page of pushes, newest first. Of those that owe something for longer than one usually does, the store may list no more
+    /// than it remembers.
     ///
     /// # Errors
     /// The store could not be read in time.
@@ -112,8 +112,7 @@ impl Engine {
         let mut search = search.clone();
         if search.owing {
             let age = if search.waiting { self.policy.waits_at_most() } else { self.policy.owes_at_most() };
-            let oldest = self.clock.now() - age - limits::LIST_OVERDUE;
-            search.since = search.since.max(Some(oldest));
+            search.remembered = Some(self.clock.now() - age - limits::LIST_OVERDUE);
         }
         self.within(limits::OPERATOR_CALL_BUDGET, self.store.list(&search)).await
     }

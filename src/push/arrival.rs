@@ -23,14 +23,14 @@ pub enum Correlation {
     /// Registry, repository, tag, digest and action: equal in all regions by definition.
     #[default]
     Content,
-    /// The webhook's `id`, within its tag; nobody promises that it is equal in all regions. The C# original's rule.
+    /// The webhook's `id`, within its tag; nobody promises that it is equal in all regions.
     Id,
 }
 
 /// One region's webhook, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// The region that has the image.
+    /// The region that reports.
     pub region: Region,
     /// When ImagePush received it; a spilled arrival keeps this instant.
     pub received: Instant,

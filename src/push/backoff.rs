@@ -26,8 +26,8 @@ pub const SCHEDULE: [Duration; 9] = {
     ]
 };
 
-/// The wait after failure number `failures` (from 1): the schedule's, ±20 %, or the receiver's own wish when that is longer,
-/// clamped to [`limits::RETRY_AFTER_MAX`]. `None` when the schedule is used up.
+/// The wait after failure number `failures` (from 1): the schedule's, ±20 %, or the receiver's own wish, of which no more than
+/// [`limits::RETRY_AFTER_MAX`] counts, when that is longer. `None` when the schedule is used up.
 #[must_use]
 pub fn delay(
     schedule: &[Duration],

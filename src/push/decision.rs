@@ -76,13 +76,13 @@ pub enum AttemptResult {
 /// What a row alone does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question {
-    /// Whether a push of the same place with another digest was opened between these two instants, both excluded.
+    /// When the last push of the same place with another digest was opened between these two instants, both excluded.
     pub moved: Option<(Instant, Instant)>,
     /// Whether webhooks that were accepted may still wait to be applied.
     pub pending: bool,
 }
 
-/// The answer to a [`Question`]; what was not asked is `false`.
+/// The answer to a [`Question`]; of what was not asked, as if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Answer {
     /// When the last of the pushes asked for was opened.
@@ -151,7 +151,7 @@ pub enum Did {
     Earlier(PushId),
     /// Another webhook of a region that is on record: counted as such.
     Repeated,
-    /// The arrival came after the deadline and is on record.
+    /// The arrival came after the deadline, or after an operator had ended the wait, and is on record.
     Late,
     /// The last missing region arrived after the time-out.
     Recovered,
@@ -169,7 +169,7 @@ pub enum Did {
     Held,
     /// The push still waits or owes a notification, so it stays.
     Owing,
-    /// Nothing is owed.
+    /// There is nothing to do: nothing is owed, what is asked for was done before, or an attempt is under way.
     Idle,
     /// Notifications were claimed for an attempt.
     Claimed,
@@ -179,7 +179,7 @@ pub enum Did {
     Retry,
     /// The last attempt failed, or the receiver refused.
     Exhausted,
-    /// A result of a claim that is not the current one.
+    /// A result of a claim that is not the current one, or of a notification that was overtaken.
     Stale,
     /// The push is gone for everybody who asks.
     Purged,

@@ -1,5 +1,7 @@
 //! What a settled push owes to its targets: entries, leases, results, and what overtakes what.
 
+use std::time::Duration;
+
 use super::backoff;
 use super::policy::Policy;
 use super::state::{Delivery, Entry, Failed, Notice, Phase, Row, Settled};
@@ -82,6 +84,10 @@ pub(super) fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, poli
     let mut settled = settled.clone();
     let this = |e: &&mut Entry| e.target == attempted.target && e.notice == attempted.notice;
     let Some(entry) = settled.outbox.iter_mut().find(this) else { return stale() };
+    let again = |claims: u32, failures: u32, lapses: u32, wait: Duration, reason: &str| {
+        let (not_before, last_error) = (clock::after(now, wait), Some(reason.to_owned()));
+        (Did::Retry, Delivery::Owed { claims, failures, lapses, not_before, lease_until: None, last_error })
+    };
     let (did, delivery) = match (&entry.delivery, &attempted.result) {
         (Delivery::Confirmed { .. }, _) => return stale(),
         // A confirmation is true whoever reports it and whenever: the receiver has the notification.
@@ -114,17 +120,7 @@ pub(super) fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, poli
             let failures = failures + 1;
             match backoff::delay(&policy.schedule, &row.id, &attempted.target, failures, *retry_after) {
                 None => (Did::Exhausted, Delivery::Exhausted { attempt: *claims, at: now, reason: reason.clone() }),
-                Some(delay) => (
-                    Did::Retry,
-                    Delivery::Owed {
-                        claims: *claims,
-                        failures,
-                        lapses: *lapses,
-                        not_before: clock::after(now, delay),
-                        lease_until: None,
-                        last_error: Some(reason.clone()),
-                    },
-                ),
+                Some(delay) => again(*claims, failures, *lapses, delay, reason),
             }
         }
         // It waits as after a failure, since whatever keeps the target busy needs the time; but only attempts use up the
@@ -133,27 +129,15 @@ pub(super) fn attempt_ended(row: &Row, attempted: &Attempted, now: Instant, poli
             let waits = u32::try_from(policy.schedule.len()).unwrap_or(u32::MAX);
             let failures = (failures + 1).min(waits.saturating_sub(1)).max(*failures);
             let delay = backoff::delay(&policy.schedule, &row.id, &attempted.target, failures.max(1), None);
-            let delivery = Delivery::Owed {
-                claims: *claims,
-                failures,
-                lapses: *lapses,
-                not_before: clock::after(now, delay.unwrap_or(limits::LEASE)),
-                lease_until: None,
-                last_error: Some(reason.clone()),
-            };
-            (Did::Retry, delivery)
+            again(*claims, failures, *lapses, delay.unwrap_or(limits::LEASE), reason)
         }
     };
     let overtaken = entry.delivery.on_its_way();
     entry.delivery = delivery;
     entry.note_failure(attempted, now);
-    let claims = match overtaken {
-        Some(until) => {
-            let_go(&mut settled, &attempted.target, until, now);
-            claim_due(&mut settled, now)
-        }
-        None => Vec::new(),
-    };
+    let free = overtaken.is_some_and(|until| let_go(&mut settled, &attempted.target, until, now));
+    let claims = if free { claim_due(&mut settled, now) } else { Vec::new() };
+    let did = if free && did == Did::Stale { Did::Claimed } else { did };
     did.changed(Row { phase: Phase::Settled(settled), ..row.clone() }, now, claims)
 }
 
@@ -171,15 +155,18 @@ impl Entry {
     }
 }
 
-/// The attempt that a target's next notification waited for has ended.
-fn let_go(settled: &mut Settled, target: &str, until: Instant, now: Instant) {
+/// The attempt that a target's next notification waited for has ended; whether there is one.
+fn let_go(settled: &mut Settled, target: &str, until: Instant, now: Instant) -> bool {
+    let mut found = false;
     for entry in settled.outbox.iter_mut().filter(|entry| entry.target == target) {
         if let Delivery::Owed { claims: 0, not_before, .. } = &mut entry.delivery
             && *not_before == until
         {
             *not_before = now;
+            found = true;
         }
     }
+    found
 }
 
 /// Owes again what is confirmed or exhausted, under the same idempotency key, and makes due now what is owed and waits. What an

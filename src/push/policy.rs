@@ -153,8 +153,9 @@ impl Policy {
         own.chain([self.timeout]).max().unwrap_or(self.timeout)
     }
 
-    /// How long after its opening a push may owe something, if nobody redelivers: it waits, and then every wait of the schedule,
-    /// longer by chance or by the receiver's wish.
+    /// How long after its opening a push usually owes something at most: it waits, and then every wait of the schedule, longer
+    /// by chance or by the receiver's wish. One that recovers late, is sent again by an operator, or whose attempts end without
+    /// a result owes for longer.
     #[must_use]
     pub fn owes_at_most(&self) -> Duration {
         let wait = |wait: &Duration| (*wait * 6 / 5).max(limits::RETRY_AFTER_MAX) + limits::LEASE;

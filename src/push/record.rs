@@ -1,7 +1,7 @@
 //! The stored form of a row: one line of versioned JSON, and the registry's payload apart from it, which never changes and
 //! would be escaped a second time inside.
 //!
-//! Guarantees: a version once written stays readable. Members that this build does not know come back as they were, at any
+//! Guarantees: what a released build wrote stays readable. Members that this build does not know come back as they were, at any
 //! depth; a build whose rows must not be touched by an older one raises the version.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Row;
 
-/// The version that this build writes. Version 1 was the first edition's, whose rows no key of this one leads to.
+/// The version that this build writes. Rows of version 1 have other keys, so none is ever met.
 const VERSION: u32 = 2;
 
 #[derive(Serialize)]

@@ -35,7 +35,7 @@ pub struct Row {
     /// Name of the rule that chose regions and time-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Reports received up to this instant are for an earlier round, if there was one.
+    /// Reports received up to this instant are for an earlier round; `None` where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Instant>,
     /// Regions it waits for that have reported, in time or late.
@@ -94,7 +94,7 @@ fn is_zero(count: &u32) -> bool {
 pub enum Phase {
     /// It has not settled.
     Waiting {
-        /// Do not settle as timed out before this: webhooks that came in time may still wait on the queue.
+        /// Do not settle for want of regions before this: webhooks that came in time may still wait on the queue.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<Instant>,
     },
@@ -136,7 +136,7 @@ pub struct Settled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every expected region reported before the deadline.
+    /// Every expected region reported before the deadline, or did so of an earlier push where the settings let that count.
     Replicated,
     /// The deadline passed first.
     TimedOut,
@@ -152,7 +152,7 @@ pub enum Notice {
     Replicated,
     /// The push settled as timed out.
     TimedOut,
-    /// All regions that were missing at the time-out have reported since.
+    /// All regions that were missing at the time-out have reported since, or need not.
     Recovered,
     /// The push settled as superseded.
     Superseded,
@@ -300,8 +300,8 @@ impl Row {
     }
 
     /// Until when a report of a region on record is a repeat, that instant included: one time-out after the report that
-    /// completed the push, or after its deadline and whatever came late. Judged by when reports were received, so that a
-    /// storage that was away changes nothing. That it was purged changes nothing either.
+    /// completed the push, or else after its deadline, or the operator's word that ended the wait, and whatever came late. Judged
+    /// by when reports were received, so that a storage that was away changes nothing. That it was purged changes nothing either.
     #[must_use]
     pub fn repeats_until(&self) -> Instant {
         let last = self.arrived.values().map(|seen| seen.at).max().unwrap_or(self.opened);
@@ -326,10 +326,11 @@ impl Row {
         self.settled().is_some() && self.wake().is_none() && clock::after(last, limits::PURGED_KEPT) <= now
     }
 
-    /// Whether all regions that reported did so with one and the same id; `None` before the second report.
+    /// Whether all regions that reported did so with one and the same id, those aside that were reported by hand; `None` before
+    /// the second report.
     #[must_use]
     pub fn ids_matched(&self) -> Option<bool> {
-        let mut ids = self.arrived.values().map(|seen| seen.id.as_str());
+        let mut ids = self.arrived.values().filter(|seen| !seen.by_hand).map(|seen| seen.id.as_str());
         let first = ids.next()?;
         let mut rest = ids.peekable();
         rest.peek()?;

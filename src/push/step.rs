@@ -9,16 +9,23 @@
 //!
 //! | a report of | received | is |
 //! |---|---|---|
+//! | whatever no push is there for | whenever | the first round, if no rule ignores it and its region is waited for |
 //! | a region that is missing | before the deadline | an arrival in time |
-//! | | at the deadline or later | late |
-//! | a region on record | up to one time-out after the end, its tag unmoved since | a repeat |
-//! | | the same, but the tag carried another digest since | the next round |
+//! | | at the deadline or later, however long after | late |
+//! | a region on record | until [repeats end](Row::repeats_until), the tag unmoved since the push was opened | a repeat |
+//! | | the same, but the tag carried another digest meanwhile | the next round |
 //! | | later | the next round |
-//! | a region of the settings that this push does not wait for | up to then | shown |
-//! | | later | the next round |
+//! | | before the round was opened beside an earlier one | for the earlier one |
+//! | a region of the settings that this push does not wait for | until repeats end | shown |
+//! | | later | the next round, if it is waited for by now; else ignored |
 //! | any other region | whenever | refused |
 //!
 //! What an operator reports by hand is a report of that region, received at that moment.
+//!
+//! Knowingly accepted: a region that never reported the push before may report the next push of the same content first. Nothing
+//! in a webhook tells which of the two it means, and it counts for the one that misses it: where a tag moved away and back
+//! within the time-out, or where a push timed out and its image is pushed again. The next push may then time out for want of
+//! that region, and its time-out says when the region reported the same image before.
 //!
 //! A push that was purged goes on taking in whatever would have been a repeat, late or shown, and tells nobody. One that is
 //! purged long after that goes at once; what is reported from then on opens the first round again.
@@ -32,8 +39,8 @@ use super::{Answer, Arrival, Change, Claim, Decision, Did, Input, Notice, PushId
 use crate::clock::{self, Instant};
 use crate::limits;
 
-/// Decides what `input` means for `row` at `now`. For an [`Input::Arrival`], `row` is the newest round of its key. `answer` is
-/// the answer to what the same step asked before; it asks at most once.
+/// Decides what `input` means for `row` at `now`. For an [`Input::Arrival`], `row` is the newest round of its key, or an earlier
+/// one that [`Did::Earlier`] named. `answer` is the answer to what the same step asked before; it asks at most once.
 #[must_use]
 pub fn step(row: Option<&Row>, input: &Input, now: Instant, policy: &Policy, answer: Option<Answer>) -> Decision {
     let context = Context { now, policy, answer };
@@ -213,14 +220,10 @@ impl Report<'_> {
             return Did::Duplicate.unchanged();
         }
         let mut row = row.clone();
-        let last = if in_time { seen.at } else { received };
-        if let Some(seen) = row.arrived.get_mut(&self.arrival.region) {
-            seen.repeats = seen.repeats.saturating_add(1);
-            seen.repeated = seen.repeated.max(Some(last));
-            if in_time {
-                (seen.at, seen.id) = (received, self.arrival.id.clone());
-            }
-        }
+        let (first, last) = if in_time { (self.seen(), seen.at) } else { (seen.clone(), received) };
+        let repeats = seen.repeats.saturating_add(1);
+        let seen = Seen { repeats, repeated: seen.repeated.max(Some(last)), ..first };
+        row.arrived.insert(self.arrival.region.clone(), seen);
         if in_time && row.missing_in_time().is_empty() {
             return self.context.settle(row, Outcome::Replicated, false);
         }
@@ -265,8 +268,8 @@ impl Context<'_> {
                 if !complete || settled.outcome != Outcome::TimedOut || settled.recovered.is_some() {
                     return Did::Late.changed(next, now, Vec::new());
                 }
-                settled.recovered = Some(now);
-                self.recovered(next)
+                let settled = settled.clone();
+                self.recovered(settled, next)
             }
             Phase::Purged { .. } => Did::Duplicate.unchanged(),
         }
@@ -337,12 +340,10 @@ impl Context<'_> {
     /// The single, irreversible step out of `Waiting`.
     fn settle(&self, mut row: Row, outcome: Outcome, terminated: bool) -> Decision {
         let missing = row.missing_in_time().into_iter().cloned().collect();
-        let recovered = (outcome == Outcome::TimedOut && self.complete(&row)).then_some(self.now);
-        let mut settled = Settled { outcome, at: self.now, missing, terminated, recovered, outbox: Vec::new() };
+        let mut settled = Settled { outcome, at: self.now, missing, terminated, recovered: None, outbox: Vec::new() };
         owe(&mut settled, outcome.into(), &row, self.now, self.policy);
-        if recovered.is_some() {
-            row.phase = Phase::Settled(settled);
-            return self.recovered(row);
+        if outcome == Outcome::TimedOut && self.complete(&row) {
+            return self.recovered(settled, row);
         }
         let claims = claim_due(&mut settled, self.now);
         row.phase = Phase::Settled(settled);
@@ -350,14 +351,12 @@ impl Context<'_> {
     }
 
     /// The all-clear after a time-out. Whoever has not heard the alarm yet will not.
-    fn recovered(&self, mut row: Row) -> Decision {
-        let Phase::Settled(settled) = &row.phase else { return Did::UnknownPush.unchanged() };
-        let mut settled = settled.clone();
+    fn recovered(&self, mut settled: Settled, row: Row) -> Decision {
+        settled.recovered = Some(self.now);
         overtake(&mut settled, self.now);
         owe(&mut settled, Notice::Recovered, &row, self.now, self.policy);
         let claims = claim_due(&mut settled, self.now);
-        row.phase = Phase::Settled(settled);
-        Did::Recovered.changed(row, self.now, claims)
+        Did::Recovered.changed(Row { phase: Phase::Settled(settled), ..row }, self.now, claims)
     }
 }
 

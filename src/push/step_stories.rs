@@ -325,11 +325,7 @@ fn kept(row: &Row, next: &Row) {
     for (region, seen) in &row.arrived {
         let then = &next.arrived[region];
         let in_time = then.at < row.deadline && row.deadline <= seen.at && row.settled().is_none();
-        let told_before = seen.by_hand && seen.id.is_empty() && then.at == seen.at;
-        assert!(
-            in_time || told_before || (then.at, &then.id) == (seen.at, &seen.id),
-            "an arrival on record was changed"
-        );
+        assert!(in_time || (then.at, &then.id) == (seen.at, &seen.id), "an arrival on record was changed");
         assert!(then.repeats >= seen.repeats && then.repeated >= seen.repeated);
     }
     assert!(row.unawaited.iter().all(|(region, seen)| next.unawaited.get(region) == Some(seen)));

@@ -24,6 +24,8 @@ pub struct Search {
     pub owing: bool,
     /// Of these, only those that wait.
     pub waiting: bool,
+    /// Of those that owe something and were opened before this, a store may list no more than it remembers.
+    pub remembered: Option<Instant>,
     /// Only those of such subjects. A store may know the subject without reading the row.
     pub subject: Option<Test<Subject>>,
     /// Only such rows.
@@ -35,7 +37,8 @@ impl Search {
     #[must_use]
     pub fn all(limit: usize, cursor: Option<&str>) -> Self {
         let cursor = cursor.map(str::to_owned);
-        Self { limit, cursor, since: None, until: None, owing: false, waiting: false, subject: None, row: None }
+        let (since, until, remembered) = (None, None, None);
+        Self { limit, cursor, since, until, owing: false, waiting: false, remembered, subject: None, row: None }
     }
 
     /// Whether a push opened at `at` is neither too new nor too old.

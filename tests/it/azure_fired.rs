@@ -265,9 +265,9 @@ async fn upkeep_looks_after_what_owes_something_and_nothing_else() {
     let text = received[0].text.clone().unwrap();
     assert_eq!(app.store.fired(&text, &app).await, Ok("walked"));
     assert_eq!(app.store.fired(&text, &app).await, Ok("older"), "one walk at a time");
-    // What owes something for longer than a list goes back is on a page of its own.
-    let since = Some(app.clock.now() + chrono::Duration::seconds(60));
-    let owe = Search { owing: true, since, ..Search::all(1, None) };
+    // What owes something for longer than is usual is on a page of its own.
+    let remembered = Some(app.clock.now() + chrono::Duration::seconds(60));
+    let owe = Search { owing: true, remembered, ..Search::all(1, None) };
     let first = app.store.list(&owe).await.unwrap();
     let (mut cursor, mut older) = (first.next, first.rows);
     while let Some(next) = cursor {
@@ -276,6 +276,9 @@ async fn upkeep_looks_after_what_owes_something_and_nothing_else() {
         older.extend(page.rows);
         cursor = page.next;
     }
+    let young = Search { since: Some(app.clock.now() - chrono::Duration::seconds(30)), limit: 9, ..owe };
+    let young = app.store.list(&young).await.unwrap().rows;
+    assert_eq!(young.into_iter().map(|row| row.id).collect::<Vec<_>>(), [far.id.clone()], "no older than asked for");
     older.sort_by_key(|row| row.id != far.id);
     assert_eq!(older.into_iter().map(|row| row.id).collect::<Vec<_>>(), [far.id.clone(), due.id.clone()]);
     app.queue.disarm(&received[0].handle).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use global_webhook::clock::{Clock as _, Instant, SystemClock};
 use global_webhook::push::{Answer, Change, Decision, Did, PushId, Question, Row, Subject};
 use global_webhook::store::search::Test;
@@ -175,7 +176,12 @@ async fn a_search_finds_what_it_asks_for(store: Arc<dyn Store>) {
         let span = Search { since: Some(recent(5)), until: Some(recent(9)), ..any.clone() };
         assert_eq!(all_of(&*store, span).await, ids(|n| (5..9).contains(&n)), "pages of {limit}");
         let owing = Search { owing: true, subject: Some(cart), since: Some(recent(4)), ..any };
-        assert_eq!(all_of(&*store, owing).await, ids(|n| n % 2 == 1 && n % 3 == 0 && n >= 4), "pages of {limit}");
+        let owed = |n: usize| n % 2 == 1 && n % 3 == 0 && n >= 4;
+        assert_eq!(all_of(&*store, owing.clone()).await, ids(owed), "pages of {limit}");
+        // What is older than is usual may be forgotten, and is still no older than asked for.
+        let found = all_of(&*store, Search { remembered: Some(recent(20)), ..owing.clone() }).await;
+        assert!(found.iter().all(|id| ids(owed).contains(id)), "pages of {limit}");
+        assert!(ids(|n| n % 2 == 1 && n % 3 == 0 && n >= 20).iter().all(|id| found.contains(id)), "pages of {limit}");
     }
     for cursor in ["", "nonsense", "\0"] {
         assert!(!store.is_cursor(cursor), "{cursor:?}");
@@ -200,6 +206,14 @@ async fn the_newest_of_a_place_is_found_whatever_its_content(store: Arc<dyn Stor
     assert_eq!(newest(None).await, Some(second.clone()));
     assert_eq!(newest(Some(20)).await, Some(second.clone()));
     assert_eq!(newest(Some(21)).await, None);
+    // Also among more than one answer of the storage holds, which come in the order of their contents.
+    let many = futures_util::stream::iter((0..1200).map(|n| {
+        let store = Arc::clone(&store);
+        let row = row(content("shop/cart:v1", &format!("many {n}"), 1), recent(9), "{}");
+        async move { put(&*store, &row).await }
+    }));
+    many.buffer_unordered(16).for_each(|_| std::future::ready(())).await;
+    assert_eq!(newest(None).await, Some(second.clone()));
     // One that was purged is no push any more.
     let gone = purged(row(second.0, second.1, ""), recent(31));
     put(&*store, &gone).await;

@@ -149,6 +149,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
         until: members.instant("until", now)?,
         owing,
         waiting,
+        remembered: None,
         subject: subject(&members)?,
         row,
     })

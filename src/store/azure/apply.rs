@@ -58,7 +58,6 @@ impl AzureStore {
         let mut turn = self.turns.take(which.key()).await;
         let mut known = self.remembered.recall(which, self.clock.now());
         let mut conflicts = 0;
-        let mut foreign = None;
         loop {
             let fresh = known.is_none();
             let stored = if fresh { self.read(which).await? } else { known.take() };
@@ -74,11 +73,12 @@ impl AzureStore {
                     Some(Charge::Older) => return Ok(Looked::Older),
                 }
             }
-            if let Some(stored) = &stored {
-                foreign = self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?;
-                if let Some(app) = foreign.clone().filter(|_| !step.is_report()) {
-                    return Ok(Looked::Foreign(app));
-                }
+            let foreign = match &stored {
+                Some(stored) => self.apps.other(&*self.rows, &stored.record, self.clock.now()).await?,
+                None => None,
+            };
+            if let Some(app) = foreign.clone().filter(|_| !step.is_report()) {
+                return Ok(Looked::Foreign(app));
             }
             let Step { did, change, claims } = self.decide(stored.as_ref(), step).await?;
             let used = ticket.is_some();
@@ -120,8 +120,10 @@ impl AzureStore {
                     }
                 }
             };
-            let claims = if foreign.is_some() { Vec::new() } else { claims };
-            let next = (next, foreign.take().unwrap_or_else(|| self.apps.own().to_owned()));
+            // A push is that of the app which opened it, and so is each round.
+            let app = foreign.filter(|_| stored.as_ref().is_some_and(|stored| stored.record.row.id == next.id));
+            let claims = if app.is_some() { Vec::new() } else { claims };
+            let next = (next, app.unwrap_or_else(|| self.apps.own().to_owned()));
             match self.commit(stored.as_ref(), next, used, step.comes_again()).await? {
                 Some(written) => {
                     self.remembered.keep(&written, stored.as_ref(), which);
@@ -267,9 +269,6 @@ impl AzureStore {
             self.disarm(&gone).await;
         }
         let Put::Written(version) = put? else { return Ok(None) };
-        if record.app == self.apps.own() {
-            self.owing.note(&record.row);
-        }
         if let Some(earlier) = beside.filter(|stored| !stored.record.row.is_purged()) {
             match self.write_again(&earlier, false).await {
                 Ok(Some(_)) => {}
@@ -286,6 +285,9 @@ impl AzureStore {
                     warn!(push.id = %earlier.record.row.id, %cause, "another process may take a report of this push's next round for its own");
                 }
             }
+        }
+        if record.app == self.apps.own() {
+            self.owing.note(&record.row);
         }
         Ok(Some(Versioned { record: Arc::new(record), version }))
     }

@@ -3,6 +3,9 @@
 //! Guarantees: each row says whose it is. One of an app that is alive is left to that app, so nobody's receivers are told of
 //! another's pushes; one of an app that left no sign of life for an hour is taken over. Whoever meets another app's row says
 //! so in the log, once an hour, and the health answer names it.
+//!
+//! Knowingly accepted: a webhook that reaches the wrong app is applied as that app's settings say. Where it completes the push,
+//! the targets are those of these settings, and the app whose push it is tells only those that it has too.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -91,11 +94,13 @@ impl Apps {
         if app == self.own {
             return Ok(false);
         }
-        if !self.others(rows, now).await?.iter().any(|other| other == app) {
-            // It may have come, or come back, since the last look.
-            self.with(|known| known.looked = None);
+        let among = |others: Vec<String>| others.iter().any(|other| other == app);
+        if among(self.others(rows, now).await?) {
+            return Ok(true);
         }
-        Ok(self.others(rows, now).await?.iter().any(|other| other == app))
+        // It may have come, or come back, since the last look.
+        self.with(|known| known.looked = None);
+        Ok(among(self.others(rows, now).await?))
     }
 
     /// Names of other apps that are alive.

@@ -39,7 +39,7 @@ impl AzureStore {
     /// [`Failure`].
     pub(super) async fn search(&self, search: &Search) -> Result<Page, Failure> {
         let limit = search.limit.clamp(1, 1000);
-        let span = Span { since: search.since, until: search.until };
+        let span = Span { since: search.since.max(search.remembered.filter(|_| search.owing)), until: search.until };
         if let Some(begin) = search.cursor.as_deref().and_then(parse_older) {
             return self.older(search, limit, begin).await;
         }
@@ -88,12 +88,15 @@ impl AzureStore {
             let enough = looked_at >= limits::LIST_LOOKED_AT_MAX || passed_over >= limits::LIST_PASSED_OVER_MAX;
             if page.next.is_none() {
                 let room = limit - page.rows.len();
-                if search.owing && search.since.is_some() && room > 0 {
+                if span.since == search.since {
+                    return Ok(page);
+                }
+                if room > 0 {
                     let older = self.older(search, room, 0).await?;
                     page.rows.extend(older.rows);
                     page.unreadable += older.unreadable;
                     page.next = older.next;
-                } else if search.owing && search.since.is_some() {
+                } else {
                     page.next = Some(format!("{OLDER}0"));
                 }
                 return Ok(page);
@@ -104,7 +107,7 @@ impl AzureStore {
         }
     }
 
-    /// Pushes that owe something for longer than the span goes back, as far as upkeep has met them: a page from the `begin`-th on.
+    /// Pushes that owe something and are older than the walk goes back, as far as upkeep has met them: a page from the `begin`-th on.
     async fn older(&self, search: &Search, limit: usize, begin: usize) -> Result<Page, Failure> {
         let mut known = self.owing().await?;
         known.sort();
@@ -114,12 +117,13 @@ impl AzureStore {
             Opening { at: Instant::MIN_UTC, push, subject: None, cursor: String::new() }
         };
         let asked: Vec<Opening> = known.iter().skip(begin).take(limit).map(opening).collect();
-        let anytime = Search { since: None, ..search.clone() };
         let mut page = Page::default();
         for found in self.rows_of(&asked).await? {
             match found {
                 // The younger ones were on the pages before.
-                Found::Row(row) if !search.spans(row.opened) && anytime.lists(&row) => page.rows.push(*row),
+                Found::Row(row) if search.remembered.is_some_and(|from| row.opened < from) && search.lists(&row) => {
+                    page.rows.push(*row);
+                }
                 Found::Row(_) | Found::Nothing => {}
                 Found::Unreadable => page.unreadable += 1,
             }

@@ -23,7 +23,6 @@
 //! - *A purge while the next round opens.* 1. A reads round 1. 2. B purges it. 3. A inserts round 2. 4. C must not find
 //!   nothing and open round 1. So a purged row stays for an hour, and whoever opens the round after it first writes it again,
 //!   which lets it stay for another.
-//!
 //! - *A removal while something is reported.* 1. A reads a spent row (nothing was a repeat of it for an hour, nobody wrote it,
 //!   and it owes nothing). 2. B reads it too, to add a late region or an operator's word. 3a. A deletes it at the version that
 //!   it read; B's write conflicts, B finds nothing, and opens the first round. 3b. B writes; A's delete conflicts, and the row

@@ -241,7 +241,7 @@ impl Rows for Table {
             moment(before),
             half(&[&row.subject.digest])
         );
-        let found = self.query(filter, Some("PartitionKey,RowKey,Opened"), PAGE_MAX).await?;
+        let found = self.query(filter, Some("PartitionKey,RowKey,Opened"), usize::MAX).await?;
         Ok(found.iter().filter_map(Stored::opened).max())
     }
 
@@ -274,7 +274,8 @@ impl Rows for Table {
     async fn newest_at(&self, place: &str, since: Option<Instant>) -> Result<Option<PushId>, Failure> {
         let opened = since.map(|since| format!(" and Opened ge '{}'", moment(since))).unwrap_or_default();
         let filter = format!("PartitionKey eq '{place}'{opened} and Phase ne 'purged'");
-        let found = self.query(filter, Some("PartitionKey,RowKey,Opened,PushId"), PAGE_MAX).await?;
+        // All of them, since they come in the order of their contents' hashes.
+        let found = self.query(filter, Some("PartitionKey,RowKey,Opened,PushId"), usize::MAX).await?;
         Ok(found.iter().max_by_key(|stored| stored.opened()).and_then(Stored::push))
     }
 
