@@ -164,6 +164,9 @@ async fn a_search_finds_what_it_asks_for(store: Arc<dyn Store>) {
     let ids = |wanted: fn(usize) -> bool| {
         all.iter().enumerate().rev().filter(|(n, _)| wanted(*n)).map(|(_, id)| id.clone()).collect::<Vec<_>>()
     };
+    const fn owed(n: usize) -> bool {
+        n % 2 == 1 && n.is_multiple_of(3) && n >= 4
+    }
     for limit in [1, 4, 30, 1000] {
         let any = Search::all(limit, None);
         assert_eq!(all_of(&*store, any.clone()).await, ids(|_| true));
@@ -176,7 +179,6 @@ async fn a_search_finds_what_it_asks_for(store: Arc<dyn Store>) {
         let span = Search { since: Some(recent(5)), until: Some(recent(9)), ..any.clone() };
         assert_eq!(all_of(&*store, span).await, ids(|n| (5..9).contains(&n)), "pages of {limit}");
         let owing = Search { owing: true, subject: Some(cart), since: Some(recent(4)), ..any };
-        let owed = |n: usize| n % 2 == 1 && n.is_multiple_of(3) && n >= 4;
         assert_eq!(all_of(&*store, owing.clone()).await, ids(owed), "pages of {limit}");
         // What is older than is usual may be forgotten, and is still no older than asked for.
         let found = all_of(&*store, Search { remembered: Some(recent(20)), ..owing.clone() }).await;
