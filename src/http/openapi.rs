@@ -126,14 +126,14 @@ impl utoipa::Modify for Keys {
         ("registry" = Option<String>, Query, max_length = 255, description = "Pattern for the registry's login server"),
         ("repository" = Option<String>, Query, max_length = 255, description = "Pattern for the repository; `*` stays within one path segment, `**` crosses them"),
         ("tag" = Option<String>, Query, max_length = 255, description = "Pattern for the tag"),
-        ("digest" = Option<String>, Query, description = "Digest, or how it begins"),
+        ("digest" = Option<String>, Query, pattern = r"^((sha256|sha512):)?[0-9a-fA-F]{0,128}$", description = "Digest, or how it begins, with or without its algorithm"),
         ("region" = Option<String>, Query, pattern = r"^[a-z0-9]{0,64}$", description = "Only pushes that wait for this region, miss it, or had it late"),
         ("companions" = Option<Companions>, Query, description = "What clients push along with images"),
         ("since" = Option<When>, Query, description = "Opened at this instant (RFC 3339) or later, or so long ago at most: 90m, 24h, 3d"),
         ("until" = Option<When>, Query, description = "Opened before this instant, or longer ago"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most pushes of the page; 50"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
-        ("image" = Option<String>, Query, pattern = r"^$|^[a-z0-9]{1,9}\.azurecr\.io/[a-z0-9]{1,9}(:[a-z0-9]{1,9})?@sha256:[0-9a-f]{1,64}$", description = "registry/repository:tag@digest; not with the filters above but `since`"),
+        ("image" = Option<String>, Query, pattern = r"^$|^[a-z0-9]{1,9}\.azurecr\.io/[a-z0-9]{1,9}(:[a-z0-9]{1,9})?@sha256:[0-9a-f]{64}$", description = "registry/repository:tag@digest; not with the filters above but `since`"),
         ("wait" = Option<u16>, Query, minimum = 0, maximum = 200, description = "With `image`: seconds that the answer is held until the push has settled"),
         ("for" = Option<Until>, Query, description = "With `image`: what is waited for"),
         ("arrived" = Option<u8>, Query, minimum = 0, maximum = 100, description = "With `image`: answer as soon as another number of regions than this has reported; a push that was purged is one that none has"),
@@ -170,6 +170,7 @@ fn remove() {}
     responses(
         (status = 200, description = "It has settled", body = Push),
         (status = 202, description = "It waits", body = Push),
+        (status = 400, description = "The query cannot be used", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
         Refused
     )
@@ -183,6 +184,7 @@ fn push() {}
     params(("id" = String, Path, description = "Name of the push")),
     responses(
         (status = 200, description = "It is gone", body = Purged),
+        (status = 400, description = "The query cannot be used", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
         (status = 409, description = "It waits or owes something", body = Refusal),
         Refused
@@ -197,6 +199,7 @@ fn purge() {}
     params(("id" = String, Path, description = "Name of the push")),
     responses(
         (status = 202, description = "What was done", body = Operated),
+        (status = 400, description = "The query cannot be used", body = Refusal),
         (status = 404, description = "It is not known", body = Refusal),
         Refused
     )
@@ -209,10 +212,11 @@ fn terminate() {}
     path = "/api/pushes/{id}/redeliver",
     params(
         ("id" = String, Path, description = "Name of the push"),
-        ("target" = Option<String>, Query, description = "Only those of this target")
+        ("target" = Option<String>, Query, min_length = 1, description = "Only those of this target")
     ),
     responses(
         (status = 202, description = "What was done", body = Operated),
+        (status = 400, description = "The query cannot be used", body = Refusal),
         (status = 404, description = "The push or the target is not known", body = Refusal),
         Refused
     )
@@ -229,7 +233,7 @@ fn redeliver() {}
     ),
     responses(
         (status = 202, description = "What was done", body = Operated),
-        (status = 400, description = "That cannot be a region", body = Refusal),
+        (status = 400, description = "That cannot be a region, or the query cannot be used", body = Refusal),
         (status = 404, description = "The push is not known, or does not wait for the region", body = Refusal),
         Refused
     )

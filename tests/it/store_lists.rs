@@ -185,7 +185,7 @@ async fn a_search_finds_what_it_asks_for(store: Arc<dyn Store>) {
         assert!(found.iter().all(|id| ids(owed).contains(id)), "pages of {limit}");
         assert!(ids(|n| owed(n) && n >= 20).iter().all(|id| found.contains(id)), "pages of {limit}");
     }
-    for cursor in ["", "nonsense", "\0"] {
+    for cursor in ["", "nonsense", "\0", "s-5", "s+5", "s"] {
         assert!(!store.is_cursor(cursor), "{cursor:?}");
     }
     let next = store.list(&Search::all(1, None)).await.unwrap().next.unwrap();

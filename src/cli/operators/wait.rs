@@ -46,6 +46,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// Pause after an answer that came at once and says nothing new, as those of a service that is about to end.
 const PAUSE_NO_NEWS: Duration = Duration::from_secs(1);
 
+/// Only the service knows whether one registry stands for all its webhooks; so an image without one is no wrong argument before
+/// the service has said so.
+const NO_REGISTRY: &str = "The image names no registry, which is right only where the service's setting WebhookRegistry \
+                           stands for all; it says so once it answers.";
+
 #[derive(Debug, Clone, clap::Args)]
 pub(in crate::cli) struct Args {
     /// registry/repository:tag@digest; tag or digest may be left out
@@ -191,6 +196,9 @@ impl Wait<'_> {
             let why = trouble.text.trim_end_matches('.');
             self.context.screen.note(&format!("{why}; trying again until {}.", time(self.ends.0)));
         }
+        if self.args.image.registry.is_none() && !self.is_reached && !self.is_lost {
+            self.context.screen.note(NO_REGISTRY);
+        }
         self.is_lost = true;
         self.context.clock.sleep(self.pause.min(left)).await;
         self.pause = (self.pause * 2).min(PAUSE.1);
@@ -230,6 +238,9 @@ impl Told {
     fn tell(&mut self, push: &Push, screen: &mut Screen) {
         let status = &push.custom_status;
         if self.push != push.instance_id {
+            if !self.push.is_empty() {
+                screen.note("A newer push of it has come, and is waited for instead.");
+            }
             *self = Self { push: push.instance_id.clone(), ..Self::default() };
             let all: Vec<&str> = status.regions.keys().map(String::as_str).collect();
             let words =

@@ -40,10 +40,13 @@ impl Members {
                 continue;
             }
             if !known.contains(&name.as_str()) {
-                return Err(Problem::bad_request(
-                    "unknown_member",
-                    format!("The query has a member that means nothing here; those that do are: {}.", known.join(", ")),
-                ));
+                let those = if known.is_empty() {
+                    "this call has none".to_owned()
+                } else {
+                    format!("those that do are: {}", known.join(", "))
+                };
+                let message = format!("The query has a member that means nothing here; {those}.");
+                return Err(Problem::bad_request("unknown_member", message));
             }
             if members.iter().any(|(other, _)| *other == name) {
                 return Err(Problem::bad_request(
@@ -59,6 +62,17 @@ impl Members {
     /// The value of a member; an empty one is none.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a member that names something, and without which all are meant; so it must not be empty.
+    pub(super) fn named(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        let stands = self.0.iter().any(|(n, _)| n == name);
+        let value = self.get(name);
+        if stands && value.is_none() {
+            let message = format!("The query member `{name}` is empty; leave it out where all are meant.");
+            return Err(Problem::bad_request(name, message));
+        }
+        Ok(value)
     }
 
     /// The value of a member that is a pattern.
@@ -123,7 +137,11 @@ fn one_of(name: &'static str, text: &str, words: &[&'static str]) -> Result<&'st
 
 /// What a list is asked for.
 pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Problem> {
-    let members = Members::read(query, LIST_MEMBERS)?;
+    searched(&Members::read(query, LIST_MEMBERS)?, now)
+}
+
+/// The same, from members that were read before.
+pub(super) fn searched(members: &Members, now: Instant) -> Result<Search, Problem> {
     let statuses: Vec<&'static str> = match members.get("status") {
         None => Vec::new(),
         Some(text) => text.split(',').map(|word| one_of("status", word.trim(), &STATUSES)).collect::<Result<_, _>>()?,
@@ -150,7 +168,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
         owing,
         waiting,
         remembered: None,
-        subject: subject(&members)?,
+        subject: subject(members)?,
         row,
     })
 }
@@ -159,7 +177,7 @@ pub(in crate::http) fn search(query: &str, now: Instant) -> Result<Search, Probl
 fn subject(members: &Members) -> Result<Option<Test<Subject>>, Problem> {
     let [registry, repository, tag] = ["registry", "repository", "tag"].map(|name| members.pattern(name));
     let (registry, repository, tag) = (registry?, repository?, tag?);
-    let digest = members.get("digest").map(str::to_owned);
+    let digest = members.get("digest").map(beginning).transpose()?;
     let companions = members.word("companions", &["all", "none", "only"])?.filter(|word| *word != "all");
     if [&registry, &repository, &tag].iter().all(|name| name.is_none()) && digest.is_none() && companions.is_none() {
         return Ok(None);
@@ -169,14 +187,27 @@ fn subject(members: &Members) -> Result<Option<Test<Subject>>, Problem> {
     };
     Ok(Some(Arc::new(move |subject: &Subject| {
         // People know the first digits, with or without the algorithm.
+        let digest_is = |whole: &str, wanted: &str| {
+            whole.get(..wanted.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(wanted))
+        };
         let digits = subject.digest.split_once(':').map_or(subject.digest.as_str(), |(_, digits)| digits);
-        let begins = |wanted: &String| subject.digest.starts_with(wanted) || digits.starts_with(wanted);
+        let begins = |wanted: &String| digest_is(&subject.digest, wanted) || digest_is(digits, wanted);
         glob(&registry, Some(&subject.registry))
             && glob(&repository, Some(&subject.repository))
             && glob(&tag, subject.tag.as_deref())
             && digest.as_ref().is_none_or(begins)
             && companions.is_none_or(|word| (word == "only") == subject.is_companion())
     })))
+}
+
+/// How a digest begins; what no digest begins with is a slip.
+fn beginning(text: &str) -> Result<String, Problem> {
+    let digits = ["sha256:", "sha512:"].iter().find_map(|algorithm| text.strip_prefix(algorithm)).unwrap_or(text);
+    if digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    let message = "The query member `digest` is how a digest begins: hex digits, with or without `sha256:` before them.";
+    Err(Problem::bad_request("digest", message))
 }
 
 /// Whether a push is of a status.
@@ -215,6 +246,9 @@ mod tests {
         assert!(refused("limit=1&limit=2").contains("more than once"));
         assert!(refused("since=yesterday").contains("2026-11-27T03:00:00Z"));
         assert!(refused("region=%07").contains("region"));
+        for digest in ["zz", "sha256:9g", "md5:00", "1.4.2", "sha256"] {
+            assert!(refused(&format!("digest={digest}")).contains("hex digits"), "{digest}");
+        }
         assert!(refused(&format!("tag={}", "*".repeat(999))).contains("255"));
         assert!(refused(&format!("repository={}", "{*a,*a,*,**}".repeat(9))).contains("more than 64 patterns"));
         assert!(refused("repository=[").contains("unclosed"));

@@ -10,7 +10,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::filter::Members;
+use self::filter::{IMAGE_MEMBERS, LIST_MEMBERS, Members};
 use super::error::Problem;
 use super::image_push::STATUS_RETRY_AFTER;
 use super::{Web, openapi, push_url, query};
@@ -22,43 +22,90 @@ use crate::push::{Did, Input, PushId, Region, Row};
 use crate::service::Service;
 use crate::store::{Search, Which};
 
+/// A call below `/api/pushes`.
+enum Call<'p> {
+    /// The newest push of an image.
+    Newest,
+    /// A page of pushes.
+    List,
+    /// Pushes that are old are removed.
+    RemoveOld,
+    /// Receivers are sent a test.
+    Test,
+    /// What follows is about one push, of this id.
+    Show(&'p str),
+    Purge(&'p str),
+    Terminate(&'p str),
+    Redeliver(&'p str),
+    /// With the region that is reported by hand.
+    Report(&'p str, &'p str),
+}
+
+impl<'p> Call<'p> {
+    /// The call of a method and what follows `/api/pushes` in the path.
+    fn of(method: &Method, path: &[&'p str], names_image: bool) -> Result<Self, Problem> {
+        match (path, method) {
+            ([], &Method::GET) if names_image => Ok(Self::Newest),
+            ([], &Method::GET) => Ok(Self::List),
+            ([], &Method::DELETE) => Ok(Self::RemoveOld),
+            ([], _) => Err(Problem::method("GET, DELETE")),
+            (["test"], &Method::POST) => Ok(Self::Test),
+            (["test"], _) => Err(Problem::method("POST")),
+            ([id], &Method::GET | &Method::HEAD) => Ok(Self::Show(id)),
+            ([id], &Method::DELETE) => Ok(Self::Purge(id)),
+            ([_], _) => Err(Problem::method("GET, DELETE")),
+            ([id, "terminate"], &Method::POST) => Ok(Self::Terminate(id)),
+            ([id, "redeliver"], &Method::POST) => Ok(Self::Redeliver(id)),
+            ([id, "regions", region], &Method::POST) => Ok(Self::Report(id, region)),
+            ([_, "terminate" | "redeliver"] | [_, "regions", _], _) => Err(Problem::method("POST")),
+            _ => Err(Problem::nothing_here()),
+        }
+    }
+
+    /// Members that its query may have. A misspelt one must not do more than was asked for, so there is no call without.
+    fn members(&self) -> &'static [&'static str] {
+        match self {
+            Self::Newest => IMAGE_MEMBERS,
+            Self::List => LIST_MEMBERS,
+            Self::RemoveOld => &["until"],
+            Self::Test | Self::Redeliver(_) => &["target"],
+            Self::Show(_) | Self::Purge(_) | Self::Terminate(_) | Self::Report(..) => &[],
+        }
+    }
+}
+
 /// Answers a call below `/api/pushes`; `path` is what follows it.
 pub(super) async fn handle(request: &HttpRequest, path: &[&str], web: &Web) -> Result<HttpResponse, Problem> {
     if let (["openapi.json"], &Method::GET) = (path, request.method()) {
+        Members::read(request.query_string(), &[])?;
         return Ok(openapi::answer());
     }
+    let call = Call::of(request.method(), path, !query(request, "image").is_empty())?;
+    let members = Members::read(request.query_string(), call.members())?;
     let service = web.service()?;
-    if let ([], &Method::GET) = (path, request.method())
-        && !query(request, "image").is_empty()
-    {
-        return wait::handle(request, service, web).await;
-    }
-    let _place = place(&*web.clock).await?;
-    match (path, request.method()) {
-        ([], &Method::GET) => list(request, service, web).await,
-        ([], &Method::DELETE) => remove(request, service, web).await,
-        ([], _) => Err(Problem::method("GET, DELETE")),
-        (["test"], &Method::POST) => test(request, service).await,
-        (["test"], _) => Err(Problem::method("POST")),
-        ([id], &Method::GET | &Method::HEAD) => {
+    // A call that waits has a place of another kind.
+    let _place = if matches!(call, Call::Newest) { None } else { Some(place(&*web.clock).await?) };
+    match call {
+        Call::Newest => wait::handle(request, &members, service, web).await,
+        Call::List => list(request, &members, service, web).await,
+        Call::RemoveOld => remove(&members, service, web).await,
+        Call::Test => test(&members, service).await,
+        Call::Show(id) => {
             let row = find(id, service).await?.ok_or_else(Problem::unknown_push)?;
             Ok(shown(request, &row, row.settled().is_some()))
         }
-        ([id], &Method::DELETE) => purge(id, service).await,
-        ([_], _) => Err(Problem::method("GET, DELETE")),
-        ([id, "terminate"], &Method::POST) => operate(request, id, Input::Terminate, service).await,
-        ([id, "redeliver"], &Method::POST) => {
-            let target = query(request, "target").into_iter().next();
+        Call::Purge(id) => purge(id, service).await,
+        Call::Terminate(id) => operate(request, id, Input::Terminate, service).await,
+        Call::Redeliver(id) => {
+            let target = members.named("target")?.map(str::to_owned);
             operate(request, id, Input::Redeliver(target), service).await
         }
-        ([id, "regions", region], &Method::POST) => {
+        Call::Report(id, region) => {
             let region = Region::parse(region).map_err(|why| {
                 Problem::bad_request("region_invalid", format!("The region in the path is not usable: {why}."))
             })?;
             operate(request, id, Input::ByHand(region), service).await
         }
-        ([_, "terminate" | "redeliver"] | [_, "regions", _], _) => Err(Problem::method("POST")),
-        _ => Err(Problem::nothing_here()),
     }
 }
 
@@ -105,8 +152,7 @@ pub(super) async fn find(id: &str, service: &Service) -> Result<Option<Arc<Row>>
 }
 
 /// Removes what was opened before the query's `until`.
-async fn remove(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
-    let members = Members::read(request.query_string(), &["until"])?;
+async fn remove(members: &Members, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let until = members.instant("until", web.clock.now())?.ok_or_else(|| {
         let message = "The query member `until` is missing: settled pushes that were opened before this instant, such as 2026-11-27T03:00:00Z, or longer ago than such as 30d, and owe nothing, are removed.";
         Problem::bad_request("until", message)
@@ -146,8 +192,7 @@ async fn operate(request: &HttpRequest, id: &str, input: Input, service: &Servic
 }
 
 /// Sends a test to one receiver, or to each.
-async fn test(request: &HttpRequest, service: &Service) -> Result<HttpResponse, Problem> {
-    let members = Members::read(request.query_string(), &["target"])?;
+async fn test(members: &Members, service: &Service) -> Result<HttpResponse, Problem> {
     let target = members.get("target").map(str::to_owned);
     let is_named = target.is_some();
     let Some(targets) = service.test(target).await? else {
@@ -167,8 +212,13 @@ async fn test(request: &HttpRequest, service: &Service) -> Result<HttpResponse, 
     Ok(HttpResponse::build(status).json(Tests { targets }))
 }
 
-async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
-    let search = filter::search(request.query_string(), web.clock.now())?;
+async fn list(
+    request: &HttpRequest,
+    members: &Members,
+    service: &Service,
+    web: &Web,
+) -> Result<HttpResponse, Problem> {
+    let search = filter::searched(members, web.clock.now())?;
     Ok(HttpResponse::Ok().json(listed(request, search, service).await?))
 }
 

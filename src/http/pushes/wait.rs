@@ -13,14 +13,14 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::Semaphore;
 
-use super::filter::{IMAGE_MEMBERS, Members};
+use super::filter::Members;
 use super::{place, shown};
 use crate::api::{ACTIONS, State};
 use crate::clock::{self, Instant};
 use crate::http::Web;
 use crate::http::error::Problem;
 use crate::limits;
-use crate::push::{Image, Row};
+use crate::push::{Image, PushId, Row};
 use crate::service::Service;
 use crate::store::Failure;
 
@@ -42,8 +42,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(request: &HttpRequest, service: &Service, now: Instant) -> Result<Self, Problem> {
-        let members = Members::read(request.query_string(), IMAGE_MEMBERS)?;
+    fn read(members: &Members, service: &Service, now: Instant) -> Result<Self, Problem> {
         let image: Image =
             members.get("image").unwrap_or_default().parse().map_err(|why| {
                 Problem::bad_request("image", format!("The query member `image` cannot be used: {why}."))
@@ -88,10 +87,11 @@ impl Wanted {
         }
     }
 
-    /// Whether a row is news to the caller, or that there is none any more.
-    fn is_news(&self, row: Option<&Row>) -> bool {
+    /// Whether a row is news to the caller, or that there is none any more; `first` is the push that was there when it called.
+    fn is_news(&self, row: Option<&Row>, first: Option<&PushId>) -> bool {
+        let moved = || row.is_some_and(|row| first.is_some_and(|first| row.id != *first));
         row.is_some_and(|row| self.is_over(row))
-            || self.arrived.is_some_and(|known| row.map_or(0, |row| row.arrived.len()) != known)
+            || self.arrived.is_some_and(|known| row.map_or(0, |row| row.arrived.len()) != known || moved())
     }
 
     async fn look(&self, service: &Service) -> Result<Option<Arc<Row>>, Failure> {
@@ -101,9 +101,14 @@ impl Wanted {
 }
 
 /// Answers with the newest push of an image: 200 when it is over, 202 while it waits.
-pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
+pub(super) async fn handle(
+    request: &HttpRequest,
+    members: &Members,
+    service: &Service,
+    web: &Web,
+) -> Result<HttpResponse, Problem> {
     let began = web.clock.now();
-    let wanted = Wanted::read(request, service, began)?;
+    let wanted = Wanted::read(members, service, began)?;
     // A look that waits for nothing is a call like any other, and so is each look of a search.
     let _look = if wanted.wait.is_zero() { Some(place(&*web.clock).await?) } else { None };
     let _waits =
@@ -114,6 +119,7 @@ pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) 
     let image = wanted.image.clone();
     let searches = service.run(|engine| async move { Ok(engine.searches(&image)) }).await?;
     let mut pause = if searches { limits::WAIT_LOOK_MAX } else { limits::WAIT_LOOK_MIN };
+    let mut first = None;
     let found = loop {
         // Before the look, so that nothing is missed between the two.
         let heard = listener.heard();
@@ -121,8 +127,12 @@ pub(super) async fn handle(request: &HttpRequest, service: &Service, web: &Web) 
         let _search = if busy { Some(place(&*web.clock).await?) } else { None };
         let found = wanted.look(service).await;
         drop(_search);
+        if let Ok(Some(row)) = &found {
+            first.get_or_insert_with(|| row.id.clone());
+        }
         let left = clock::until(web.clock.now(), end);
-        if left.is_zero() || web.is_ending() || matches!(&found, Ok(row) if wanted.is_news(row.as_deref())) {
+        let is_news = |row: &Option<Arc<Row>>| wanted.is_news(row.as_deref(), first.as_ref());
+        if left.is_zero() || web.is_ending() || found.as_ref().is_ok_and(is_news) {
             break found?;
         }
         tokio::select! {

@@ -14,7 +14,9 @@ const CURSOR_PREFIX: &str = "s";
 
 /// The slot that a cursor names.
 pub(super) fn parse_cursor(text: &str) -> Option<i64> {
-    text.strip_prefix(CURSOR_PREFIX)?.parse().ok()
+    let slot = text.strip_prefix(CURSOR_PREFIX)?;
+    // A sign would be read too; what is written has none, since no push is older than 1970.
+    slot.bytes().all(|b| b.is_ascii_digit()).then(|| slot.parse().ok())?
 }
 
 /// Reads rows from the newest to the oldest until the page is full, or enough were looked at.
