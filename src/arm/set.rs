@@ -17,6 +17,9 @@ const NAME_BYTES_MAX: usize = 50;
 pub struct Set(String);
 
 impl Set {
+    /// How names begin when nobody says otherwise.
+    pub const USUAL: &'static str = "acrgw";
+
     /// The set whose names begin with `prefix`.
     ///
     /// # Errors

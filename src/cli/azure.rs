@@ -23,7 +23,7 @@ pub(super) struct Access {
     #[arg(long, short = 'g')]
     resource_group: Option<String>,
     /// How the webhooks' names begin, followed by the region; another one for each service that uses the registry
-    #[arg(long, default_value = "acrgw")]
+    #[arg(long, default_value = Set::USUAL)]
     prefix: String,
     /// Who asks: `cli` is the person signed in with `az login`, `managed-identity` the app this runs in; `auto` takes the
     /// identity where there is one

@@ -177,6 +177,11 @@ fn changed(change: impl FnOnce(&mut Facts)) -> Report {
     let ids: BTreeSet<&str> = report.checks.iter().map(|check| check.id.as_str()).collect();
     let all: BTreeSet<&str> = CHECKS.iter().map(|entry| entry.word).collect();
     assert_eq!(ids, all);
+    // A command that is advised has the arguments that are known.
+    for action in report.checks.iter().filter_map(|check| check.action.as_deref()) {
+        let known = facts.registry.as_ref().map(|known| format!(" --registry {}", known.registry.id.name));
+        assert!(known.is_err() || !action.contains("webhooks apply") || action.contains(&known.unwrap()), "{action}");
+    }
     for check in &report.checks {
         let told = check.meaning.is_some() && check.action.is_some();
         let to_do = check.state == State::Skipped && check.action.is_some();

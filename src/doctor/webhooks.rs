@@ -7,7 +7,7 @@ use super::registry::{Awaited, Registered};
 use super::report::{Check, skip};
 use super::{Gap, Known};
 use crate::arm::deliveries::Delivery;
-use crate::arm::plan::{self, Change, Difference, Kind, Template};
+use crate::arm::plan::{self, Change, Difference, Kind, Set, Template};
 use crate::arm::webhooks::{Callback, Webhook};
 use crate::clock::Instant;
 use crate::http::query;
@@ -75,13 +75,13 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, n
             ping(sender, &mut found);
         }
     }
-    let scope = if scope.is_empty() { "All are for all images.".into() } else { format!("All are for {scope} only.") };
+    let all = if scope.is_empty() { "All are for all images.".into() } else { format!("All are for {scope} only.") };
     // What nothing was found about is well.
     for (id, what) in [
         (Id::WebhooksThere, "Every region has its own."),
         (Id::WebhooksEnabled, "All are enabled."),
         (Id::WebhooksUrl, "All send to this service, each as its region."),
-        (Id::WebhooksScope, scope.as_str()),
+        (Id::WebhooksScope, all.as_str()),
         (Id::WebhooksKey, "The service lets all of them in."),
         (Id::WebhooksDeliveries, "What they sent lately was taken."),
         (Id::WebhooksPing, "Every ping was answered with 200."),
@@ -98,7 +98,31 @@ pub(super) fn judge(registered: &Known<Registered>, awaited: Option<&Awaited>, n
             }
         }
     }
+    let arguments = arguments(registered, &scope);
+    for action in found.iter_mut().filter_map(|check| check.action.as_mut()) {
+        *action = action.replace(APPLY, &format!("{APPLY} {arguments}"));
+    }
     checks.extend(found);
+}
+
+/// The command that mends most of what is found here.
+const APPLY: &str = "global-webhook webhooks apply";
+
+/// What is known of its arguments; `scope` is that of all webhooks, which it would set to all images.
+fn arguments(registered: &Registered, scope: &str) -> String {
+    let Registered { registry, set, expected, .. } = registered;
+    let mut arguments = format!("--registry {}", registry.id.name);
+    if let Ok(url) = expected {
+        arguments += &format!(" --url {}", plan::shown(url.as_str()));
+    }
+    if set.prefix() != Set::USUAL {
+        arguments += &format!(" --prefix {}", set.prefix());
+    }
+    // What a shell would read in its own way is left to whoever types it.
+    if !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._-*".contains(&b)) {
+        arguments += &format!(" --scope '{scope}'");
+    }
+    arguments
 }
 
 /// The scope that all webhooks have which should be there; that of all images where they differ.

@@ -368,6 +368,7 @@ async fn scripts_get_json() {
     assert_eq!(json["changes"][0], json!({ "name": "acrgwwesteurope", "region": "westeurope", "action": "create" }));
     assert_eq!((&json["changed"], &json["counts"]), (&json!(true), &json!({ "create": 2 })));
     assert_eq!(json["registry"]["id"], id("contoso"));
+    assert_eq!((&json["wanted"]["scope"], &json["wanted"]["actions"]), (&json!(""), &json!(["push"])));
     let ran = run(&arm, "apply --json --yes").await.must_be(0);
     assert_eq!(
         ran.json()["results"][1],

@@ -34,7 +34,8 @@ pub(super) struct Shown<'a> {
 impl Shown<'_> {
     /// Prints it; `template` is what is wanted, if not nothing, and `results` what was done, if anything could have been.
     pub(super) fn print(&self, template: Option<&Template>, is_json: bool, results: Option<&[Result]>) {
-        let text = if is_json { table::json(&format!("{:#}", self.json(results))) } else { self.text(template) };
+        let text =
+            if is_json { table::json(&format!("{:#}", self.json(template, results))) } else { self.text(template) };
         Screen::of_the_process().line(&text);
     }
 
@@ -59,8 +60,10 @@ impl Shown<'_> {
             let url = plan::shown(template.url.as_str());
             let and = if url.contains('?') { '&' } else { '?' };
             text += &format!(
-                "Each region shall have one webhook, which sends to {}{and}region=<region>.\n\
+                "Each region shall have one webhook, which reports {} of {} to {}{and}region=<region>.\n\
                  The service there must wait for the same regions: WebhookRegions={}\n",
+                listed(&template.actions),
+                scoped(&template.scope),
                 cell(&url),
                 regions.join(",")
             );
@@ -170,7 +173,7 @@ impl Shown<'_> {
         counts
     }
 
-    fn json(&self, results: Option<&[Result]>) -> Value {
+    fn json(&self, template: Option<&Template>, results: Option<&[Result]>) -> Value {
         let changes: Vec<Value> = self.changes.iter().map(change_json).collect();
         let replica = |replica: &Replica| json!({ "region": replica.region, "state": state(replica.stage) });
         let Registry { id, sku, home, replicas } = self.registry;
@@ -182,6 +185,9 @@ impl Shown<'_> {
             "counts": self.counts(),
             "changed": self.changes.iter().any(|change| change.kind.is_change()),
         });
+        if let Some(Template { url, scope, actions, .. }) = template {
+            json["wanted"] = json!({ "url": plan::shown(url.as_str()), "scope": scope, "actions": actions });
+        }
         if let Some(results) = results {
             let result = |result: &Result| {
                 let Change { name, region, kind } = &result.change;
@@ -240,12 +246,17 @@ fn words(change: &Change, set: &Set, is_removal: bool) -> String {
     }
 }
 
+/// Which images a scope is for.
+fn scoped(scope: &str) -> String {
+    if scope.is_empty() { "all images".to_owned() } else { cell(scope) }
+}
+
+fn listed(actions: &BTreeSet<String>) -> String {
+    let all: Vec<String> = actions.iter().map(|action| cell(action)).collect();
+    if all.is_empty() { "nothing".into() } else { all.join(", ") }
+}
+
 fn difference(difference: &Difference) -> String {
-    let all = |scope: &str| if scope.is_empty() { "all images".to_owned() } else { cell(scope) };
-    let list = |actions: &BTreeSet<String>| {
-        let all: Vec<String> = actions.iter().map(|action| cell(action)).collect();
-        if all.is_empty() { "nothing".into() } else { all.join(", ") }
-    };
     match difference {
         Difference::Url { from, to } => {
             format!("URL: from {}\n       to   {}", cell(from), cell(to))
@@ -262,8 +273,8 @@ fn difference(difference: &Difference) -> String {
             }
         }
         Difference::Unreadable => "URL and key: may differ; you may not read them".into(),
-        Difference::Scope { from, to } => format!("scope: from {} to {}", all(from), all(to)),
-        Difference::Actions { from, to } => format!("actions: from {} to {}", list(from), list(to)),
+        Difference::Scope { from, to } => format!("scope: from {} to {}", scoped(from), scoped(to)),
+        Difference::Actions { from, to } => format!("actions: from {} to {}", listed(from), listed(to)),
         Difference::Status(from) => format!("status: from {} to enabled", cell(from)),
         Difference::State(from) => format!("state: from {} to complete", cell(from)),
     }
