@@ -2,7 +2,7 @@
 //!
 //! The trace's id is a hash of the push id and of when it was opened, so that whoever works on the push next, in whichever
 //! process, adds to the same trace without being told. Its root, `push`, lasts from the first arrival to the settling. Below it
-//! are the steps (`arrival`, `timer`, `terminate`, `redeliver`) and every attempt at a notification (`notify`), which also go on
+//! are the steps (`arrival`, `timer`, `terminate`, `redeliver`, `by_hand`) and every attempt at a notification (`notify`), which also go on
 //! after it has ended. A span is made when it has ended, at the place where the step is logged; nothing is kept meanwhile.
 //!
 //! A caller that sends `traceparent` gets a span in its own trace, and that and the arrival's link to each other. Receivers are
@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Instant};
+use crate::notify::reply::status_in;
 use crate::push::names::hex;
 use crate::push::{AttemptResult, Claim, Did, Input, Outcome, Row};
 
@@ -224,11 +225,11 @@ impl Traces {
         if !attempt.sampled {
             return;
         }
-        let (word, status) = match result {
-            AttemptResult::Confirmed { .. } => ("confirmed", None),
-            AttemptResult::Failed { reason, .. } => ("failed", Some(failed(reason))),
-            AttemptResult::NotBegun { reason } => ("not_begun", Some(failed(reason))),
-            AttemptResult::Refused { reason } => ("refused", Some(failed(reason))),
+        let (word, status, answered) = match result {
+            AttemptResult::Confirmed { status } => ("confirmed", None, Some(*status)),
+            AttemptResult::Failed { reason, .. } => ("failed", Some(failed(reason)), status_in(reason)),
+            AttemptResult::NotBegun { reason } => ("not_begun", Some(failed(reason)), None),
+            AttemptResult::Refused { reason } => ("refused", Some(failed(reason)), status_in(reason)),
         };
         let mut attributes = vec![
             text("push.id", row.id.to_string()),
@@ -238,9 +239,7 @@ impl Traces {
             number("attempt", claim.claim.into()),
             text("result", word),
         ];
-        if let AttemptResult::Confirmed { status } = result {
-            attributes.push(number("http.response.status_code", (*status).into()));
-        }
+        attributes.extend(answered.map(|code| number("http.response.status_code", code.into())));
         let (from, to) = (attempt.began, self.clock.now());
         let span = span("notify", SpanKind::Client, attempt.place, Some(attempt.parent), from, to);
         self.send(Span { attributes, status, ..span });

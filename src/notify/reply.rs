@@ -70,6 +70,13 @@ pub fn result(format: Format, status: StatusCode, headers: &HeaderMap, text: &[u
     AttemptResult::Failed { reason, retry_after: retry_after(headers, now) }
 }
 
+/// The status of the answer that a reason tells of, if it is one of [`result`]'s: of those alone it is the beginning.
+pub(crate) fn status_in(reason: &str) -> Option<u16> {
+    let digits = reason.get(..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    let ends = !reason[3..].starts_with(|c: char| c.is_ascii_alphanumeric());
+    if ends { digits.parse().ok() } else { None }
+}
+
 /// The result of an exchange that broke off. What the client itself says of it names the URL, so only the cause is told.
 pub(super) fn broken(error: &reqwest::Error, limit: Duration) -> AttemptResult {
     if error.is_timeout() {
@@ -155,6 +162,19 @@ mod tests {
         assert_eq!(told(307, "moved"), failed(redirect));
         let throttled = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId x";
         assert_eq!(told(200, throttled), failed("200, but throttled"));
+        for status in [307, 404, 410, 500, 599] {
+            match told(status, "") {
+                AttemptResult::Failed { reason, .. } | AttemptResult::Refused { reason } => {
+                    assert_eq!(status_in(&reason), Some(status), "{reason}");
+                }
+                AttemptResult::Confirmed { .. } | AttemptResult::NotBegun { .. } => panic!("no success"),
+            }
+        }
+        assert_eq!(status_in("200, but throttled"), Some(200));
+        for reason in ["cannot connect: Connection refused", "no complete answer within 10 s", "", "1", "12é", "1234"]
+        {
+            assert_eq!(status_in(reason), None, "{reason}");
+        }
     }
 
     #[test]
