@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -157,8 +157,14 @@ pub struct Status {
     pub rule: Option<String>,
     /// Whether all webhooks had the same id; `null` before the second.
     pub ids_matched: Option<bool>,
-    /// What targets are told; `null` while it waits.
-    pub notifications: Option<Vec<Notification>>,
+    /// What targets are told; empty while it waits.
+    #[serde(default, deserialize_with = "none_are_empty")]
+    pub notifications: Vec<Notification>,
+}
+
+/// Earlier builds wrote `null` for a push that waits.
+fn none_are_empty<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Notification>, D::Error> {
+    Ok(Option::deserialize(reader)?.unwrap_or_default())
 }
 
 /// What is known of a region of a push.
@@ -396,7 +402,7 @@ impl Status {
             round: row.id.round,
             rule: row.rule.clone(),
             ids_matched: row.ids_matched(),
-            notifications: settled.map(|s| s.outbox.iter().map(|entry| Notification::of(row, entry)).collect()),
+            notifications: settled.iter().flat_map(|s| &s.outbox).map(|entry| Notification::of(row, entry)).collect(),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn judge(pushes: &Known<Pushes>, now: Instant, checks: &mut Vec<Check
 
 /// How many seconds the notification of a push that is longest overdue has been so.
 fn owed_for(item: &Item, late: &impl Fn(&str) -> i64) -> i64 {
-    let notifications = item.status.notifications.iter().flatten();
+    let notifications = item.status.notifications.iter();
     let owed = notifications.filter(|n| n.state == DeliveryState::Owed);
     // One that is being sent is not late before its lease is over.
     let each =
@@ -89,7 +89,7 @@ fn told(pushes: &Pushes, checks: &mut Vec<Check>) {
     // One push may be in both lists.
     let items = pushes.owing.iter().chain(&pushes.exhausted).map(|item| (&item.instance_id, item));
     for item in items.collect::<BTreeMap<_, _>>().into_values() {
-        for notification in item.status.notifications.iter().flatten() {
+        for notification in item.status.notifications.iter() {
             let (gone, why) = match notification.state {
                 DeliveryState::Owed => (&mut failing, &notification.last_error),
                 DeliveryState::Exhausted => (&mut lost, &notification.reason),

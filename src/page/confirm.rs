@@ -82,15 +82,15 @@ impl Question<'_> {
 
     /// Notifications that would be owed and are not yet.
     fn told(&self) -> impl Iterator<Item = &Notification> {
-        let before = self.push.status.notifications.as_deref().unwrap_or_default();
-        let then = self.then.and_then(|then| then.notifications.as_deref()).unwrap_or_default();
+        let before = &self.push.status.notifications;
+        let then = self.then.map(|then| then.notifications.as_slice()).unwrap_or_default();
         then.iter().filter(|n| before.iter().all(|b| (&b.target, &b.notice) != (&n.target, &n.notice)))
     }
 
     /// Who would hear what, who would not, and what would be dropped.
     fn consequences(&self) -> Markup {
-        let before = self.push.status.notifications.as_deref().unwrap_or_default();
-        let then = self.then.and_then(|then| then.notifications.as_deref()).unwrap_or_default();
+        let before = &self.push.status.notifications;
+        let then = self.then.map(|then| then.notifications.as_slice()).unwrap_or_default();
         let owed = |n: &&Notification| {
             before.iter().any(|b| b.state == DeliveryState::Owed && (&b.target, &b.notice) == (&n.target, &n.notice))
         };
@@ -114,7 +114,7 @@ impl Question<'_> {
     }
 
     fn redeliver(&self) -> Markup {
-        let notifications = self.push.status.notifications.as_deref().unwrap_or_default();
+        let notifications = &self.push.status.notifications;
         let mut targets: Vec<&Notification> = Vec::new();
         for n in notifications.iter().rev() {
             if targets.iter().all(|t| t.target != n.target) {

@@ -94,7 +94,7 @@ impl Overview<'_> {
         let mut awaited: Vec<&str> = waiting.iter().flat_map(|p| p.status.missing.iter().map(String::as_str)).collect();
         awaited.sort_unstable();
         awaited.dedup();
-        let notifications = self.owing.pushes.iter().flat_map(|p| p.status.notifications.iter().flatten());
+        let notifications = self.owing.pushes.iter().flat_map(|p| p.status.notifications.iter());
         let mut owed: Vec<&str> =
             notifications.filter(|n| n.state == DeliveryState::Owed).map(|n| n.target.as_str()).collect();
         let owed_count = owed.len();

@@ -304,7 +304,10 @@ fn outcome(push: &Item) -> Markup {
 /// What receivers know of a push, worst first.
 fn told(status: &Status) -> Markup {
     let none = |text: &str| html! { span.muted { (text) } };
-    let Some(notifications) = &status.notifications else { return none("after it settles") };
+    if status.state == State::Waiting {
+        return none("after it settles");
+    }
+    let notifications = &status.notifications;
     if notifications.is_empty() {
         return none(if status.companion { "on record only" } else { "nobody asks for this" });
     }

@@ -45,7 +45,7 @@ struct Action {
 /// What can be done to a push in this state.
 fn actions(status: &Status) -> [Action; 3] {
     let waits = status.state == State::Waiting;
-    let nobody = status.notifications.as_ref().is_none_or(Vec::is_empty);
+    let nobody = status.notifications.is_empty();
     let redeliver =
         if waits { Some("Nobody was told yet.") } else { nobody.then_some("No receiver is told of this push.") };
     [
@@ -72,7 +72,7 @@ impl Detail<'_> {
     #[must_use]
     pub fn render(&self) -> String {
         let status = self.status();
-        let owes = status.notifications.iter().flatten().any(|n| n.state == DeliveryState::Owed);
+        let owes = status.notifications.iter().any(|n| n.state == DeliveryState::Owed);
         let busy = status.state == State::Waiting || owes;
         let repository = Filters::default().with("repository", &status.repository);
         let heading = if status.state == State::Waiting { "So far" } else { "What happened" };
@@ -157,7 +157,7 @@ impl Detail<'_> {
                 html! { (others) " Whoever pulls the tag gets the newer one." },
             ),
         }];
-        for n in status.notifications.iter().flatten() {
+        for n in status.notifications.iter() {
             let error = n.reason.as_deref().or(n.last_error.as_deref()).unwrap_or_default();
             let cause = html! { (words::foreign(error)) ", " (matrix::attempts(n.attempts)) };
             match n.state {
@@ -221,7 +221,7 @@ impl Detail<'_> {
     }
 
     fn told(&self) -> Markup {
-        let notifications = self.status().notifications.as_deref().unwrap_or_default();
+        let notifications = &self.status().notifications;
         let untold = self.receivers.iter().filter(|r| notifications.iter().all(|n| n.target != r.name));
         if notifications.is_empty() && self.receivers.is_empty() {
             return html! { p.none { "The settings name no receiver, so nobody is told." } };
@@ -304,7 +304,7 @@ impl Detail<'_> {
                     "none: the regions of the settings" } }
                 @if status.action != "push" { dt { "Action" } dd { (words::foreign(&status.action)) } }
                 dt { "Push id" } dd { (words::word(&push.instance_id, "push id")) }
-                @if let Some(n) = status.notifications.iter().flatten().last() { dt { "webhook-id" } dd { code { (n.id) } } }
+                @if let Some(n) = status.notifications.iter().last() { dt { "webhook-id" } dd { code { (n.id) } } }
                 @if status.round > 1 { dt { "Round" } dd { (status.round) ": this content was pushed before" } }
                 dt { "See also" } dd {
                     @if let Some(same) = same_tag { a href=(same.link()) { "pushes of this tag" } ", " }

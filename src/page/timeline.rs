@@ -71,8 +71,8 @@ pub(super) fn draw(push: &Push, now: Instant) -> Markup {
     let cut = if status.settled.is_some() { CUT } else { 1000.0 };
     let left = Scale { from: LEFT, to: cut - 12.0, longest: seconds(end) };
     let after = |text: &str| since_opened(text) - end;
-    let open_end = status.notifications.iter().flatten().any(|n| n.state == DeliveryState::Owed)
-        || status.state == State::TimedOut;
+    let open_end =
+        status.notifications.iter().any(|n| n.state == DeliveryState::Owed) || status.state == State::TimedOut;
     let last = events(status).into_iter().map(after).chain(open_end.then_some(present - end)).max().unwrap_or(0);
     let right = Scale { from: cut + 12.0, to: RIGHT - 40.0, longest: seconds(last.max(30_000)) * 1.1 };
     let drawing = Drawing { push, status, left, right, end, present, cut, open_end };
@@ -97,7 +97,7 @@ pub(super) fn draw(push: &Push, now: Instant) -> Markup {
 
 /// Everything that the right half shows.
 fn events(status: &Status) -> Vec<&str> {
-    let notifications = status.notifications.iter().flatten();
+    let notifications = status.notifications.iter();
     let told = notifications
         .flat_map(|n| n.failed.iter().map(|f| f.at.as_str()).chain(n.at.as_deref()).chain(n.not_before.as_deref()));
     told.chain(status.regions.values().filter(|r| r.late || r.by_hand).filter_map(|r| r.arrived.as_deref())).collect()
@@ -153,7 +153,7 @@ impl<'a> Drawing<'a> {
 
     fn targets(&self) -> Vec<(&'a str, Vec<&'a Notification>)> {
         let mut targets: Vec<(&str, Vec<&Notification>)> = Vec::new();
-        for n in self.status.notifications.iter().flatten() {
+        for n in self.status.notifications.iter() {
             match targets.iter_mut().find(|(target, _)| *target == n.target) {
                 Some((_, all)) => all.push(n),
                 None => targets.push((&n.target, vec![n])),
@@ -317,7 +317,7 @@ impl<'a> Drawing<'a> {
         if let Some((count, first, last)) = more {
             let _ = write!(said, "{count} others between {} and {}, ", words::lag(first), words::lag(last));
         }
-        for n in self.status.notifications.iter().flatten() {
+        for n in self.status.notifications.iter() {
             let _ = write!(said, "{} {} after {}, ", n.target, n.state.word(), super::matrix::attempts(n.attempts));
         }
         format!("{}.", said.trim_end_matches(", "))

@@ -159,7 +159,7 @@ pub(super) fn regions(day: &Regions) -> Vec<Verdict> {
 
 /// Receivers that do not take what they are owed; the one with most attempts stands for a receiver.
 fn refusing(owing: &List) -> Vec<Verdict> {
-    let failing = owing.pushes.iter().flat_map(|p| p.status.notifications.iter().flatten());
+    let failing = owing.pushes.iter().flat_map(|p| p.status.notifications.iter());
     let failing = failing.filter(|n| n.state == DeliveryState::Owed && n.last_error.is_some());
     let mut targets: Vec<(&str, usize, &Notification)> = Vec::new();
     for n in failing {
