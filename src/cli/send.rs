@@ -1,8 +1,8 @@
 //! `send`: plays the registry. Sends the regional webhooks of one or more pushes to ImagePush and follows what becomes of
 //! them; takes the place of the test scripts of the C# original.
 //!
-//! What it sends has the registry's shape, with fresh ids, tags and digests, so that two runs never correlate with each
-//! other. The exit code says whether every push settled as its scenario expects.
+//! What it sends has the registry's shape, with fresh ids and digests, so that two runs do not correlate with each other unless
+//! they are given one digest. The exit code says whether every push settled as its scenario expects.
 
 mod follow;
 mod plan;
@@ -19,6 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Source;
 use crate::config::timespan::with_unit;
 use crate::push::Region;
+use crate::push::image::is_digest;
 use plan::Plan;
 use webhooks::Reply;
 
@@ -27,9 +28,13 @@ const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The end of the command's help.
 pub(super) const HELP: &str = "\
+With --digest, --image and --tag of an earlier run its pushes are gone on with, as by a region that reports later.
+
 Examples:
   global-webhook send --scenario simple
   global-webhook send --scenario timeout --image shop/cart --tag 1.4.2 --no-follow
+  global-webhook send --scenario timeout --count 20 --no-follow --digest sha256:…
+  global-webhook send --regions westus --count 20 --digest sha256:…
   global-webhook send --url https://app.azurewebsites.net --key @key --count 10 --scenario interleaved
 
 Exit codes:
@@ -67,6 +72,11 @@ pub struct Args {
     /// Tag of the image; with several pushes, each has its number behind it.
     #[arg(long, default_value = "1.0")]
     pub tag: String,
+
+    /// Digest of the image, `sha256:` and 64 hex digits: that of an earlier run completes its pushes, unless the service tells
+    /// pushes apart by id [default: a new one for each push].
+    #[arg(long, value_parser = parse_digest)]
+    pub digest: Option<String>,
 
     /// Login server of the registry.
     #[arg(long, default_value = "contoso.azurecr.io")]
@@ -204,6 +214,13 @@ fn is_same_push(first: &str, second: &str) -> bool {
 /// Checks a region and keeps its spelling: the service has to cope with any case.
 fn parse_region(text: &str) -> Result<String, String> {
     Region::parse(text).map(|_| text.trim().to_owned())
+}
+
+/// Checks a digest.
+fn parse_digest(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let form = "a digest is `sha256:` and 64 hex digits in lower case, or `sha512:` and 128";
+    if is_digest(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }
 }
 
 #[cfg(test)]

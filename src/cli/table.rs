@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, presets};
 
 use super::printable;
 use crate::config::Source;
@@ -15,6 +15,9 @@ const CELL_MAX: usize = 300;
 
 /// Size of a terminal that does not say its own.
 const USUAL: (u16, u16) = (80, 24);
+
+/// Titles of the columns, and the cells of each row.
+pub(super) type Table<'t> = (Vec<&'t str>, Vec<Vec<String>>);
 
 /// What the output can show.
 #[derive(Debug, Clone, Copy)]
@@ -50,9 +53,29 @@ impl Look {
         }
     }
 
+    /// A table without those of the `dispensable` columns for which the terminal is too narrow; the first of them goes first.
+    pub(super) fn narrowed<'t>(self, table: Table<'t>, dispensable: &[&str]) -> Table<'t> {
+        let Some((width, _)) = self.size else { return table };
+        let (mut head, mut rows) = table;
+        for title in dispensable {
+            let is_too_wide = width_of(&head, &rows) > usize::from(width);
+            let Some(n) = head.iter().position(|t| t == title).filter(|_| is_too_wide) else { continue };
+            head.remove(n);
+            for row in &mut rows {
+                row.remove(n);
+            }
+        }
+        (head, rows)
+    }
+
+    /// The same look, but that lines go over the edge of the terminal instead of being broken: what is copied stays whole.
+    pub(super) fn unbroken(self) -> Self {
+        Self { size: None, ..self }
+    }
+
     /// Lines of a table. What stands in its first column is a word of ours, and has its colour.
     pub(super) fn lines(self, head: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
-        let mut table = Table::new();
+        let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         if !head.is_empty() {
             table.set_header(head.iter().map(|title| Cell::new(title.to_uppercase())));
@@ -78,6 +101,15 @@ impl Look {
         });
         painted.collect()
     }
+}
+
+/// Columns of the terminal that a table takes without a break: what a cell has, and two before the next.
+fn width_of(head: &[&str], rows: &[Vec<String>]) -> usize {
+    let column = |n: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count());
+        cells.chain([head[n].len()]).max().unwrap_or_default() + 2
+    };
+    (0..head.len()).map(column).sum()
 }
 
 /// What a word means to whoever looks after the service.
@@ -216,6 +248,20 @@ mod tests {
         assert_eq!(lines[1], "\u{1b}[32mreplicated\u{1b}[0m  waiting and some");
         assert_eq!(lines.last().unwrap(), "\u{1b}[33mwaiting\u{1b}[0m     b");
         assert_eq!(lines.iter().filter(|line| line.contains('\u{1b}')).count(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_in_its_order() {
+        let head = ["state", "image", "missing", "opened"];
+        let image = "contoso.azurecr.io/shop/cart:1.4.2";
+        let rows = vec![vec!["waiting".into(), image.into(), "westus".into(), "2026-11-27 14:40:40Z".into()]];
+        for (width, titles) in [(100, 4), (60, 3), (50, 2), (20, 2)] {
+            let look = Look { size: Some((width, 10)), colour: false };
+            let (head, rows) = look.narrowed((head.to_vec(), rows.clone()), &["opened", "missing"]);
+            let lines = look.unbroken().lines(&head, rows);
+            assert_eq!((lines.len(), lines[0].split_whitespace().count()), (2, titles), "{width}: {lines:?}");
+            assert!(lines[1].contains(image), "{width}: {lines:?}");
+        }
     }
 
     #[test]

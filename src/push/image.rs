@@ -80,12 +80,16 @@ impl FromStr for Image {
             return Err(bad("the image has more than one tag"));
         }
         if !repository.split('/').all(is_component) {
-            return Err(bad("the repository has something that none has; it is lower-case letters, digits and single \
-                            `.`, `_` or `-` between them, in parts with one `/` between two"));
+            return Err(bad(
+                "the repository has something that none has; it is lower-case letters, digits and single \
+                            `.`, `_` or `-` between them, in parts with one `/` between two",
+            ));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(bad("the tag has something that none has; it is at most 128 letters, digits, `_`, `.` and `-`, \
-                            and begins with none of the last two"));
+            return Err(bad(
+                "the tag has something that none has; it is at most 128 letters, digits, `_`, `.` and `-`, \
+                            and begins with none of the last two",
+            ));
         }
         if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
             return Err(if is_cut_short(digest) {

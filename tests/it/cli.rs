@@ -161,6 +161,16 @@ async fn colour_is_for_terminals_and_not_for_all_of_them() {
     narrow.env("NO_COLOR", "1");
     let text = on_a_terminal(narrow, (60, 20), |_| false).await;
     assert!(text.lines().all(|line| line.trim_end().chars().count() <= 60) && text.contains("replicated"), "{text:?}");
+    assert!(text.contains("contoso.azurecr.io/shop/cart:1.4.2") && !text.contains("OPENED"), "{text:?}");
+    // More pushes than the picture has room for are said to be there, and each has a line.
+    for n in 0..5 {
+        push(&serve, &Image::new("samples/a-name-that-is-long-enough", &n.to_string()), &["westus"]).await;
+    }
+    let mut watch = program(&serve.base_url(), &["watch"]);
+    watch.env("NO_COLOR", "1").env("TERM", "xterm");
+    let seen = on_a_terminal(watch, (80, 8), |text| text.contains("enough:1")).await;
+    assert!(seen.contains("The newest 4 pushes at ") && seen.contains("Z (not all); Ctrl-C ends this."), "{seen:?}");
+    assert!(seen.contains("\nwaiting  contoso.azurecr.io/samples/a-name-that-is-long-enough:4  1/2"), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,7 +246,9 @@ async fn an_operator_acts_on_a_push() {
     assert_eq!(run(&base, &["purge", "--until", "1h"]).await.out, "purge: 0 purged\n");
     let ended = run(&base, &["purge", "--until", "0s", "--json"]).await;
     assert_eq!((ended.code, &ended.document()["instancesDeleted"]), (0, &json!(1)), "what waits stays: {ended:?}");
-    for args in [vec!["purge"], vec!["purge", &id, "--until", "1h"], vec!["purge", "--until", "x"]] {
+    let ended = run(&base, &["purge"]).await;
+    assert!(ended.code == 2 && ended.err.contains("<PUSH|--until <UNTIL>>"), "{ended:?}");
+    for args in [vec!["purge", &id, "--until", "1h"], vec!["purge", "--until", "x"]] {
         assert_eq!(run(&base, &args).await.code, 2, "{args:?}");
     }
     for args in [["show", &id], ["purge", &id], ["redeliver", named], ["terminate", named]] {

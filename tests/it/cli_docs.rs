@@ -108,6 +108,15 @@ async fn what_the_commands_are_shown_to_print_they_print() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registry_is_played_as_shown() {
+    let serve = Serve::start(&[REGIONS, ("WebhookTimeout", "0:10:0")], &[]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = *blocks(CLI, "sh").last().expect("the two runs");
+    let ended = Running::start(script(text, &[], &serve.base_url(), folder.path())).ended().await;
+    assert_eq!((ended.code, ended.out.matches(": replicated after").count()), (0, 20), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_pushes_come_out_as_shown() {
     let serve = "serve --print --regions northeurope,westus --timeout 0:0:10";
     assert!(

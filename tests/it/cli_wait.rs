@@ -130,6 +130,23 @@ async fn a_tag_that_moved_on_is_superseded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_push_of_the_tag_is_told_of() {
+    let serve = Serve::start(&[REGIONS], &[]).await;
+    let (first, second) = (Image::new("shop/cart", "1"), Image::new("shop/cart", "1"));
+    post(&serve, &first, &["westus"]).await;
+    let wait = wait(&serve, &["contoso.azurecr.io/shop/cart:1", "--timeout", "50s"]);
+    wait.said("westus has it (1 of 3)").await;
+    let pushed = Instant::now();
+    // As many regions have it as had the other, and the wait is told at once.
+    post(&serve, &second, &["eastus"]).await;
+    wait.said("A newer push of it has come, and is waited for instead.\nPush ").await;
+    wait.said("eastus has it (1 of 3)").await;
+    assert!(pushed.elapsed() < Duration::from_secs(20), "{:?}", pushed.elapsed());
+    post(&serve, &second, &["westus", "northeurope"]).await;
+    assert_eq!(wait.ended().await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_image_is_answered_with_what_one_looks_like() {
     let serve = Serve::start(&[REGIONS], &[]).await;
     for (image, words) in [
@@ -137,9 +154,19 @@ async fn what_is_no_image_is_answered_with_what_one_looks_like() {
         ("https://contoso.azurecr.io/shop/cart:1", "registry/repository:tag@digest"),
         ("contoso.azurecr.io/shop/cart@1.4.2", "contoso.azurecr.io/shop/cart:1.4.2@sha256:…"),
         ("shop/cart:1", "names no registry"),
+        ("contoso.azurecr.io/shop/cart:1@sha256:9f2c41", "`global-webhook list --digest` takes its beginning"),
+        ("contoso.azurecr.io/shop/cart:1@md5:abc", "64 hex digits in lower case"),
+        ("contoso.azurecr.io/shop/cart:a:b", "more than one tag"),
+        ("contoso.azurecr.io//cart:1", "one `/` between two"),
+        ("contoso.azurecr.io/Shop/cart:1", "lower-case letters"),
     ] {
         let ended = wait(&serve, &[image]).ended().await;
         assert!(ended.code == 2 && ended.err.contains(words) && ended.out.is_empty(), "{image}: {ended:?}");
+        // What is no image is none for the other commands either, and for the service.
+        let shown = run(&serve.base_url(), &["show", image]).await;
+        assert!(shown.code == 2 && shown.err.contains(words), "{image}: {shown:?}");
+        let url = format!("{}/api/pushes?image={image}", serve.base_url());
+        assert_eq!(reqwest::get(url).await.expect("an answer").status().as_u16(), 400, "{image}");
     }
 }
 
@@ -173,6 +200,9 @@ async fn a_service_that_is_not_there_is_waited_for_and_told_of() {
     let ended = run(&base, &["wait", &named(&image), "--timeout", "1s"]).await;
     assert!(ended.code == 1 && lateness(&ended, begun) >= Duration::from_secs(1), "{ended:?}");
     assert_eq!((ended.err.matches("Nothing listens at").count(), ended.err.matches("trying again").count()), (2, 1));
+    // Whether an image needs its registry is for the service to say, so it is waited for too, and people are told.
+    let ended = run(&base, &["wait", "shop/cart:1", "--timeout", "1s"]).await;
+    assert!(ended.code == 1 && ended.err.matches("The image names no registry").count() == 1, "{ended:?}");
     // What was known when it went away is the end that counts.
     let mut serve = Serve::start(&[REGIONS], &[]).await;
     post(&serve, &image, &["westus"]).await;

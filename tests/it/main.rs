@@ -60,6 +60,7 @@ mod package;
 mod page;
 mod page_acts;
 mod page_states;
+mod query_members;
 mod queue_contract;
 mod receive;
 mod receivers;

@@ -13,7 +13,9 @@ use global_webhook::clock::{Clock, Instant};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::support::command;
 use crate::support::http::Connection;
+use crate::support::service::Serve;
 
 #[derive(clap::Parser)]
 struct Cli {
@@ -220,6 +222,28 @@ async fn without_following_acceptance_is_enough() {
     assert!(good, "{words}");
     assert_eq!(service.lock().unwrap().posted[0].0, "WestUS");
     assert!(service.lock().unwrap().looks.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_digest_of_an_earlier_run_completes_its_pushes() {
+    let digest = format!("sha256:{}", "9f2c".repeat(16));
+    for (timeout, first, ended) in [("0:30:0", &["--no-follow"][..], "replicated"), ("0:0:1", &[], "recovered")] {
+        let serve = Serve::start(&[("WebhookRegions", "northeurope,westus"), ("WebhookTimeout", timeout)], &[]).await;
+        let send = async |args: &[&str]| {
+            let args = [&["send", "--count", "3", "--digest", &digest], args].concat();
+            command::run(&serve.base_url(), &args).await
+        };
+        let begun = send(&[&["--scenario", "timeout"], first].concat()).await;
+        assert_eq!(begun.code, 0, "{begun:?}");
+        let completed = send(&["--regions", "westus"]).await;
+        assert_eq!(
+            (completed.code, completed.out.matches(&format!(": {ended} after")).count()),
+            (0, 3),
+            "{completed:?}"
+        );
+    }
+    let refused = command::run("", &["send", "--digest", "sha256:9f2c"]).await;
+    assert!(refused.code == 2 && refused.err.contains("64 hex digits"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use serde_json::value::RawValue;
 
 use super::{Common, Context, Trouble};
 use crate::api::{self, DeliveryState, Item, List};
-use crate::cli::table::{self, cell, millis};
+use crate::cli::table::{Table, cell, image, millis, time};
 
 pub(super) const HELP: &str = "\
 Patterns: `*` stays within one path segment, `**` crosses them, `{a,b}` is either.
+A terminal that is too narrow goes without OPENED, then TOLD, then MISSING; --wide leaves nothing out.
 
 Examples:
   global-webhook list --status waiting,timed_out
@@ -154,7 +155,11 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
     if list.pushes.is_empty() && !context.json {
         context.screen.note("No push fits.");
     } else {
-        context.show(&document, |look| look.lines(&head(args.wide), rows(&list.pushes, args.wide)));
+        let dispensable = if args.wide { &[][..] } else { &DISPENSABLE };
+        context.show(&document, |look| {
+            let (head, rows) = look.narrowed(table(&list.pushes, args.wide), dispensable);
+            look.unbroken().lines(&head, rows)
+        });
     }
     if list.unreadable > 0 {
         context.screen.note(&format!("{} more cannot be read; the service's log says which.", list.unreadable));
@@ -165,22 +170,20 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
     Ok(())
 }
 
-/// Titles of the columns of [`rows`].
-pub(super) fn head(wide: bool) -> Vec<&'static str> {
+/// Columns that a terminal which is too narrow for all goes without, the first of them first.
+pub(super) const DISPENSABLE: [&str; 3] = ["opened", "told", "missing"];
+
+/// A row for each push.
+pub(super) fn table(pushes: &[Item], wide: bool) -> Table<'static> {
     let mut head = vec!["state", "image", "regions", "missing", "told", "opened"];
     if wide {
         head.extend(["lag", "digest", "id"]);
     }
-    head
-}
-
-/// A row for each push.
-pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
     let row = |push: &Item| {
         let status = &push.status;
         let mut row = vec![
             status.state.word().to_owned(),
-            table::image(&status.registry, &status.image),
+            image(&status.registry, &status.image),
             format!(
                 "{}/{}",
                 status.regions.len() - status.missing.len().min(status.regions.len()),
@@ -188,14 +191,14 @@ pub(super) fn rows(pushes: &[Item], wide: bool) -> Vec<Vec<String>> {
             ),
             or_none(&status.missing.join(", ")),
             told(push),
-            table::time(&push.created_time),
+            time(&push.created_time),
         ];
         if wide {
             row.extend([millis(status.lag_ms), cell(&api::digits(&status.digest)), cell(&push.instance_id)]);
         }
         row
     };
-    pushes.iter().map(row).collect()
+    (head, pushes.iter().map(row).collect())
 }
 
 /// A text, or a dash.
@@ -205,7 +208,7 @@ pub(super) fn or_none(text: &str) -> String {
 
 /// How far the notifications of a push are.
 pub(super) fn told(push: &Item) -> String {
-    let notifications = push.status.notifications.as_deref().unwrap_or_default();
+    let notifications = &push.status.notifications;
     let states = [DeliveryState::Confirmed, DeliveryState::Owed, DeliveryState::Exhausted, DeliveryState::Overtaken];
     let counts = states.into_iter().filter_map(|state| {
         let count = notifications.iter().filter(|n| n.state == state).count();

@@ -69,14 +69,22 @@ pub(in crate::cli) struct Args {
 
 #[derive(Debug, Clone, clap::Args)]
 pub(in crate::cli) struct PurgeArgs {
-    /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
-    #[arg(value_name = "PUSH", required_unless_present = "until")]
-    push: Option<Named>,
-    /// All that were opened before this instant (2026-11-01T00:00:00Z), or longer ago (30d)
-    #[arg(long, conflicts_with = "push")]
-    until: Option<String>,
+    #[command(flatten)]
+    what: What,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+/// One push, or all that are old.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Id of the push, or registry/repository:tag@digest for the newest push of an image; tag or digest may be left out
+    #[arg(value_name = "PUSH")]
+    push: Option<Named>,
+    /// All that were opened before this instant (2026-11-01T00:00:00Z), or longer ago (30d)
+    #[arg(long)]
+    until: Option<String>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -111,10 +119,10 @@ pub(super) async fn report(args: &ReportArgs, context: &mut Context) -> Result<(
 }
 
 pub(super) async fn purge(args: &PurgeArgs, context: &mut Context) -> Result<(), Trouble> {
-    if let Some(until) = &args.until {
+    if let Some(until) = &args.what.until {
         return purge_before(until, context).await;
     }
-    let Some(named) = &args.push else { return Ok(()) };
+    let Some(named) = &args.what.push else { return Ok(()) };
     let id = id(named, context).await?;
     let answer = context.client.operate(Method::DELETE, &["pushes", &id], &[]).await?;
     context.show(&answer.body, |_| vec![format!("purge {}: purged", cell(&id))]);

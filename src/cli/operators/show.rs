@@ -37,7 +37,7 @@ fn lines(push: &Push, look: Look) -> Vec<String> {
         row
     });
     lines.extend(look.lines(&head, regions.chain(unawaited).collect()));
-    let notifications = status.notifications.as_deref().unwrap_or_default();
+    let notifications = &status.notifications;
     if !notifications.is_empty() {
         lines.push(String::new());
         let head = ["state", "target", "told", "attempts", "when", "remarks"];

@@ -20,7 +20,7 @@ use crate::push::Image;
 
 pub(super) const HELP: &str = "\
 It goes on after a time-out of the service's own, since a region may be late. By tag alone it waits for the newest push of the
-tag since --since; with a digest, for that image, whenever it was pushed. Progress goes to standard error.
+tag since --since; with a digest, a whole one, for that image, whenever it was pushed. Progress goes to standard error.
 
 Examples:
   global-webhook wait contoso.azurecr.io/shop/cart:1.4.2@sha256:9f2c… --timeout 10m

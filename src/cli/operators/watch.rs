@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::list::{self, Filter, told};
 use super::{Common, Context, Kind, Trouble};
-use crate::api::{Item, time};
+use crate::api::{Item, List, time};
 use crate::cli::table::{self, Look, cell};
 use crate::config::timespan::with_unit;
 
@@ -29,6 +29,12 @@ const PUSHES: usize = 50;
 
 /// Lines of the picture that are no push: title, head, the cursor's own.
 const LINES_BESIDE: usize = 4;
+
+/// Characters of a line that are not the image's where everything else is left out: the longest state, and the regions' count.
+const OF_THE_REST: usize = "replicated  ".len() + "  REGIONS".len();
+
+/// Fewest characters of an image that say anything.
+const IMAGE_MIN: usize = 8;
 
 /// Shortest pause between two looks.
 const EVERY_MIN: Duration = Duration::from_millis(200);
@@ -64,7 +70,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
         let (now, is_lost) = (time(context.clock.now()), found.is_err());
         match found {
             Ok(found) if context.screen.is_terminal() => {
-                context.screen.redraw(&picture(&found.list.pushes, room, look, &now));
+                context.screen.redraw(&picture(&found.list, room, look, &now));
             }
             Ok(found) => {
                 // Oldest first, as a log is read.
@@ -90,18 +96,38 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
     Ok(())
 }
 
-/// As many lines as there is room for, none of which wraps.
-fn picture(pushes: &[Item], room: usize, look: Look, now: &str) -> Vec<String> {
+/// As many lines as there is room for, none of which wraps; what there was no room for is told.
+fn picture(list: &List, room: usize, look: Look, now: &str) -> Vec<String> {
     let width = look.size.map_or(usize::MAX, |(width, _)| usize::from(width));
-    let title = format!("{} pushes at {}; Ctrl-C ends this.", pushes.len(), table::time(now));
+    let (head, mut rows) = list::table(&list.pushes, false);
+    // With state and regions beside it, and the space between them.
+    let most = width.saturating_sub(OF_THE_REST).max(IMAGE_MIN);
+    for row in &mut rows {
+        row[1] = cut(&row[1], most);
+    }
+    let (head, rows) = look.narrowed((head, rows), &list::DISPENSABLE);
+    let mut table = look.lines(&head, rows);
+    // Its first line is the head. A name of wide letters may take more than one.
+    let is_cut = list.next.is_some() || table.len() > room + 1;
+    table.truncate(room + 1);
+    let (which, rest) = if is_cut { ("The newest ", " (not all)") } else { ("", "") };
+    let title = format!("{which}{} pushes at {}{rest}; Ctrl-C ends this.", list.pushes.len(), table::time(now));
     let mut lines = vec![title.chars().take(width).collect(), String::new()];
-    if pushes.is_empty() {
+    if list.pushes.is_empty() {
         lines.push("No push fits.".to_owned());
     } else {
-        lines.extend(look.lines(&list::head(false), list::rows(pushes, false)));
+        lines.extend(table);
     }
-    lines.truncate(room + LINES_BESIDE - 1);
     lines
+}
+
+/// The end of a text, which tells more of an image than its beginning, in at most so many characters.
+fn cut(text: &str, most: usize) -> String {
+    let over = text.chars().count().saturating_sub(most);
+    match text.char_indices().nth(over + 1) {
+        Some((at, _)) if over > 0 => format!("…{}", &text[at..]),
+        Some(_) | None => text.to_owned(),
+    }
 }
 
 /// What there is to tell of a push, in one line.
@@ -115,4 +141,20 @@ fn line(push: &Item) -> String {
     let image = table::image(&status.registry, &status.image);
     let has = all - status.missing.len().min(all);
     format!("{} {image} {has}/{all}{}{}", status.state.word(), cell(&missing), cell(&told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_image_is_kept() {
+        for (most, text) in
+            [(40, "contoso.azurecr.io/shop/cart:1"), (30, "contoso.azurecr.io/shop/cart:1"), (8, "…cart:1é")]
+        {
+            let image = if most == 8 { "contoso.azurecr.io/shop/cart:1é" } else { "contoso.azurecr.io/shop/cart:1" };
+            assert_eq!(cut(image, most), text);
+        }
+        assert_eq!(cut("", 3), "");
+    }
 }

@@ -70,7 +70,7 @@ impl Image {
             registry: args.registry.clone(),
             repository: args.image.clone(),
             tag,
-            digest: format!("sha256:{}", hex(&Sha256::digest(id.as_bytes()))),
+            digest: args.digest.clone().unwrap_or_else(|| format!("sha256:{}", hex(&Sha256::digest(id.as_bytes())))),
         }
     }
 
@@ -182,6 +182,13 @@ mod tests {
         assert_eq!((subjects[0].tag.as_deref(), subjects[1].tag.as_deref()), (Some("t-1"), Some("t-2")));
         assert_ne!(subjects[0].digest, subjects[1].digest);
         assert_eq!(subjects[0].digest.len(), 71);
+        let digest = format!("sha256:{}", "9f2c".repeat(16));
+        let again = super::Plan::of(
+            &Cli::parse_from(["send", "--regions", "a", "--count", "2", "--digest", &digest]).args,
+            &["a".to_owned()],
+            1,
+        );
+        assert!(again.unwrap().images.iter().all(|image| image.digest == digest));
         assert!(plan.images[0].body(at).contains("\"timestamp\":\"2026-11-22T08:15:41.7650000Z\""));
     }
 }

@@ -17,9 +17,21 @@ const PAGE: (usize, usize) = (50, 1000);
 /// Members that the Functions host reads, and what it may add.
 const OF_THE_HOST: [&str; 2] = ["code", "clientid"];
 
-/// Members of a list's query.
-pub(super) const LIST_MEMBERS: &[&str] =
-    &["status", "registry", "repository", "tag", "digest", "region", "companions", "since", "until", "limit", "cursor"];
+/// Members of a list's query. With `image` it is the query for an image; it stands here for whoever misspells it.
+pub(super) const LIST_MEMBERS: &[&str] = &[
+    "status",
+    "registry",
+    "repository",
+    "tag",
+    "digest",
+    "region",
+    "companions",
+    "since",
+    "until",
+    "limit",
+    "cursor",
+    "image",
+];
 
 /// Members of the query for an image.
 pub(super) const IMAGE_MEMBERS: &[&str] = &["image", "wait", "for", "arrived", "action", "since"];
@@ -206,7 +218,8 @@ fn beginning(text: &str) -> Result<String, Problem> {
     if digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(text.to_owned());
     }
-    let message = "The query member `digest` is how a digest begins: hex digits, with or without `sha256:` before them.";
+    let message =
+        "The query member `digest` is how a digest begins: hex digits, with or without `sha256:` before them.";
     Err(Problem::bad_request("digest", message))
 }
 

@@ -212,12 +212,7 @@ async fn test(members: &Members, service: &Service) -> Result<HttpResponse, Prob
     Ok(HttpResponse::build(status).json(Tests { targets }))
 }
 
-async fn list(
-    request: &HttpRequest,
-    members: &Members,
-    service: &Service,
-    web: &Web,
-) -> Result<HttpResponse, Problem> {
+async fn list(request: &HttpRequest, members: &Members, service: &Service, web: &Web) -> Result<HttpResponse, Problem> {
     let search = filter::searched(members, web.clock.now())?;
     Ok(HttpResponse::Ok().json(listed(request, search, service).await?))
 }
