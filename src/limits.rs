@@ -251,7 +251,7 @@ pub const EMBEDDED_QUEUE_MAX: usize = 1024;
 pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 
 /// How long after a write whose outcome is not known a process leaves a push alone that will come again by itself.
-pub const DOUBT: Duration = Duration::from_secs(5);
+pub const DOUBT: Duration = Duration::from_secs(10);
 
 /// How long after a request about a push whose outcome is not known its timers are no farther off than [`SHORT_TIMER`]: one
 /// that nobody knows to be there cannot be deleted, and lasts until it fires.
