@@ -52,6 +52,13 @@ pub const LIST_OVERDUE: Duration = Duration::from_secs(15 * 60);
 /// Most pushes that a summary of the regions counts, the newest; as many reads as it costs at most on Azure Storage.
 pub const REGIONS_COUNTED_MAX: usize = 1000;
 
+/// A region that misses so many pushes of a span to this day is incomplete, of however many: a webhook may get lost on its way, but
+/// so many in a day have one cause.
+pub const REGION_MISSES: usize = 5;
+
+/// Where there are few pushes, a region is incomplete that misses one in so many. One old miss among hundreds wakes nobody.
+pub const REGION_MISSES_ONE_IN: usize = 20;
+
 /// How long a summary of the regions is good for whoever asks for the same: a page that is open asks every few seconds.
 pub const REGIONS_KEPT: Duration = Duration::from_secs(30);
 /// See [`REGIONS_KEPT`].
@@ -251,7 +258,7 @@ pub const EMBEDDED_QUEUE_MAX: usize = 1024;
 pub const EMBEDDED_LOG_PAGES: u32 = 4096;
 
 /// How long after a write whose outcome is not known a process leaves a push alone that will come again by itself.
-pub const DOUBT: Duration = Duration::from_secs(5);
+pub const DOUBT: Duration = Duration::from_secs(10);
 
 /// How long after a request about a push whose outcome is not known its timers are no farther off than [`SHORT_TIMER`]: one
 /// that nobody knows to be there cannot be deleted, and lasts until it fires.

@@ -120,20 +120,27 @@ pub(crate) async fn pages(effort: Effort) {
 
 async fn measure(where_: &str, store: &dyn Store, clock: &dyn Clock, requests: impl Fn() -> usize) {
     let rare: Test<Subject> = Arc::new(|subject| subject.repository == "rare/one");
-    let since = Some(clock.now() - TimeDelta::minutes(17));
-    let place = push(0, 1, clock.now()).id.key.place().to_owned();
+    let within = |age| Search { owing: true, remembered: Some(clock.now() - age), ..Search::all(50, None) };
+    let key = push(0, 1, clock.now()).id.key;
+    // What the engine asks for with the default settings.
+    let (waits, owes) = (TimeDelta::minutes(17), TimeDelta::hours(43));
     for (what, search) in [
         ("newest 50", Some(Search::all(50, None))),
         ("of one repository in a thousand", Some(Search { subject: Some(rare), ..Search::all(50, None) })),
-        ("those that wait", Some(Search { owing: true, waiting: true, since, ..Search::all(50, None) })),
+        ("those that wait", Some(Search { waiting: true, ..within(waits) })),
+        ("those that owe something", Some(within(owes))),
         ("newest push of a tag", None),
+        ("push of a tag and digest", None),
     ] {
         let (mut times, mut costs) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             let (before, began) = (requests(), Instant::now());
             match &search {
                 Some(search) => drop(store.list(search).await.expect("a page")),
-                None => drop(store.newest_at(&place, None).await.expect("a look-up")),
+                None if what.ends_with("digest") => {
+                    drop(store.get(&Which::Newest(key.clone())).await.expect("a look-up"));
+                }
+                None => drop(store.newest_at(key.place(), None).await.expect("a look-up")),
             }
             times.push(began.elapsed());
             costs.push(requests() - before);

@@ -19,7 +19,7 @@ pub struct Regions {
     pub cut: bool,
     /// Pushes that were left out since what is stored of them cannot be read.
     pub unreadable: usize,
-    /// Slowest or dead first.
+    /// By their condition, and the worst first among equals.
     pub regions: Vec<RegionSummary>,
     /// What became of the pushes that were counted.
     #[serde(default)]
@@ -63,6 +63,10 @@ pub struct RegionSummary {
     pub lag_max_ms: Option<i64>,
     /// Settled pushes that it has not reported to this day.
     pub missing: usize,
+    /// When the newest of those was opened.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    pub last_missed: Option<String>,
     /// Pushes that it reported after they had settled without it.
     pub late: usize,
     /// Pushes that wait for it now.
@@ -92,6 +96,8 @@ pub struct Slice {
 pub enum Condition {
     /// The newest push that settled, or more of them, never reached it.
     Silent,
+    /// The newest push reached it, but it misses five of the span to this day, or one in twenty of those that waited for it.
+    Incomplete,
     /// One report in twenty was 10 s or more behind, and three times as far as with most regions.
     Slow,
     /// Nothing to see.

@@ -10,8 +10,8 @@ use reqwest::Url;
 use super::operation::is_done;
 use super::registry::{Registry, Stage};
 use super::secret::Secret;
-pub use super::set::Set;
 use super::set::is_tagged;
+pub use super::set::{Set, USUAL_PREFIX};
 use super::webhooks::{Callback, Webhook};
 use crate::push::Region;
 

@@ -9,6 +9,9 @@ use crate::push::Region;
 /// Name of the tag that our webhooks carry, and how its value begins; [`Set::tag`] is the whole of it.
 const TAG: (&str, &str) = ("managed-by", "acr-global-webhook/");
 
+/// How the names begin where nobody says otherwise, and those that `infra/webhooks.bicep` makes.
+pub const USUAL_PREFIX: &str = "acrgw";
+
 /// Longest name of a webhook, in bytes.
 const NAME_BYTES_MAX: usize = 50;
 
@@ -16,10 +19,14 @@ const NAME_BYTES_MAX: usize = 50;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set(String);
 
-impl Set {
-    /// How names begin when nobody says otherwise.
-    pub const USUAL: &'static str = "acrgw";
+/// The set whose names begin as usual.
+impl Default for Set {
+    fn default() -> Self {
+        Self(USUAL_PREFIX.to_owned())
+    }
+}
 
+impl Set {
     /// The set whose names begin with `prefix`.
     ///
     /// # Errors

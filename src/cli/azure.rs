@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use reqwest::Url;
 
 use super::{complain, printable};
-use crate::arm::plan::Set;
+use crate::arm::plan::{Set, USUAL_PREFIX};
 use crate::arm::registry::{self, Id, Registry};
 use crate::arm::{Client, Credential, Error, Place};
 use crate::clock::SystemClock;
@@ -23,7 +23,7 @@ pub(super) struct Access {
     #[arg(long, short = 'g')]
     resource_group: Option<String>,
     /// How the webhooks' names begin, followed by the region; another one for each service that uses the registry
-    #[arg(long, default_value = Set::USUAL)]
+    #[arg(long, default_value = USUAL_PREFIX)]
     prefix: String,
     /// Who asks: `cli` is the person signed in with `az login`, `managed-identity` the app this runs in; `auto` takes the
     /// identity where there is one

@@ -125,7 +125,7 @@ impl Tone {
     fn of(word: &str) -> Self {
         match word {
             "replicated" | "recovered" | "ok" | "confirmed" => Self::Good,
-            "timed_out" | "exhausted" | "silent" => Self::Bad,
+            "timed_out" | "exhausted" | "silent" | "incomplete" => Self::Bad,
             "waiting" | "owed" | "slow" => Self::Open,
             _ => Self::Plain,
         }

@@ -125,7 +125,7 @@ pub const CHECKS: [Entry; 35] = [
     entry(Id::ReceiversTest, "receivers.test", "each receiver takes a test",
         "A receiver does not take notifications.",
         "Correct its URL, secret or headers in WebhookTargets, or the way there from the service; what it answered says which."),
-    entry(Id::RegionsReport, "regions.report", "no region is silent or slow, by the pushes of the last day",
+    entry(Id::RegionsReport, "regions.report", "no region is silent, incomplete or slow, by the pushes of the last day",
         "Pushes time out without that region, or wait for it.",
         "See `webhooks.deliveries` of its webhook: an entry was sent and lost, none was never sent."),
     entry(Id::RegistryRead, "registry.read", "the registry can be read over Azure Resource Manager",

@@ -306,6 +306,7 @@ fn each_trouble_is_found_and_nothing_beside_it() {
             &["warning receivers.told ops"],
         ),
         (Box::new(|f| f.regions = Ok(regions("silent"))), &["warning regions.report westeurope"]),
+        (Box::new(|f| f.regions = Ok(regions("incomplete"))), &["warning regions.report westeurope"]),
         (Box::new(|f| f.regions = Ok(regions("slow"))), &["warning regions.report westeurope"]),
         (
             Box::new(|f| f.receivers.as_mut().unwrap()[0].trouble = Some("refused".into())),

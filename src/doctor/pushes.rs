@@ -129,6 +129,12 @@ pub(super) fn regions(regions: &Known<Regions>, checks: &mut Vec<Check>) {
         let what = match region.condition {
             Condition::Ok => continue,
             Condition::Silent => format!("It missed the newest {} pushes.", region.missed_in_a_row),
+            Condition::Incomplete => {
+                format!(
+                    "It misses {} of {} pushes to this day; the newest reached it.",
+                    region.missing, region.expected
+                )
+            }
             Condition::Slow => {
                 let lag = region.lag_p95_ms.unwrap_or_default() / 1000;
                 format!("One report in twenty is {lag} s or more behind the first region's.")

@@ -115,7 +115,7 @@ fn arguments(registered: &Registered, scope: &str) -> String {
     if let Ok(url) = expected {
         arguments += &format!(" --url {}", plan::shown(url.as_str()));
     }
-    if set.prefix() != Set::USUAL {
+    if *set != Set::default() {
         arguments += &format!(" --prefix {}", set.prefix());
     }
     // What a shell would read in its own way is left to whoever types it.

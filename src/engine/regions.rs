@@ -1,9 +1,10 @@
-//! A summary of the regions over some pushes: which is silent, which is slow.
+//! A summary of the regions over some pushes: which is silent, which lacks many, which is slow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Condition, RegionSummary, Regions, Slice, State, Tally, time};
 use crate::clock::Instant;
+use crate::limits;
 use crate::push::{Delivery, Outcome, Policy, Region, Row};
 
 /// A region with reports so late is slow, if most regions are three times as fast.
@@ -20,6 +21,7 @@ struct Count {
     missing: usize,
     late: usize,
     last_seen: Option<Instant>,
+    last_missed: Option<Instant>,
     lags: Vec<i64>,
     /// Lags and missing pushes by the slice of time they belong to.
     slices: BTreeMap<usize, (Vec<i64>, usize)>,
@@ -62,6 +64,7 @@ pub(super) fn summary(
                 None if row.settled().is_some_and(|s| s.outcome == Outcome::Superseded) => {}
                 None => {
                     count.missing += 1;
+                    count.last_missed = count.last_missed.max(Some(row.opened));
                     count.slices.entry(slice).or_default().1 += 1;
                     count.missed_in_a_row += usize::from(!count.reported);
                 }
@@ -80,7 +83,9 @@ pub(super) fn summary(
     let usual = p95.get(p95.len().saturating_sub(1) / 2).copied().unwrap_or(0);
     let mut regions: Vec<RegionSummary> =
         counts.into_iter().map(|(region, count)| told(region, &count, usual)).collect();
-    regions.sort_by_key(|r| (r.condition, std::cmp::Reverse((r.missed_in_a_row, r.lag_p95_ms)), r.region.clone()));
+    regions.sort_by_key(|r| {
+        (r.condition, std::cmp::Reverse((r.missed_in_a_row, r.missing, r.lag_p95_ms)), r.region.clone())
+    });
     let tally = Some(tally(rows));
     Regions { since: time(from), until: time(until), pushes: rows.len(), cut, unreadable, regions, tally }
 }
@@ -125,10 +130,17 @@ fn trend(count: &Count) -> Vec<Slice> {
     trend
 }
 
+/// Whether a region that misses so many of so many pushes lacks more than what may get lost on the way.
+fn is_incomplete(missing: usize, expected: usize) -> bool {
+    missing >= limits::REGION_MISSES || missing > 0 && missing * limits::REGION_MISSES_ONE_IN >= expected
+}
+
 fn told(region: &Region, count: &Count, usual: i64) -> RegionSummary {
     let p95 = percentile(&count.lags, 95);
     let condition = if count.missed_in_a_row > 0 {
         Condition::Silent
+    } else if is_incomplete(count.missing, count.expected) {
+        Condition::Incomplete
     } else if p95.is_some_and(|p95| p95 >= SLOW_MS && p95 >= 3 * usual) {
         Condition::Slow
     } else {
@@ -144,6 +156,7 @@ fn told(region: &Region, count: &Count, usual: i64) -> RegionSummary {
         lag_p95_ms: p95,
         lag_max_ms: count.lags.last().copied(),
         missing: count.missing,
+        last_missed: count.last_missed.map(time),
         late: count.late,
         waiting: count.waiting,
         missed_in_a_row: count.missed_in_a_row,
@@ -166,6 +179,13 @@ mod tests {
         let of = |hours| slice(at(0), at(24), at(hours));
         assert_eq!([0, 1, 12, 24, -5, 99].map(of), [0, 2, 24, 47, 0, 47]);
         assert_eq!(slice(at(1), at(1), at(1)), 0);
+    }
+
+    #[test]
+    fn one_miss_among_hundreds_is_not_many_and_one_among_few_is() {
+        let many = |missing, expected| is_incomplete(missing, expected);
+        assert!(!many(0, 0) && !many(0, 10) && !many(1, 21) && !many(1, 300) && !many(4, 300));
+        assert!(many(1, 1) && many(1, 20) && many(2, 40) && many(5, 10) && many(5, 1000));
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Problem {
         self.status == StatusCode::UNAUTHORIZED
     }
 
+    /// What the caller must ask otherwise; itself, where that is not what is wrong.
+    pub(super) fn refusal(self) -> Result<String, Self> {
+        if self.status == StatusCode::BAD_REQUEST { Ok(self.message) } else { Err(self) }
+    }
+
     /// Leaves a line in the log, and is counted if it is about a webhook: `region` is the one that the caller named.
     pub(super) fn log(&self, region: Option<&str>, is_webhook: bool, web: &Web) {
         if is_webhook {

@@ -1,7 +1,8 @@
 //! `GET /api/dashboard`, which holds no data and needs no key, and the fragments that its script asks for at
 //! `GET /api/pushes/page/…`, behind the operators' door. A push is never called `page`.
 //!
-//! Guarantees: what a fragment was asked for is read by the code of the interface itself; no answer is kept by a browser, shown
+//! Guarantees: what a fragment was asked for is read by the code of the interface itself, and a view that cannot be had like that
+//! is one that says why, with the form; no answer is kept by a browser, shown
 //! inside another page, or told to another one.
 
 use actix_web::http::{StatusCode, header};
@@ -9,8 +10,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::Problem;
 use super::pushes::{self, filter, find, listed, summary};
-use super::{Web, only_reads, query};
-use crate::api::{Item, Push, Status};
+use super::{Web, base_url, only_reads, query};
+use crate::api::{Item, List, Push, Status};
 use crate::page;
 use crate::page::confirm::{Deed, Question};
 use crate::page::filters::Filters;
@@ -65,7 +66,15 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
     } else {
         filters.query()
     };
-    let list = listed(request, filter::search(&asked, now)?, service).await?;
+    let list = match filter::search(&asked, now) {
+        Ok(search) => listed(request, search, service).await,
+        Err(problem) => Err(problem),
+    };
+    // What the caller must ask otherwise is said beside the form.
+    let (list, refused) = match list {
+        Ok(list) => (list, None),
+        Err(problem) => (List { pushes: Vec::new(), next: None, unreadable: 0 }, Some(problem.refusal()?)),
+    };
     let owing =
         listed(request, filter::search(&format!("status=waiting,owing&limit={BESIDE_MAX}"), now)?, service).await?;
     let along = match (list.pushes.last(), list.pushes.first()) {
@@ -89,18 +98,25 @@ async fn list(request: &HttpRequest, service: &Service, web: &Web) -> Result<Str
         along: &along,
         day: &day,
         regions: &web.described.regions,
+        refused: refused.as_deref(),
+        registry: service.registry(),
+        address: &base_url(request),
+        keyed: request.headers().contains_key("x-functions-key"),
     }
     .render())
 }
 
 async fn regions(request: &HttpRequest, service: &Service, web: &Web) -> Result<String, Problem> {
     let now = web.clock.now();
-    let regions = summary(request.query_string(), service, web).await?;
+    let (regions, refused) = match summary(request.query_string(), service, web).await {
+        Ok(regions) => (regions, None),
+        Err(problem) => (summary("", service, web).await?, Some(problem.refusal()?)),
+    };
     let filters = Filters::read(request.query_string());
     // Commands for people name the registry of the newest push where none is set.
     let newest = listed(request, filter::search("limit=1", now)?, service).await?.pushes.pop();
     let registry = service.registry().or(newest.as_ref().map(|newest| newest.status.registry.as_str()));
-    Ok(Summary { now, filters: &filters, regions: &regions, registry }.render())
+    Ok(Summary { now, filters: &filters, regions: &regions, registry, refused: refused.as_deref() }.render())
 }
 
 async fn push(id: &str, service: &Service, web: &Web) -> Result<String, Problem> {

@@ -54,7 +54,7 @@ fn views(text: &str, state: &str) -> Vec<String> {
     // What is typed stands in a field as it was typed; in words it is shown like all others.
     let filters = Filters::read("region=east");
     let regions = ["west", "east"].map(str::to_owned);
-    let overview = |list| Overview {
+    let overview = |list, refused| Overview {
         now,
         filters: &filters,
         list,
@@ -62,10 +62,15 @@ fn views(text: &str, state: &str) -> Vec<String> {
         along: std::slice::from_ref(&companion),
         day: &day,
         regions: &regions,
+        refused,
+        registry: Some(text),
+        address: "http://127.0.0.1:8080",
+        keyed: true,
     };
     let mut views = vec![
-        overview(&list).render(),
-        overview(&empty).render(),
+        overview(&list, None).render(),
+        overview(&empty, None).render(),
+        overview(&empty, Some(text)).render(),
         Detail { now, push: &push, day: &day, receivers: &receivers, attempts_max: 3 }.render(),
     ];
     for deed in [Deed::Redeliver, Deed::Terminate, Deed::Report] {

@@ -29,6 +29,14 @@ pub struct Overview<'a> {
     pub day: &'a Regions,
     /// Regions of the settings, in their order.
     pub regions: &'a [String],
+    /// Why the list could not be asked for like that; it is empty then.
+    pub refused: Option<&'a str>,
+    /// Login server of the registry, where the settings say it.
+    pub registry: Option<&'a str>,
+    /// Where this service was reached, for commands; empty where it is not known.
+    pub address: &'a str,
+    /// Whether whoever asks had to give a key.
+    pub keyed: bool,
 }
 
 impl Overview<'_> {
@@ -45,7 +53,9 @@ impl Overview<'_> {
             (self.strip())
             (self.filters.form(&regions))
             (self.notices())
-            @if self.list.pushes.is_empty() {
+            @if let Some(why) = self.refused {
+                div.panel data-part="table" { (super::refused(why, "?")) }
+            } @else if self.list.pushes.is_empty() {
                 div.panel data-part="table" { (self.nothing()) }
             } @else {
                 div.frame data-part="table" tabindex="0" role="region" aria-label="Pushes by region" {
@@ -154,10 +164,12 @@ impl Overview<'_> {
             return html! {
                 h2 { "Nothing pushed yet" }
                 p { "No push has come since this service began to keep them. Try it with webhooks like the registry's:" }
-                (words::command("global-webhook send --scenario simple"))
+                (words::command(&self.send()))
+                @if self.keyed { p.small.muted
+                    { "It needs a key that opens ImagePush, as " code { "--key" } " or in " code { "GLOBAL_WEBHOOK_KEY" } "." } }
                 p { "Or let the registry knock, once for each region:" }
                 @for region in self.regions.iter().take(3) {
-                    (words::command(&format!("az acr webhook ping --registry <registry> --name global{region}")))
+                    (super::regions::webhook("ping", self.registry, region))
                 }
             };
         }
@@ -167,12 +179,20 @@ impl Overview<'_> {
             h2 { "Nothing matches" }
             p { "No push" (self.filters.told()) "." }
             p {
-                a href="?" { "Clear the filters" }
+                a href="?" data-escape="" { "Clear the filters" }
                 @if let Some(wider) = wider { ", or " a href=(self.filters.with("repository", &wider).link())
                     { "look for names with " (words::foreign(repository)) " in them" } }
                 "."
             }
         }
+    }
+
+    /// The command that sends webhooks like the registry's to this service.
+    fn send(&self) -> String {
+        let simple = "global-webhook send --scenario simple";
+        // Where it would send to by itself.
+        let usual = ["", "http://127.0.0.1:7071", "http://localhost:7071"].contains(&self.address);
+        if usual { simple.to_owned() } else { format!("{simple} --url {}", self.address) }
     }
 
     fn pages(&self) -> Markup {

@@ -98,17 +98,17 @@ impl Cell {
         }
     }
 
-    /// Its mark and words.
-    pub(super) fn shown(self) -> Markup {
+    /// Its mark and words, with lags as `lag` writes them.
+    fn shown(self, lag: fn(i64) -> String) -> Markup {
         html! {
             @match self {
                 Self::First => { (words::icon("first")) "first" }
-                Self::Lag(ms) => { (words::lag(ms)) }
-                Self::Slow(ms) => { (words::icon("warn")) (words::lag(ms)) span.sr { " slow" } }
+                Self::Lag(ms) => { (lag(ms)) }
+                Self::Slow(ms) => { (words::icon("warn")) (lag(ms)) span.sr { " slow" } }
                 Self::Open => { (words::icon("wait")) "not yet" }
                 Self::Missing => { (words::icon("cross")) "missing" }
-                Self::Late(ms) => { (words::icon("back")) (words::lag(ms)) " late" }
-                Self::ByHand(ms) => { (words::icon("hand")) (words::lag(ms)) " by hand" }
+                Self::Late(ms) => { (words::icon("back")) (lag(ms)) " late" }
+                Self::ByHand(ms) => { (words::icon("hand")) (lag(ms)) " by hand" }
                 Self::Let => "not waited for",
                 Self::Known => "known before",
                 Self::None => { span aria-hidden="true" { "–" } span.sr { "not expected" } }
@@ -117,10 +117,10 @@ impl Cell {
     }
 }
 
-/// A cell's box.
-pub(super) fn boxed(cell: Cell) -> Markup {
+/// A cell's box, with its lag as `lag` writes it.
+pub(super) fn boxed(cell: Cell, lag: fn(i64) -> String) -> Markup {
     let class = format!("cell {}", cell.class());
-    html! { span class=(class) { (cell.shown()) } }
+    html! { span class=(class) { (cell.shown(lag)) } }
 }
 
 impl Frame<'_> {
@@ -175,6 +175,9 @@ impl Frame<'_> {
                 (Condition::Silent, _) => {
                     small.bad { (words::icon("cross")) " silent " @if let Some(seen) = &usual.last_seen { (words::since(seen)) } }
                 }
+                (Condition::Incomplete, _) => {
+                    small.bad { (words::icon("cross")) " misses " (usual.missing) " of " (usual.expected) }
+                }
                 (Condition::Slow, p95) => { small.warn { (words::icon("warn")) " slow, p95 " (p95.unwrap_or_default()) } }
                 (Condition::Ok, Some(p95)) => { small { "p95 " (p95) } }
                 (Condition::Ok, None) => { small { "no report in 24 h" } }
@@ -212,7 +215,7 @@ impl Frame<'_> {
                     td.folded role="cell" { (self.named(status)) }
                 } @else {
                     @for region in &self.regions {
-                        td.r role="cell" data-region=(region) { (boxed(Cell::of(status, region, self.usual(region)))) }
+                        td.r role="cell" data-region=(region) { (boxed(Cell::of(status, region, self.usual(region)), words::lag)) }
                     }
                 }
                 td.told role="cell" { (told(status)) }
@@ -236,7 +239,7 @@ impl Frame<'_> {
             b { (have) " of " (status.regions.len()) }
             @if named.is_empty() { small { "slowest " (words::lag(status.lag_ms)) } }
             ul.names {
-                @for (region, cell) in named.iter().take(NAMED_MAX) { li { (region) " " (boxed(*cell)) } }
+                @for (region, cell) in named.iter().take(NAMED_MAX) { li { (region) " " (boxed(*cell, words::lag)) } }
                 @if named.len() > NAMED_MAX { li.muted { "and " (named.len() - NAMED_MAX) " more" } }
             }
         }

@@ -71,6 +71,14 @@ fn fragment(about: &Fragment, body: &Markup) -> String {
         .into_string()
 }
 
+/// Why what was asked for cannot be shown, with `out` as the address that asks for nothing in particular.
+fn refused(why: &str, out: &str) -> Markup {
+    html! {
+        div.notice.bad role="alert" { (words::icon("stop")) p { b { "That cannot be looked for." } " " (words::foreign(why)) } }
+        p { a.button href=(out) data-escape="" { "Clear the filters" } }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,7 @@ function tell() { for (const e of all("time[data-form]", main)) write(e, shown(e
 setInterval(() => paused || tick(), 1000);
 
 // Asking the service, and asking again.
-let turn = 0, timer = 0, paused = false, read = null, away = null, holding = false;
+let turn = 0, timer = 0, paused = false, read = null, away = null, returned = "", holding = false;
 const rests = () => paused || document.hidden || all("dialog[open]").length > 0;
 function soon(ms) { clearTimeout(timer); timer = setTimeout(() => rests() ? soon(1000) : load("refresh"), ms); }
 function wanted() {
@@ -90,6 +90,7 @@ async function load(how) {
   // Whatever stands before the service, a page of its own is none of ours.
   const article = new DOMParser().parseFromString(text, "text/html").querySelector("article[data-view]");
   if (!article) { trouble(answer, { code: "foreign", message: "Something else than this service answered." }); return soon(5000); }
+  const news = away === null ? "" : returned;
   [away, read] = [null, Date.now()];
   if (dialogs.ask.open) {
     dialogs.ask.close();
@@ -99,7 +100,7 @@ async function load(how) {
   $("#trouble").replaceChildren();
   main.classList.remove("stale");
   $("#forget").hidden = !key;
-  show(article, how);
+  show(article, how, news);
   soon(article.dataset.busy === "true" ? 5000 : 30000);
 }
 function bones(how) {
@@ -133,6 +134,7 @@ function trouble(answer, error) {
   document.title = `▲ ${storage ? "storage away" : "no answer"} · ${location.host}`;
   const what = `${storage ? "Storage has been away" : answer ? "The service has been too busy" : "The service has not answered"} since ${since}.`;
   write($("#news"), what);
+  returned = storage ? "Storage is back" : "The service answers again";
   notice($("#trouble"), what, `${seen}${kept}Trying again every 5 s.`);
   main.querySelectorAll(".bone").forEach((bone) => bone.remove());
 }
@@ -184,9 +186,9 @@ function hold(old, article) {
   if (holding) { added.forEach((row) => row.remove()); write($("#new"), `${count} new push${count > 1 ? "es" : ""}`); }
   $("#new").hidden = !holding;
 }
-function show(article, how) {
+function show(article, how, back) {
   const old = $("article", main), same = how !== "whole" && old?.dataset.view === article.dataset.view;
-  const news = same ? listen(old, article) : "";
+  const news = same && listen(old, article) || back;
   holding = false;
   $("#new").hidden = true;
   if (!same) {
@@ -208,8 +210,8 @@ function show(article, how) {
 function shownNow(article, news) {
   document.title = `${article.dataset.title} · ${location.host}`;
   write($("#fresh"), `${paused ? "Paused at" : "Fresh as of"} ${shown(article.dataset.now, "short")} ${zone || "local time"}`);
-  const here = article.dataset.view === "regions" ? "regions" : "list";
-  for (const a of all("nav [data-for]")) a.dataset.for === here ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
+  const view = article.dataset.view === "regions" ? "regions" : "list";
+  for (const a of all("nav [data-for]")) a.dataset.for === view ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
   if (news) write($("#news"), news);
   tell();
 }
@@ -224,9 +226,29 @@ function listen(old, article) {
 }
 
 // Views and filters are addresses.
-let depth = 0;
-const go = (address, how) => { depth += 1; history.pushState(null, "", address); load(how).then(() => scrollTo(0, 0)); };
-addEventListener("popstate", () => { depth -= 1; load("whole"); });
+let depth = 0, here = location.search;
+// Whoever comes back stands at the link that led away.
+function stand(left) {
+  const link = $(`main a[href="${CSS.escape(left)}"]`), row = link?.closest("tr");
+  if (row?.hidden) $(`[data-fold="${row.dataset.along}"]`, main)?.click();
+  link?.focus();
+}
+async function go(address, how, stay) {
+  const left = here;
+  depth += 1;
+  history.pushState(null, "", address);
+  here = location.search;
+  await load(how);
+  scrollTo(0, 0);
+  if (stay) stand(left);
+}
+addEventListener("popstate", async () => {
+  const left = here;
+  depth -= 1;
+  here = location.search;
+  await load("whole");
+  stand(left);
+});
 addEventListener("hashchange", () => takeKey() && load("whole"));
 document.addEventListener("visibilitychange", () => document.hidden || paused || soon(0));
 document.addEventListener("submit", (event) => {
@@ -340,8 +362,10 @@ document.addEventListener("keydown", (event) => {
   if (!$("#keyed").checked || event.ctrlKey || event.metaKey || event.altKey || all("dialog[open]").length) return;
   const typing = event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea");
   if (event.key === "Escape") {
+    const out = $("[data-escape]", main);
     if (typing) typing.blur();
-    else if (/[?&](push|view)=/.test(location.search)) depth > 0 ? history.back() : go("?", "whole");
+    else if (out) out.click();
+    else if (/[?&](push|view)=/.test(location.search)) depth > 0 ? history.back() : go("?", "whole", true);
     return;
   }
   if (typing) return;

@@ -84,6 +84,7 @@ impl Detail<'_> {
             }
             section.panel {
                 h2 { (heading) }
+                p.hint.small.muted { "Scroll it sideways for the deadline and the attempts. The panels below tell the same." }
                 div.scroll tabindex="0" role="region" aria-label="Time-line, scrolls sideways" {
                     div data-part="timeline" { (timeline::draw(self.push, self.now)) }
                 }
@@ -203,13 +204,13 @@ impl Detail<'_> {
                             }
                             td.n { @match &report.arrived { Some(at) => (words::time(at, Form::Exact, self.now)), None
                                 => { span.muted { "–" } } } }
-                            td.n { (matrix::boxed(cell)) }
+                            td.n { (matrix::boxed(cell, words::exact)) }
                         }
                     }
                     @for (name, report) in &status.unawaited {
                         tr { th scope="row" { (name) small { "reported, but is not waited for" } }
                             td.n { @if let Some(at) = &report.arrived { (words::time(at, Form::Exact, self.now)) } }
-                                td.n { (matrix::boxed(Cell::None)) } }
+                                td.n { (matrix::boxed(Cell::None, words::exact)) } }
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! The view of the regions: which is silent or slow, since when, and is that usual? Worst first.
+//! The view of the regions: which is silent, lacks pushes or is slow, since when, and is that usual? Worst first.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,10 @@ use super::filters::{Filters, choice};
 use super::words::{self, Form};
 use super::{Fragment, fragment, verdict};
 use crate::api::{Condition, RegionSummary, Regions, Slice};
+use crate::arm::plan::Set;
 use crate::clock::Instant;
+use crate::limits;
+use crate::push::Region;
 
 const SPANS: [(&str, &str); 5] =
     [("1h", "1 hour"), ("", "24 hours"), ("3d", "3 days"), ("7d", "7 days"), ("30d", "30 days")];
@@ -24,17 +27,20 @@ pub struct Summary<'a> {
     pub regions: &'a Regions,
     /// Login server of the registry, as far as it is known.
     pub registry: Option<&'a str>,
+    /// Why they could not be asked for like that; `regions` are not looked at then.
+    pub refused: Option<&'a str>,
 }
 
 impl Summary<'_> {
     /// The view.
     #[must_use]
     pub fn render(&self) -> String {
-        let verdicts = verdict::regions(self.regions);
-        let registry =
-            self.registry.and_then(|server| server.split('.').next()).filter(|name| words::is_one_word(name));
-        let registry = registry.unwrap_or("<registry>");
-        let silent = self.regions.regions.iter().filter(|r| r.condition == Condition::Silent).take(2);
+        if let Some(why) = self.refused {
+            return self.refuse(why);
+        }
+        let since = Some(self.filters.get("since")).filter(|since| !since.is_empty()).unwrap_or(verdict::DAY);
+        let verdicts = verdict::regions(self.regions, since);
+        let lacking = |r: &&RegionSummary| matches!(r.condition, Condition::Silent | Condition::Incomplete);
         let rows = self.regions.regions.iter();
         let body = html! {
             div.head {
@@ -42,20 +48,17 @@ impl Summary<'_> {
                     h1.sr { "Regions" }
                     @if verdicts.is_empty() {
                         ul.verdict data-part="verdict"
-                            { li { span.ok { (words::icon("check")) } p { b { "No region is silent or slow." } } } }
+                            { li { span.ok { (words::icon("check")) } p { b { "No region is silent, incomplete or slow." } " "
+                                (verdict::few_missing(self.regions, since)) } } }
                     } @else { (verdict::list(&verdicts)) }
                     div data-part="commands" {
-                        @for region in silent {
+                        @for region in self.regions.regions.iter().filter(lacking).take(2) {
                             p.muted { "What the registry sent for " (region.region) ", and what came back:" }
-                            (words::command(&format!("az acr webhook list-events --registry {registry} --name global{}", region.region)))
+                            (webhook("list-events", self.registry, &region.region))
                         }
                     }
                 }
-                form.filters method="get" data-part="filters" {
-                    input type="hidden" name="view" value="regions";
-                    label { "Time" (choice("since", &SPANS, self.filters.get("since"))) }
-                    button { "Show" }
-                }
+                (self.form())
             }
             div.frame tabindex="0" role="region" aria-label="Regions" data-part="table" {
                 table.strips role="table" {
@@ -75,12 +78,32 @@ impl Summary<'_> {
                     (words::time(&self.regions.since, Form::Short, self.now)) ". "
                 @if self.regions.cut { "Older ones of this time were too many to count. " }
                 @if self.regions.unreadable > 0
-                    { (self.regions.unreadable) " are left out, since what is stored of them cannot be read. " }
-                "A region is silent when the newest pushes that settled never reached it, and slow when one report in twenty comes 10 s or more after the first region's and three times as late as with most."
+                    { (words::count(self.regions.unreadable, "push is", "pushes are")) " left out, since what is stored cannot be read. " }
+                "A region is silent when the newest pushes that settled never reached it, incomplete when they did but "
+                (limits::REGION_MISSES) " did not, or one in " (limits::REGION_MISSES_ONE_IN) ", and slow when one report in twenty comes 10 s or more after the first region's and three times as late as with most."
             }
         };
         let title = verdicts.first().map_or("Regions", verdict::Verdict::title);
         fragment(&Fragment { view: "regions", title, now: self.now, busy: false }, &body)
+    }
+
+    fn form(&self) -> Markup {
+        html! {
+            form.filters method="get" data-part="filters" {
+                input type="hidden" name="view" value="regions";
+                label { "Time" (choice("since", &SPANS, self.filters.get("since"))) }
+                button { "Show" }
+            }
+        }
+    }
+
+    fn refuse(&self, why: &str) -> String {
+        let body = html! {
+            h1.sr { "Regions" }
+            (self.form())
+            div.panel data-part="table" { (super::refused(why, "?view=regions")) }
+        };
+        fragment(&Fragment { view: "regions", title: "Regions", now: self.now, busy: false }, &body)
     }
 
     fn row(&self, region: &RegionSummary) -> Markup {
@@ -95,6 +118,7 @@ impl Summary<'_> {
                         Condition::Silent => { span.state.bad
                             { (words::icon("stop")) "silent " @if let Some(seen) = &region.last_seen
                                 { (words::since(seen)) } } }
+                        Condition::Incomplete => { span.state.bad { (words::icon("stop")) "incomplete" } }
                         Condition::Slow => { span.state.warn { (words::icon("warn")) "slow" } }
                         Condition::Ok if region.arrivals == 0 => { span.state.muted { "no report" } }
                         Condition::Ok => { span.state.ok { (words::icon("check")) "as usual" } }
@@ -180,6 +204,17 @@ impl Summary<'_> {
             .zip([1, 3, 5, 7, 9])
             .map(|(part, tenths)| (part, (since + span / 10 * tenths).format(form).to_string()))
             .collect()
+    }
+}
+
+/// A command about the webhook that a region has where it was made as usual; `registry` is a login server, if it is known.
+pub(super) fn webhook(what: &str, registry: Option<&str>, region: &str) -> Markup {
+    let registry = registry.and_then(|server| server.split('.').next()).filter(|name| words::is_one_word(name));
+    let registry = registry.unwrap_or("<registry>");
+    html! {
+        @if let Ok(region) = Region::parse(region) {
+            (words::command(&format!("az acr webhook {what} --registry {registry} --name {}", Set::default().name(&region))))
+        }
     }
 }
 

@@ -31,7 +31,7 @@ const KEYS: [(&str, &str); 7] = [
     ("Enter", "open"),
     ("r", "refresh"),
     ("?", "these keys"),
-    ("Escape", "back, or close"),
+    ("Escape", "back, close, or clear filters that find nothing"),
 ];
 
 pub(super) fn render(style: &str, script: &str) -> String {
@@ -71,7 +71,7 @@ pub(super) fn render(style: &str, script: &str) -> String {
                         "This page needs its script, which is its own and comes with it. Without one there is the command line of this program, and " code { "/api/pushes" } "." } }
                 }
                 footer {
-                    "Times are " button.plain #zone type="button" { "UTC" } ". "
+                    "Times in " button.plain #zone type="button" { "UTC" } " · "
                     kbd { "/" } " find · " kbd { "j" } " " kbd { "k" } " next, previous push · " kbd { "Enter" }
                         " open · " kbd { "r" } " refresh · " kbd { "?" } " "
                     button.plain #keys type="button" { "all keys" }

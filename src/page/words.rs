@@ -18,11 +18,23 @@ pub(super) fn between(from: &str, to: &str) -> i64 {
     instant(from).zip(instant(to)).map_or(0, |(from, to)| (to - from).num_milliseconds())
 }
 
-/// How far behind: tenths of a second below a minute, then what counts.
+/// How far behind: tenths of a second below a minute, then what counts. What would be no tenth is said in milliseconds.
 pub(super) fn lag(ms: i64) -> String {
     let ms = ms.max(0);
+    if ms < 50 {
+        return format!("{ms} ms");
+    }
     // What would be rounded to a minute is one.
     if ms < 59_950 { format!("{}.{} s", (ms + 50) / 1000, (ms + 50) % 1000 / 100) } else { units(ms, 1) }
+}
+
+/// How far behind, to the millisecond below a minute.
+pub(super) fn exact(ms: i64) -> String {
+    match ms.max(0) {
+        ms @ ..1000 => format!("{ms} ms"),
+        ms @ ..60_000 => format!("{}.{:03} s", ms / 1000, ms % 1000),
+        ms => units(ms, 2),
+    }
 }
 
 /// A length of time in its two largest units.
@@ -182,7 +194,12 @@ mod tests {
     #[test]
     fn lengths_are_as_exact_as_they_need_to_be() {
         let of = |ms: i64| (lag(ms), span(ms));
-        assert_eq!(of(-5), ("0.0 s".into(), "0.0 s".into()));
+        assert_eq!(of(-5), ("0 ms".into(), "0 ms".into()));
+        assert_eq!([5, 49, 50, 940].map(lag), ["5 ms", "49 ms", "0.1 s", "0.9 s"]);
+        assert_eq!(
+            [-1, 5, 999, 1000, 31_045, 60_000].map(exact),
+            ["0 ms", "5 ms", "999 ms", "1.000 s", "31.045 s", "1 min"]
+        );
         assert_eq!(of(1940).0, "1.9 s");
         assert_eq!(of(59_960), ("1 min".into(), "1 min".into()));
         assert_eq!(of(372_000), ("6 min".into(), "6 min 12 s".into()));

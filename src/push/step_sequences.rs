@@ -1,5 +1,4 @@
-//! Rules of `step` that show only over several steps, or between two settings; and the cases that the first edition got
-//! wrong, by their numbers.
+//! Rules of `step` that show only over several steps, or between two settings; and cases by their numbers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -12,8 +12,8 @@ mod sequences;
 #[path = "step_stories.rs"]
 mod stories;
 
-/// The table of the design, section 4: webhooks, what is told, and how many were repeats; and the cases A2 to A6 that the first
-/// edition got wrong. The time-out is 6 s, of A4 5 s.
+/// The table of the design, section 4: webhooks, what is told, and how many were repeats; and the cases A2 to A6.
+/// The time-out is 6 s, of A4 5 s.
 #[test]
 fn the_table_of_the_design() {
     let told = |timeout: u64, webhooks: &str| {

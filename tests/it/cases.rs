@@ -1,4 +1,4 @@
-//! Small inputs that the first edition got wrong, each with its number, and the table of what a push is: in all three
+//! Small inputs that are easily got wrong, each with its number, and the table of what a push is: in all three
 //! deployments, in real time. Those that are about storage stand in `cases_storage.rs`.
 
 use std::collections::BTreeMap;

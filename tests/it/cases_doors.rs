@@ -1,4 +1,4 @@
-//! Part D of the cases that an earlier edition got wrong, as far as it is about who may come in, and where notifications may
+//! Part D of the cases that are easily got wrong, as far as it is about who may come in, and where notifications may
 //! go: each with its number, against the real binary.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Part D of the cases that an earlier edition got wrong, as far as it is about the files of `serve` and its end: each with its
+//! Part D of the cases that are easily got wrong, as far as it is about the files of `serve` and its end: each with its
 //! number, against the real binary.
 
 use std::fs::Permissions;

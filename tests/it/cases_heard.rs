@@ -1,4 +1,4 @@
-//! What is heard, and what an operator sees of it: cases C4, C6, C8, C10 and B11 of the first edition.
+//! What is heard, and what an operator sees of it: cases C4, C6, C8, C10 and B11.
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};

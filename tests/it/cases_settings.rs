@@ -1,4 +1,4 @@
-//! Settings that can never work, each with its number where it was a case of the first edition: what is said of them.
+//! Settings that can never work, each with its number where it has one: what is said of them.
 //!
 //! Those that show inside of one module only stand there: B1 in `telemetry`, B2 to B4 and B6 to B9 in `config`, B5 in
 //! `push/names`.

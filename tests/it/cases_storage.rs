@@ -1,4 +1,4 @@
-//! Small inputs that the first edition got wrong, each with its number: those about storage that is away, slow or shared, and
+//! Small inputs that are easily got wrong, each with its number: those about storage that is away, slow or shared, and
 //! about what lies in it.
 
 use std::time::{Duration, Instant};

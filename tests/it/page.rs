@@ -129,6 +129,7 @@ async fn it_shows_what_a_person_wants_to_know_at_night() {
     tab.shows("tr.replicated td[data-region=brazilsouth]", "–").await;
     // A tag is text, and steers nothing.
     tab.until("[...document.querySelectorAll('.matrix bdi')].some(e => e.textContent === 'shop/web:\"><script>alert(1)</script>U+202Egpj')").await;
+    all_targets_are_large_enough(&tab).await;
     tab.picture("list-light").await;
     tab.theme("dark").await;
     tab.picture("list-dark").await;
@@ -154,7 +155,8 @@ async fn it_shows_what_a_person_wants_to_know_at_night() {
     tab.open(&format!("{}/api/dashboard?view=regions", serve.base_url())).await;
     tab.shows(".strips tbody tr:nth-child(1)", "southeastasia").await;
     tab.shows(".strips tbody tr:nth-child(2) td[data-label=p95]", "44.4 s").await;
-    tab.shows(".command", "az acr webhook list-events --registry contoso --name globalsoutheastasia").await;
+    tab.shows(".command", "az acr webhook list-events --registry contoso --name acrgwsoutheastasia").await;
+    all_targets_are_large_enough(&tab).await;
     tab.picture("regions").await;
     assert_eq!(tab.value("document.querySelectorAll('[style], [onclick]').length").await, 0);
 
@@ -169,6 +171,13 @@ async fn it_shows_what_a_person_wants_to_know_at_night() {
             tab.shows("h1", "shop/web:edge").await;
         }
         assert_eq!(tab.value("document.documentElement.scrollWidth").await, 390, "{name} is wider than a phone");
+        all_targets_are_large_enough(&tab).await;
+        if name == "push" {
+            // What is cut says so.
+            tab.until("document.querySelector('.scroll').scrollWidth > document.querySelector('.scroll').clientWidth")
+                .await;
+            tab.until("document.querySelector('.hint').offsetHeight > 0").await;
+        }
         tab.picture(&format!("phone-{name}")).await;
     }
     assert_eq!(tab.said(), Vec::<String>::new(), "nothing was refused, and nothing ran that is not the page's own");
@@ -190,9 +199,16 @@ async fn keys_lead_through_it(tab: &Tab) {
     tab.until("document.querySelectorAll('svg.line .t-p-warn').length === 4").await;
     tab.until("document.querySelector('svg.line title').textContent.includes('westus first, northeurope 2.2 s later, brazilsouth 31.0 s later, southeastasia missing, ops owed after 4 attempts')").await;
     tab.shows(".columns", "hears only when it is replicated or recovered").await;
+    tab.until("document.querySelector('.hint').offsetHeight === 0").await;
+    all_targets_are_large_enough(tab).await;
     tab.picture("push").await;
     tab.press("Escape").await;
     tab.shows(".matrix", "charts/ingress").await;
+    // Whoever comes back goes on where the row was left.
+    tab.until("document.activeElement.textContent === 'shop/web:edge'").await;
+    tab.press("j").await;
+    tab.press("k").await;
+    tab.until("document.activeElement.textContent === 'shop/web:edge'").await;
     tab.press("/").await;
     tab.until("document.activeElement.name === 'repository'").await;
     // Typed, not obeyed.
@@ -233,7 +249,77 @@ async fn filters_are_addresses_and_back_works() {
     tab.picture("nothing-matches").await;
     tab.open(&format!("{}/api/dashboard?repository=car&region=brazilsouth", serve.base_url())).await;
     tab.shows("[data-part=table]", "look for names with car in them").await;
-    tab.open(&format!("{}/api/dashboard?status=lost", serve.base_url())).await;
-    tab.shows(".trouble", "The query member `status` has a word that it does not know").await;
-    tab.complains_of("400").await;
+    for (query, why) in [
+        ("?status=lost", "The query member `status` has a word that it does not know"),
+        ("?cursor=abc", "The query member `cursor` is not one that this service gave out"),
+        ("?tag={a", "The query member `tag`"),
+        ("?colour=red", "The query has a member that means nothing here"),
+    ] {
+        tab.open(&format!("{}/api/dashboard{query}", serve.base_url())).await;
+        tab.shows("[data-part=table]", why).await;
+        // The form is there with what was asked, and so is a way out.
+        tab.until("document.querySelector('form.filters [name=status]').value === (new URLSearchParams(location.search).get('status') ?? '')").await;
+        tab.click_when("[data-part=table] a").await;
+        tab.until(&format!("!location.search && {images}.length > 20")).await;
+    }
+    tab.open(&format!("{}/api/dashboard?tag={{a", serve.base_url())).await;
+    tab.until("document.querySelector('form.filters [name=tag]').value === '{a'").await;
+    tab.picture("refused").await;
+    tab.press("Escape").await;
+    tab.until(&format!("!location.search && {images}.length > 20")).await;
+    tab.open(&format!("{}/api/dashboard?view=regions&since=soon", serve.base_url())).await;
+    tab.shows("[data-part=table]", "neither an instant such as").await;
+    tab.press("Escape").await;
+    tab.until("location.search === '?view=regions' && document.querySelectorAll('.strips tbody tr').length === 4")
+        .await;
+    assert_eq!(tab.said(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_region_lacks_is_said_first_though_its_newest_push_is_there() {
+    let Some(browser) = Browser::get() else { return };
+    let settings = [("WebhookRegions", "northeurope,westus")];
+    let serve = serve(&settings, &[], async |history| {
+        let both = [(FOUR[0], 0), (FOUR[1], 5)];
+        for n in 0..10_i64 {
+            let lags = if (4..9).contains(&n) { &both[..1] } else { &both[..] };
+            let image = Image::new("shop/pay", &format!("1.{n}"));
+            history.push(&image, history.ago(7200 - n * 300), lags, &confirmed).await;
+        }
+    })
+    .await;
+    let tab = page(&browser, &serve).await;
+    tab.shows(
+        ".verdict li:nth-child(1)",
+        "5 of 10 pushes are missing in westus. The newest of them was pushed 1 h 20 min ago.",
+    )
+    .await;
+    tab.until("document.title.startsWith('✕ 5 missing in westus')").await;
+    tab.shows(".matrix thead th:nth-child(4)", "misses 5 of 10").await;
+    let told = "fetch('/api/regions').then(r => r.json()).then(all => all.regions.map(r => [r.region, r.condition, r.missing]))";
+    assert_eq!(tab.value(told).await, json!([["westus", "incomplete", 5], ["northeurope", "ok", 0]]));
+    tab.picture("incomplete").await;
+    tab.click(".verdict a").await;
+    tab.until("document.querySelectorAll('.matrix tbody tr').length === 5 && document.querySelectorAll('tr.timed_out').length === 5").await;
+    // In one push a lag of some milliseconds is no 0.0 s.
+    tab.open(&format!("{}/api/dashboard?tag=1.9", serve.base_url())).await;
+    tab.click_when(".matrix tbody th a").await;
+    tab.shows("[data-part=regions]", "5 ms").await;
+    tab.shows(".verdict", "Everywhere after 5 ms.").await;
+    tab.open(&format!("{}/api/dashboard?view=regions", serve.base_url())).await;
+    tab.shows(".verdict", "5 of 10 pushes are missing in westus.").await;
+    tab.shows(".strips tbody tr:nth-child(1)", "incomplete").await;
+    tab.shows(".command", "az acr webhook list-events --registry contoso --name acrgwwestus").await;
+    tab.picture("regions-incomplete").await;
+    assert_eq!(tab.said(), Vec::<String>::new());
+}
+
+/// Whatever is clicked in the view is 24 px high and wide, or more; a box to tick by its label.
+async fn all_targets_are_large_enough(tab: &Tab) {
+    let small = "[...document.querySelectorAll('a, button, select, input, summary')]\
+        .filter(e => e.checkVisibility() && !e.closest('dialog'))\
+        .map(e => [e.closest('label.choice') ?? e, e.outerHTML.slice(0, 90)])\
+        .map(([e, name]) => [name, e.getBoundingClientRect().width, e.getBoundingClientRect().height])\
+        .filter(([, width, height]) => width < 23.9 || height < 23.9)";
+    assert_eq!(tab.value(small).await, json!([]));
 }

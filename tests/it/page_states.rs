@@ -43,6 +43,10 @@ async fn a_key_is_asked_for_and_stands_in_no_address() {
     tab.press("Enter").await;
     tab.shows("[data-part=table]", "Nothing pushed yet").await;
     tab.shows(".verdict", "Nothing was pushed in the last 24 hours").await;
+    let send = format!("global-webhook send --scenario simple --url {}", serve.base_url());
+    tab.shows(".command", &send).await;
+    tab.shows("[data-part=table]", "It needs a key that opens ImagePush").await;
+    tab.shows("[data-part=table]", "az acr webhook ping --registry <registry> --name acrgwa").await;
     tab.picture("empty").await;
     // Kept for the tab until it is forgotten.
     reload(&tab).await;
@@ -131,6 +135,8 @@ async fn a_service_that_is_away_leaves_what_is_shown_and_comes_back_by_itself() 
     tab.shows("[data-part=notices]", "1 push is left out").await;
     tab.picture("row-left-out").await;
     assert_eq!(tab.value("document.activeElement.value").await, "half a wo", "what was typed is kept");
+    tab.open(&format!("{}/api/dashboard?view=regions", serve.base_url())).await;
+    tab.shows("[data-part=pages]", "1 push is left out, since what is stored cannot be read.").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,9 +160,11 @@ async fn behind_the_functions_host_it_says_since_when_storage_is_away() {
     tab.shows(".trouble", "Storage has been away since").await;
     tab.shows(".trouble", "Webhooks that are accepted meanwhile are kept and applied later.").await;
     tab.shows("[data-part=table]", "Nothing pushed yet").await;
+    tab.until("document.querySelector('#news').textContent.startsWith('Storage has been away since')").await;
     tab.picture("storage-away").await;
     tables.lose(0, 0);
     tab.until("document.querySelector('.trouble').textContent === ''").await;
+    tab.until("document.querySelector('#news').textContent === 'Storage is back'").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

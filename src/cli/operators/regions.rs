@@ -5,8 +5,9 @@ use crate::api::{Condition, RegionSummary, Regions};
 use crate::cli::table::{cell, maybe, millis, time};
 
 pub(super) const HELP: &str = "\
-`silent`: the newest settled push, or more of them, never reached the region. `slow`: one report in twenty was 10 s or more
-behind, and three times as far as with most regions. Lag is how far a region is behind the first one of each push.
+`silent`: the newest settled push, or more of them, never reached the region. `incomplete`: the newest did, but five of the span
+or one in twenty did not to this day. `slow`: one report in twenty was 10 s or more behind, and three times as far as with most
+regions. Lag is how far a region is behind the first one of each push.
 
 Examples:
   global-webhook regions
@@ -64,6 +65,7 @@ pub(super) async fn run(args: &Args, context: &mut Context) -> Result<(), Troubl
 fn row(summary: &RegionSummary) -> Vec<String> {
     let condition = match summary.condition {
         Condition::Silent => "silent",
+        Condition::Incomplete => "incomplete",
         Condition::Slow => "slow",
         Condition::Ok => "ok",
     };
