@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use tracing::{info, warn};
@@ -27,6 +27,12 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Returns once `wait` has passed.
     async fn sleep(&self, wait: Duration);
+
+    /// How much later [`Clock::now`] is than this machine alone would say; `None` as long as nobody has told, and instants that are
+    /// read are this machine's.
+    fn ahead(&self) -> Option<TimeDelta> {
+        Some(TimeDelta::zero())
+    }
 }
 
 /// The machine's clock as it was when the process first asked, and the time that has passed since, sleep of the machine
@@ -56,7 +62,7 @@ fn wall() -> Instant {
 impl SystemClock {
     /// By how much the machine's clock has been set forward (above zero) or back since the process first asked for the time.
     #[must_use]
-    pub fn set_by(self) -> chrono::Duration {
+    pub fn set_by(self) -> TimeDelta {
         wall() - self.now()
     }
 }
@@ -75,10 +81,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// The storage has not said yet what time it is.
+const UNKNOWN: i64 = i64::MIN;
+
 /// A clock that is set right by what the storage says in its answers.
 pub struct StorageClock {
     base: Arc<dyn Clock>,
-    /// What is added to the base, in milliseconds.
+    /// What is added to the base, in milliseconds, or [`UNKNOWN`].
     offset: AtomicI64,
 }
 
@@ -86,7 +95,7 @@ impl StorageClock {
     /// The base's time, until the storage says otherwise.
     #[must_use]
     pub fn new(base: Arc<dyn Clock>) -> Self {
-        Self { base, offset: AtomicI64::new(0) }
+        Self { base, offset: AtomicI64::new(UNKNOWN) }
     }
 
     /// What the base says.
@@ -106,8 +115,12 @@ impl StorageClock {
         let difference = (date - here).num_milliseconds() + 500;
         let bound = i64::try_from(limits::CLOCK_DIFFERENCE_MAX.as_millis()).unwrap_or(i64::MAX);
         let offset = if difference.abs() <= bound { 0 } else { difference };
-        let before = self.offset.load(Ordering::Relaxed);
+        let known = self.ahead();
+        let before = known.unwrap_or_default().num_milliseconds();
         if (offset - before).abs() <= bound && (offset == 0) == (before == 0) {
+            if known.is_none() {
+                self.offset.store(offset, Ordering::Relaxed);
+            }
             return;
         }
         self.offset.store(offset, Ordering::Relaxed);
@@ -125,12 +138,16 @@ impl StorageClock {
 #[async_trait]
 impl Clock for StorageClock {
     fn now(&self) -> Instant {
-        let offset = chrono::Duration::milliseconds(self.offset.load(Ordering::Relaxed));
-        self.base.now().checked_add_signed(offset).unwrap_or(Instant::MAX_UTC)
+        moved(self.base.now(), self.ahead().unwrap_or_default())
     }
 
     async fn sleep(&self, wait: Duration) {
         self.base.sleep(wait).await;
+    }
+
+    fn ahead(&self) -> Option<TimeDelta> {
+        let offset = self.offset.load(Ordering::Relaxed);
+        (offset != UNKNOWN).then(|| TimeDelta::milliseconds(offset))
     }
 }
 
@@ -147,7 +164,13 @@ pub async fn within<T>(clock: &dyn Clock, budget: Duration, call: impl Future<Ou
 /// `from` plus `by`; saturates at the end of the calendar.
 #[must_use]
 pub fn after(from: Instant, by: Duration) -> Instant {
-    chrono::Duration::from_std(by).ok().and_then(|by| from.checked_add_signed(by)).unwrap_or(Instant::MAX_UTC)
+    TimeDelta::from_std(by).ok().and_then(|by| from.checked_add_signed(by)).unwrap_or(Instant::MAX_UTC)
+}
+
+/// `from` plus `by`, which may be less than nothing; saturates at the end of the calendar.
+#[must_use]
+pub fn moved(from: Instant, by: TimeDelta) -> Instant {
+    from.checked_add_signed(by).unwrap_or(Instant::MAX_UTC)
 }
 
 /// Time from `from` until `until`; zero when that has passed.
@@ -182,6 +205,7 @@ pub(crate) mod tests {
     fn the_storages_time_counts_where_the_difference_is_more_than_seconds() {
         let base = Arc::new(Set(Mutex::new(at(10_000_000))));
         let clock = StorageClock::new(base.clone());
+        assert_eq!((clock.ahead(), clock.now()), (None, at(10_000_000)));
         for (date, now) in [
             (10_001_000, 10_000_000),
             (9_998_500, 10_000_000),
@@ -193,6 +217,7 @@ pub(crate) mod tests {
         ] {
             clock.observe(at(date), at(10_000_000));
             assert_eq!(clock.now(), at(now), "{date}");
+            assert_eq!(clock.ahead(), Some(at(now) - at(10_000_000)), "{date}");
         }
         // An answer that took three seconds says nothing.
         clock.observe(at(99_000_000), at(9_997_000));

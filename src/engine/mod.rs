@@ -12,6 +12,7 @@
 //!
 //! Knowingly accepted: an attempt whose process dies between sending and recording is made again, with the same id.
 
+mod decider;
 mod foresee;
 mod log;
 mod lookup;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tracing::{error, info, warn};
 
+use self::decider::Decider;
 use self::lookup::Summary;
 pub use self::news::Listener;
 use self::news::News;
@@ -33,7 +35,7 @@ use crate::clock::{self, Clock, Instant};
 use crate::limits;
 use crate::metrics::{Metrics, Requests};
 use crate::notify::Notifier;
-use crate::push::{Answer, Arrival, Attempted, Claim, Decision, Did, Input, Key, Policy, PushId, Row, step};
+use crate::push::{Arrival, Attempted, Claim, Did, Input, Key, Policy, PushId, Row};
 use crate::store::{self, Applied, Decide, Failure, Health, Removed, Store, Which};
 use crate::traces::{Caller, Taken, Traces};
 
@@ -79,27 +81,6 @@ pub enum Accepted {
     Done(Box<Done>),
     /// It is on the queue and will be applied from there; the row may yet be written.
     Spilled(Key, Rest),
-}
-
-/// A step, with what it needs beside the row.
-struct Decider {
-    policy: Arc<Policy>,
-    clock: Arc<dyn Clock>,
-    input: Input,
-}
-
-impl Decide for Decider {
-    fn decide(&self, row: Option<&Row>, answer: Option<Answer>) -> Decision {
-        step(row, &self.input, self.clock.now(), &self.policy, answer)
-    }
-
-    fn is_report(&self) -> bool {
-        matches!(self.input, Input::Arrival { .. })
-    }
-
-    fn comes_again(&self) -> bool {
-        matches!(self.input, Input::Arrival { spilled: true, .. })
-    }
 }
 
 impl Engine {
@@ -169,7 +150,7 @@ impl Engine {
     }
 
     async fn take(self: &Arc<Self>, arrival: &Arc<Arrival>, caller: Option<Caller>) -> Result<Accepted, Failure> {
-        let (this, for_row) = (Arc::clone(self), Arc::clone(arrival));
+        let (this, for_row, ahead) = (Arc::clone(self), Arc::clone(arrival), self.clock.ahead());
         let row = Box::pin(async move { this.apply_arrival(for_row, false, caller).await });
         let done = |done| Ok(Accepted::Done(Box::new(done)));
         // A push may wait for a region that the settings no longer know, but only its row can tell.
@@ -188,6 +169,7 @@ impl Engine {
                 None => Err(cause),
             };
         }
+        let arrival = &*decider::received(arrival, decider::learnt(&*self.clock, ahead));
         let spill = Box::pin(self.store.spill(arrival));
         let (spilled, row) = match row {
             None => (spill.await, None),
@@ -238,10 +220,11 @@ impl Engine {
         caller: Option<Caller>,
     ) -> Result<Done, Failure> {
         let mut which = Which::Newest(arrival.key(self.policy.correlation));
+        let ahead = self.clock.ahead();
         loop {
             let earlier = matches!(which, Which::Push(_));
             let input = Input::Arrival { arrival: Arc::clone(&arrival), spilled, earlier };
-            let done = self.run(&which, input, caller).await?;
+            let done = self.run(&which, Decider { ahead, ..self.decider(input) }, caller).await?;
             let Did::Earlier(before) = &done.did else { return Ok(done) };
             which = Which::Push(before.clone());
         }
@@ -263,13 +246,13 @@ impl Engine {
     pub async fn apply(&self, push: &PushId, input: Input) -> Result<Done, Failure> {
         let look = matches!(input, Input::Timer);
         let budget = if look { limits::TIMER_CALL_BUDGET } else { limits::OPERATOR_CALL_BUDGET };
-        self.within(budget, self.run(&Which::Push(push.clone()), input, None)).await
+        self.within(budget, self.run(&Which::Push(push.clone()), self.decider(input), None)).await
     }
 
     /// The step of a look, for a store that knows itself when and whether to apply it.
     #[must_use]
     pub fn looking(&self) -> Arc<dyn Decide> {
-        self.decider(Input::Timer)
+        Arc::new(self.decider(Input::Timer))
     }
 
     /// What a look came to that the store applied itself.
@@ -288,7 +271,7 @@ impl Engine {
         let result = self.notifier.attempt(&row, &claim).await;
         let attempted = Attempted { target: claim.target.clone(), notice: claim.notice, claim: claim.claim, result };
         let which = Which::Push(row.id.clone());
-        let run = Box::pin(self.run(&which, Input::Attempted(attempted), None));
+        let run = Box::pin(self.run(&which, self.decider(Input::Attempted(attempted)), None));
         match self.within(limits::RESULT_BUDGET, run).await {
             Ok(done) => {
                 for job in done.jobs {
@@ -314,7 +297,7 @@ impl Engine {
     #[must_use]
     pub fn old(&self, now: Instant) -> Option<(Instant, Arc<dyn Decide>)> {
         let kept = chrono::Duration::from_std(self.retention?).ok()?;
-        Some((now.checked_sub_signed(kept)?, self.decider(Input::Purge)))
+        Some((now.checked_sub_signed(kept)?, Arc::new(self.decider(Input::Purge))))
     }
 
     /// Removes pushes that are kept no longer and owe nothing, of those opened at `from` or later, the oldest first, for a
@@ -339,7 +322,7 @@ impl Engine {
     /// Nothing was removed, since the store does not answer, or not all that was removed could be counted in time.
     pub async fn remove_before(&self, until: Instant) -> Result<Removed, Failure> {
         let span = (Instant::UNIX_EPOCH, until.min(self.clock.now()));
-        let step = self.decider(Input::Purge);
+        let step: Arc<dyn Decide> = Arc::new(self.decider(Input::Purge));
         let share = store::remove_share(&*self.store, &*self.clock, span, &step);
         let (removed, failed) = self.within(limits::OPERATOR_CALL_BUDGET, async { Ok(share.await) }).await?;
         info!(input = "purge", outcome = "removed", pushes = removed.count, until = %span.1);
@@ -350,15 +333,16 @@ impl Engine {
         }
     }
 
-    fn decider(&self, input: Input) -> Arc<dyn Decide> {
-        Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input })
+    fn decider(&self, input: Input) -> Decider {
+        let (policy, clock) = (Arc::clone(&self.policy), Arc::clone(&self.clock));
+        Decider { policy, ahead: clock.ahead(), clock, input }
     }
 
-    async fn run(&self, which: &Which, input: Input, caller: Option<Caller>) -> Result<Done, Failure> {
+    async fn run(&self, which: &Which, decider: Decider, caller: Option<Caller>) -> Result<Done, Failure> {
         let began = self.clock.now();
-        let decider = Arc::new(Decider { policy: Arc::clone(&self.policy), clock: Arc::clone(&self.clock), input });
+        let decider = Arc::new(decider);
         let applied = self.store.apply(which, Arc::clone(&decider) as Arc<dyn Decide>).await?;
-        Ok(self.done(which, &decider.input, applied, began, caller))
+        Ok(self.done(which, &decider.input(), applied, clock::moved(began, decider.learnt()), caller))
     }
 
     fn done(

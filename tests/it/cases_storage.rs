@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cases::Stage;
 use crate::proxy::Proxy;
 use crate::raw::Raw;
+use crate::strict::Strict;
 use crate::support::azurite::{Azurite, azurite};
 use crate::support::caller::Caller;
 use crate::support::gate::{Gate, Mode};
@@ -33,47 +34,40 @@ async fn accepted(caller: &Caller, region: &str, image: &Image) -> String {
 /// The table refuses for longer and for less than the time-out, from the beginning and from the middle of a push on, and the
 /// queue works: whatever was accepted in time counts.
 async fn a1(deployment: Deployment) {
-    const EACH: usize = 3;
+    const AWAY: Duration = Duration::from_secs(30);
     let (table_address, queue_port) = on_azurite(|a| (a.tables(), a.queues().port())).await;
     let tables = Gate::to(table_address, Mode::Open).await;
     let account = azurite().account_at(tables.port(), queue_port);
-    let rules: Value = [("short", 5), ("begun-short", 6), ("begun-long", 20), ("long", 20)]
-        .map(|(tag, seconds)| json!({ "tag": format!("{tag}-*"), "timeout": format!("0:0:{seconds}") }))
-        .into();
-    let mut stage =
-        Stage::on(deployment, Some(&account), "e,w", "0:5:0", &[("WebhookRules", &rules.to_string())]).await;
+    let rule = json!([{ "tag": "*long-*", "timeout": "0:1:0" }]).to_string();
+    let mut stage = Stage::on(deployment, Some(&account), "e,w", "0:0:20", &[("WebhookRules", &rule)]).await;
     let caller = stage.service.caller();
-    let images =
-        |tag: &str| -> Vec<Image> { (0..EACH).map(|n| Image::new("team/shop", &format!("{tag}-{n}"))).collect() };
-    let [short, begun_short, begun_long, long] = ["short", "begun-short", "begun-long", "long"].map(images);
+    let images = |(tag, count): (&str, usize)| -> Vec<Image> {
+        (0..count).map(|n| Image::new("team/shop", &format!("{tag}-{n}"))).collect()
+    };
+    let begun = [("begun-short", 3), ("begun-long", 3)].map(images).concat();
+    let new = [("short", 10), ("long", 3)].map(images).concat();
     let warm = Image::new("team/shop", "warm");
     for region in ["e", "w"] {
         stage.push(region, &warm).await;
     }
-    let mut ids = Vec::new();
-    for image in begun_short.iter().chain(&begun_long) {
-        ids.push(stage.push("e", image).await);
+    for image in &begun {
+        stage.push("e", image).await;
     }
     tables.set(Mode::Dead).await;
     let away = Instant::now();
-    for image in begun_short.iter().chain(&begun_long) {
-        accepted(&caller, "w", image).await;
-    }
-    for image in short.iter().chain(&long) {
-        for region in ["e", "w"] {
-            ids.push(accepted(&caller, region, image).await);
-        }
-    }
-    // Longer than the short time-outs, less than the long ones.
-    pause(Duration::from_secs(8).saturating_sub(away.elapsed())).await;
+    let arrivals = begun.iter().map(|image| ("w", image)).chain(new.iter().flat_map(|i| [("e", i), ("w", i)]));
+    let arrivals = arrivals.map(|(region, image)| accepted(&caller, region, image));
+    let ids = futures_util::future::join_all(arrivals).await;
+    // The short time-outs are over meanwhile, the long ones not.
+    pause(AWAY.saturating_sub(away.elapsed())).await;
     tables.set(Mode::Open).await;
-    for image in short.iter().chain(&begun_short).chain(&begun_long).chain(&long) {
+    for image in begun.iter().chain(&new) {
         stage.told(image, &["replicated"]).await;
     }
     for id in &ids {
         assert_eq!(stage.service.at_rest(id).await["output"]["outcome"], "replicated");
     }
-    assert_eq!(stage.heard().len(), 1 + 4 * EACH, "nothing else is told");
+    assert_eq!(stage.heard().len(), 1 + begun.len() + new.len(), "nothing else is told");
 }
 
 /// DELETE of a settled push in the moment in which its next round is opened: one push waits, never two.
@@ -285,6 +279,23 @@ async fn a13(deployment: Deployment) {
     }
 }
 
+/// The first token of the app's managed identity comes two seconds after the first arrival.
+async fn a13_with_a_late_token(deployment: Deployment) {
+    const LATE: Duration = Duration::from_secs(2);
+    let strict = Strict::before(on_azurite(|azurite| azurite).await).await;
+    let mut stage = Stage::on(deployment, Some(strict.account()), "e,w", "0:5:0", &strict.identity()).await;
+    let (caller, image) = (stage.service.caller(), Image::new("team/shop", "a13"));
+    let sent = Instant::now();
+    strict.issue_in(LATE);
+    let e = accepted(&caller, "e", &image).await;
+    assert!(sent.elapsed() >= LATE, "nothing is on record without a token");
+    let w = accepted(&caller, "w", &image).await;
+    for id in [e, w] {
+        assert_eq!(stage.service.at_rest(&id).await["output"]["outcome"], "replicated");
+    }
+    stage.told(&image, &["replicated"]).await;
+}
+
 /// A row with members that this build does not know, changed by this build: in the table while it runs, in the file before it
 /// starts again.
 async fn a16(deployment: Deployment) {
@@ -367,7 +378,7 @@ macro_rules! in_deployments {
 }
 
 in_deployments! {
-    handlers, Handler: a1 a8 a9 a12 a12_with_the_same_image a13 a16;
-    serve_on_azurite, ServeAzure: a1 a8 a9 a12 a12_with_the_same_image a13 a16;
+    handlers, Handler: a1 a8 a9 a12 a12_with_the_same_image a13 a13_with_a_late_token a16;
+    serve_on_azurite, ServeAzure: a1 a8 a9 a12 a12_with_the_same_image a13 a13_with_a_late_token a16;
     serve_on_the_embedded_store, ServeEmbedded: a8 a16;
 }

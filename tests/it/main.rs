@@ -15,6 +15,8 @@ mod fuzz_checks;
 mod proxy;
 #[path = "../support/raw.rs"]
 mod raw;
+#[path = "../support/strict.rs"]
+mod strict;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -28,6 +30,7 @@ mod azure_queue;
 mod azure_table;
 mod bad_input;
 mod cases;
+mod cases_clock;
 mod cases_doors;
 mod cases_ending;
 mod cases_heard;

@@ -54,10 +54,13 @@ impl Service {
         Self::start_on(deployment, settings, account.as_deref()).await
     }
 
-    /// Starts a deployment on this storage account.
+    /// Starts a deployment on this storage account. Settings that name it by themselves are how the service gets in; the hosts
+    /// always have the account's key.
     pub async fn start_on(deployment: Deployment, settings: &[(&str, &str)], account: Option<&str>) -> Self {
         let mut settings = settings.to_vec();
-        settings.extend(account.map(|account| ("AzureWebJobsStorage", account)));
+        if !settings.iter().any(|(name, _)| name.starts_with("AzureWebJobsStorage")) {
+            settings.extend(account.map(|account| ("AzureWebJobsStorage", account)));
+        }
         let parts = match deployment {
             Deployment::Handler => {
                 let account = account.expect("an account");

@@ -7,7 +7,7 @@
 //!   is `Connection::retry`'s, for reads and for writes that may be repeated; a write that may not is cleared up by its
 //!   own caller, who keeps in mind that the outcome of a failed try is unknown (`is_transient`).
 //! - They cannot say that a message lives for ever; `TtlForever` does. They send text as it is, which the emulator breaks;
-//!   `AsciiJson` escapes it.
+//!   `AsciiJson` escapes it. They date requests by the machine's clock, which may be wrong; `Dated` has the storage's time.
 //! - Their errors hold URLs, headers and bodies; `failure` makes the cause from the status alone.
 //!
 //! Callers must run all of it on one multi-thread runtime: a pooled connection stands still with the runtime that opened it.
@@ -22,7 +22,7 @@ use azure_core::{ClientOptions, Policy, RetryOptions, TransportOptions};
 use azure_storage::{CloudLocation, StorageCredentials};
 
 use super::identity::ManagedIdentity;
-use super::policies::{AsciiJson, TtlForever};
+use super::policies::{AsciiJson, Dated, TtlForever};
 use super::transport::{Http, KINDS};
 use crate::clock::{self, Clock, StorageClock};
 use crate::config::storage::{Account, Credential, is_loopback};
@@ -74,10 +74,12 @@ impl Connection {
                 StorageCredentials::token_credential(Arc::new(credential))
             }
         };
+        let policies: [Arc<dyn Policy>; 3] =
+            [Arc::new(TtlForever), Arc::new(AsciiJson), Arc::new(Dated(Arc::clone(&clock)))];
         let options = ClientOptions::default()
             .transport(TransportOptions::new(Arc::new(http)))
             .retry(RetryOptions::none())
-            .per_call_policies(vec![Arc::new(TtlForever) as Arc<dyn Policy>, Arc::new(AsciiJson)]);
+            .per_call_policies(policies.to_vec());
         Ok(Self { account: account.clone(), credential, options, clock, requests })
     }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
-use azure_core::headers::{CONTENT_LENGTH, CONTENT_TYPE};
+use azure_core::headers::{CONTENT_LENGTH, CONTENT_TYPE, MS_DATE};
 use azure_core::{Body, Context, Policy, PolicyResult, Request};
 
-use super::connection::FOREVER;
+use super::connection::{FOREVER, status};
+use super::transport::HTTP_DATE;
+use crate::clock::{Clock as _, StorageClock};
 
 /// Turns a message's life of [`FOREVER`] into the -1 the crates cannot say.
 #[derive(Debug)]
@@ -26,6 +28,32 @@ impl Policy for TtlForever {
                 query.append_pair(name, if name == "messagettl" { "-1" } else { value });
             }
         }
+        pass_on(context, request, next).await
+    }
+}
+
+/// Dates requests by the time that counts. The crates date them by the machine's clock, and the service refuses what is signed and
+/// a quarter of an hour off: a clock that somebody has set would cost every request. A process that starts with a wrong clock
+/// learns the time from such a refusal, and asks again; what is refused has not been applied.
+pub(super) struct Dated(pub(super) Arc<StorageClock>);
+
+impl std::fmt::Debug for Dated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dated")
+    }
+}
+
+#[async_trait]
+impl Policy for Dated {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let ahead = self.0.ahead().unwrap_or_default();
+        request.insert_header(MS_DATE, self.0.now().format(HTTP_DATE).to_string());
+        let answered = pass_on(context, request, next).await;
+        let refused = answered.as_ref().is_err_and(|error| status(error) == Some(403));
+        if !refused || self.0.ahead().unwrap_or_default() == ahead {
+            return answered;
+        }
+        request.insert_header(MS_DATE, self.0.now().format(HTTP_DATE).to_string());
         pass_on(context, request, next).await
     }
 }

@@ -25,6 +25,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for the emulator, which closes idle connections after 5 s.
 const EMULATOR_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// An HTTP date, whose only form in use is that of RFC 9110's preferred one.
+pub(super) const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
+
 /// Largest answer that is read, in bytes; the service's own pages end at 4 MiB.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -117,10 +120,9 @@ impl Http {
     }
 }
 
-/// The instant of an HTTP date, whose only form in use is that of RFC 9110's preferred one.
+/// The instant of an HTTP date.
 fn http_date(text: &str) -> Option<Instant> {
-    let naive = chrono::NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-    Some(naive.and_utc())
+    Some(chrono::NaiveDateTime::parse_from_str(text, HTTP_DATE).ok()?.and_utc())
 }
 
 /// Adds what the crates demand of every answer and nobody reads. A proxy that drops one of these would otherwise turn each
