@@ -299,8 +299,8 @@ impl State {
             let in_time = self.model.sent.iter().filter(|s| s.key == row.id.key && s.region == *region).find(|s| {
                 let counted = self
                     .checks
-                    .rounds(&row.id.key)
-                    .filter(|other| other.id != row.id)
+                    .ever()
+                    .filter(|other| other.id.key == row.id.key && other.id != row.id)
                     // One that was applied before the webhook that opened this round was a repeat of the round before.
                     .any(|other| {
                         other.arrived.get(region).is_some_and(|seen| seen.at == s.received || seen.repeats > 0)
