@@ -1,5 +1,6 @@
 //! What only records in Table Storage promise, on Azurite.
 
+use futures_util::future::try_join_all;
 use global_webhook::limits;
 use global_webhook::push::{Row, Subject};
 use global_webhook::store::azure::Names;
@@ -101,6 +102,31 @@ async fn every_call_is_one_request() {
     one("remove");
     rows.unindex(std::slice::from_ref(&entry)).await.unwrap();
     one("unindex");
+}
+
+/// More than one answer holds, which come in the order of their contents' hashes.
+#[tokio::test]
+async fn of_more_than_a_thousand_pushes_of_a_tag_the_newest_is_found() {
+    let rows = table(&azurite().account());
+    rows.prepare().await.unwrap();
+    let pushed = |n: i64| {
+        let plain = record(content("shop/cart:v1", &format!("digest {n}"), 1), "{}");
+        let subject = Subject { digest: format!("digest {n}"), ..plain.row.subject.clone() };
+        Record { row: Row { subject, ..plain.row }, ..plain }
+    };
+    let mut all: Vec<Record> = (0..1010).map(pushed).collect();
+    // The newest comes last.
+    all.sort_by_key(|record| record.row.id.key.content().to_owned());
+    for (n, record) in (0..).zip(&mut all) {
+        record.row.opened = instant(n);
+    }
+    for some in all.chunks(8) {
+        try_join_all(some.iter().map(|record| rows.put(record, &Expected::Absent))).await.unwrap();
+    }
+    let (first, newest) = (&all[0].row, &all[1009].row);
+    assert_eq!(rows.newest_at(first.id.key.place(), None).await.unwrap().as_ref(), Some(&newest.id));
+    assert_eq!(rows.moved(first, (instant(0), instant(2000))).await.unwrap(), Some(newest.opened));
+    assert_eq!(rows.moved(first, (instant(0), instant(900))).await.unwrap(), Some(instant(899)));
 }
 
 #[tokio::test]

@@ -231,12 +231,16 @@ async fn strangers_hold_nobody_up(deployment: Deployment) {
     let image = Image::new("team/shop", "crowded");
     let (code, answer) = service.push_until_taken("a", &image).await;
     assert_eq!(code, 202, "{answer}");
-    let status = service.at_rest(answer["id"].as_str().expect("an id")).await;
+    let (id, caller) = (answer["id"].as_str().expect("an id"), service.caller());
+    // On a busy machine the deadline is handled more than 10 s late, and then waits for 40 s more; where the webhook had to be
+    // spilled, for two minutes.
+    let settled = async || caller.status(id).await.is_some_and(|status| status["output"]["outcome"].is_string());
+    eventually("it settles behind the strangers", LIMIT * 4, settled).await;
+    let status = service.at_rest(id).await;
     assert_eq!(status["output"]["outcome"], "timed_out");
     let lasted = status["output"]["durationMs"].as_u64().expect("a duration");
     eprintln!("{deployment:?}: settled {} ms after its deadline behind {STRANGERS} strangers", lasted - 2000);
-    // On a busy machine the deadline is handled more than 10 s late, and then waits for 40 s more.
-    assert!((2000..60_000).contains(&lasted), "{status}");
+    assert!((2000..200_000).contains(&lasted), "{status}");
     let poison = queue.poison();
     eventually("all strangers are set aside", LIMIT, async || poison.count().await == Ok(STRANGERS)).await;
     // Upkeep's own timer stays.
@@ -331,7 +335,8 @@ async fn is_put_back_in_time(account: &str) {
     let answer = fire(host.handler_port(), &timer()).await;
     eprintln!("rows hang: put back after {} ms", begun.elapsed().as_millis());
     assert_eq!(envelope::judge(&answer), Judgement::Success, "{answer:?}");
-    assert_eq!(queue(account).count().await, Ok(1));
+    // A start tries the queue with a message of its own for a moment, as long as the rows hang.
+    eventually("it alone is there", LIMIT, async || queue(account).count().await == Ok(1)).await;
     assert!(host.handler_output().contains("put back"), "{}", host.handler_output());
 }
 
