@@ -60,7 +60,7 @@ MUTANTS = {
     "upkeep forgets what owes": [(UPKEEP, "                walk.owing.push(entry.push.clone());", "                drop(entry.push.clone());")],
     "a young reminder goes": [(UPKEEP, "entry.at != row.opened && clock::until(entry.at, now) > MARGIN", "entry.at != row.opened && clock::until(entry.at, now) >= Duration::ZERO")],
     "upkeep arms for a week": [(APPLY, "} else if replaced || self.remembered", "} else if false && replaced || self.remembered")],
-    "any app tells": [(APPLY, "foreign.clone().filter(|_| !step.is_report())", "foreign.clone().filter(|_| false)"), (APPLY, "let claims = if foreign.is_some() {", "let claims = if false {")],
+    "any app tells": [(APPLY, "foreign.clone().filter(|_| !step.is_report())", "foreign.clone().filter(|_| false)"), (APPLY, "let claims = if app.is_some() {", "let claims = if false {")],
 }
 
 
