@@ -34,6 +34,7 @@ pub(crate) struct Desk {
     /// The same, before a row is written.
     pub(crate) writing: Mutex<Option<Meanwhile>>,
     pub(crate) index: Mutex<Vec<Entry>>,
+    notes: Mutex<std::collections::BTreeMap<String, (String, u64)>>,
     pub(crate) spilled: Mutex<Option<Instant>>,
     /// Whoever wants to put more than so many times is as good as dead.
     pub(crate) last: Mutex<Option<u64>>,
@@ -121,7 +122,7 @@ impl Rows for Desk {
     }
 
     async fn entries(&self, _: usize, _: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
-        Ok((Vec::new(), None))
+        Ok((self.index.lock().unwrap().clone(), None))
     }
 
     async fn newest_at(&self, _: &str, _: Option<Instant>) -> Result<Option<PushId>, Failure> {
@@ -132,12 +133,26 @@ impl Rows for Desk {
         unreachable!("nobody lists here")
     }
 
-    async fn notes(&self, _: &str) -> Result<Vec<(String, String, Version)>, Failure> {
-        Ok(Vec::new())
+    async fn notes(&self, prefix: &str) -> Result<Vec<(String, String, Version)>, Failure> {
+        let notes = self.notes.lock().unwrap();
+        let found = notes.iter().filter(|(name, _)| name.starts_with(prefix));
+        Ok(found.map(|(name, (text, n))| (name.clone(), text.clone(), Version(n.to_string()))).collect())
     }
 
-    async fn put_note(&self, _: &str, _: &str, _: Option<&Expected>) -> Result<Put, Failure> {
-        Ok(Put::Conflict)
+    async fn put_note(&self, name: &str, text: &str, expected: Option<&Expected>) -> Result<Put, Failure> {
+        let mut notes = self.notes.lock().unwrap();
+        let before = notes.get(name).map(|(_, n)| *n);
+        let fits = match expected {
+            None => true,
+            Some(Expected::Absent) => before.is_none(),
+            Some(Expected::Version(Version(version))) => before.is_some_and(|n| n.to_string() == *version),
+        };
+        if !fits {
+            return Ok(Put::Conflict);
+        }
+        let n = before.map_or(0, |n| n + 1);
+        notes.insert(name.to_owned(), (text.to_owned(), n));
+        Ok(Put::Written(Version(n.to_string())))
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
@@ -228,11 +243,15 @@ pub(crate) fn process(desk: &Arc<Desk>, seed: u64) -> Process {
 }
 
 pub(crate) fn process_that_tells(desk: &Arc<Desk>, seed: u64, targets: Vec<Target>) -> Process {
+    process_that_waits(desk, seed, targets, Duration::from_secs(100))
+}
+
+pub(crate) fn process_that_waits(desk: &Arc<Desk>, seed: u64, targets: Vec<Target>, timeout: Duration) -> Process {
     let schedule = targets.iter().map(|_| Duration::from_secs(5)).collect();
     let clock = Arc::new(Stopped(Mutex::new(0)));
     let policy = Policy {
         regions: ["a", "b"].map(|r| Region::parse(r).unwrap()).into(),
-        timeout: Duration::from_secs(100),
+        timeout,
         correlation: Correlation::Content,
         repeats: Repeats::New,
         rules: vec![],

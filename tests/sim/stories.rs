@@ -2,16 +2,19 @@
 //! something that happens just after a timer is armed, or just before a row is written.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use global_webhook::clock::Clock as _;
+use global_webhook::clock::{self, Clock as _};
+use global_webhook::limits;
 use global_webhook::push::policy::{Filter, Target};
 use global_webhook::push::{AttemptResult, Attempted, Did, Input, Notice, Outcome, PushId, Region};
 use global_webhook::store::azure::apply::Looked;
 use global_webhook::store::azure::parts::Entry;
 use global_webhook::store::{Store as _, Which};
 
-use crate::desk::{Desk, Stuck, arrival, process, process_that_tells, timer};
+use crate::desk::{Desk, Stuck, arrival, process, process_that_tells, process_that_waits, timer};
+
 #[test]
 fn a_timer_acts_only_for_the_write_that_armed_it() {
     let desk = Arc::new(Desk::default());
@@ -294,4 +297,22 @@ fn regions_at_the_same_instant_lose_no_write_to_each_other() {
     assert!(*waited.lock().unwrap());
     assert_eq!(one.arrive("b", "d", 1).did, Did::Settled(Outcome::Replicated));
     assert_eq!(*desk.puts.lock().unwrap(), 2);
+}
+
+#[test]
+fn what_a_start_arms_anew_lasts_for_minutes() {
+    let desk = Arc::new(Desk::default());
+    // 1. A push waits for a week. 2. A process starts, does not know whether the timer is there, and arms another one. Should it
+    // die before it has deleted the first, and many after it, each leaves one, which must not last for a week.
+    let one = process_that_waits(&desk, 1, vec![], Duration::from_secs(7 * 24 * 3600));
+    let id = one.arrive("a", "d", 0).row.unwrap().id.clone();
+    let named = || desk.records.lock().unwrap()[&id].0.timer.clone().unwrap();
+    let first = named();
+    let two = process(&desk, 2);
+    *two.clock.0.lock().unwrap() = 3_600_000;
+    two.azure.start_upkeep().now_or_never().unwrap().unwrap();
+    let upkeep = desk.armed.lock().unwrap().last().unwrap().text();
+    assert_eq!(two.azure.fired(&upkeep, &Stuck).now_or_never().unwrap(), Ok("walked"));
+    assert_ne!(named().ticket, first.ticket);
+    assert!(named().due <= clock::after(two.clock.now(), limits::SHORT_TIMER), "{:?}", named());
 }
