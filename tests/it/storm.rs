@@ -72,7 +72,9 @@ async fn send(caller: Caller, image: Image, late_ones: bool, mut dice: Dice) -> 
     let (mut sent, mut accepted) = (BTreeSet::new(), BTreeSet::new());
     let (mut id, mut counts) = (None, Counts::default());
     let begun = Instant::now();
-    let held_back = (late_ones && dice.percent(LATE_PERCENT)).then(|| plan.len() - 1);
+    // A repeat that is held back for so long would be the next push.
+    let (last, rest) = plan.split_last().expect("a region");
+    let held_back = (late_ones && dice.percent(LATE_PERCENT) && !rest.contains(last)).then_some(rest.len());
     for (n, region) in plan.into_iter().enumerate() {
         let wait = if held_back == Some(n) { TIMEOUT } else { Duration::ZERO };
         pause(wait + Duration::from_millis(dice.below(400))).await;
