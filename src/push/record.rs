@@ -67,8 +67,9 @@ pub fn encode(row: &Row) -> String {
 pub fn decode(text: &str, payload: String) -> Result<Row, String> {
     let mut ignored = 0;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read: Result<In, _> = serde_ignored::deserialize(&mut reader, |_| ignored += 1);
-    match read {
+    let read = serde_ignored::deserialize(&mut reader, |_| ignored += 1);
+    // What stands behind it would be dropped.
+    match read.and_then(|read: In| reader.end().map(|()| read)) {
         Ok(In { v: VERSION, row }) => {
             let unknown = if ignored > 0 { Some(unknown(text, &row)?) } else { None };
             Ok(Row { payload, unknown, ..row })

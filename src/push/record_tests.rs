@@ -99,7 +99,8 @@ prop_compose! {
 proptest! {
     #[test]
     fn rows_survive_their_text(row in row()) {
-        prop_assert_eq!(decode(&encode(&row), row.payload.clone()), Ok(row));
+        prop_assert_eq!(decode(&encode(&row), row.payload.clone()), Ok(row.clone()));
+        prop_assert!(decode(&format!("{} [", encode(&row)), String::new()).is_err(), "what stands behind it would be dropped");
     }
 
     #[test]
