@@ -2,6 +2,9 @@
 //!
 //! An arrival may wake the process: then it was received before the storage's first answer, by a clock that may be wrong, and would
 //! open a push whose deadline is as far off. The step corrects that by what is known when it decides.
+//!
+//! Knowingly accepted: what is put onto the queue before the storage has answered anything keeps its instant. Beside a row it is a
+//! repeat, or set aside as of the future; without one, its push has the wrong deadline.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -177,7 +177,8 @@ pub(super) fn regions(day: &Regions, since: &str) -> Vec<Verdict> {
             all.push(Verdict::new(Severity::Bad, format!("{} regions silent", many.len()), bold, rest));
         }
     }
-    match &of(Condition::Incomplete)[..] {
+    let incomplete = of(Condition::Incomplete);
+    match &incomplete[..] {
         [] => {}
         [one] => {
             let bold = html! { (missing(one)) " missing in " (one.region) "." };
@@ -189,10 +190,10 @@ pub(super) fn regions(day: &Regions, since: &str) -> Vec<Verdict> {
             all.push(Verdict::new(Severity::Bad, title, bold, rest).to(missed(&one.region, since), "Which ones"));
         }
         [worst, ..] => {
-            let many = of(Condition::Incomplete);
-            let bold = html! { "Pushes are missing in " (many.len()) " regions: " (names(&many)) "." };
+            let many = incomplete.len();
+            let bold = html! { "Pushes are missing in " (many) " regions: " (names(&incomplete)) "." };
             let rest = html! { "In " (worst.region) ", " (missing(worst)) " missing." };
-            let title = format!("pushes missing in {} regions", many.len());
+            let title = format!("pushes missing in {many} regions");
             all.push(Verdict::new(Severity::Bad, title, bold, rest));
         }
     }
